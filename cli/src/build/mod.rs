@@ -1,0 +1,284 @@
+//! Makes what a mesh runs from the workspace's sources: the modules that Envoy loads (`tollgate build`), and the
+//! services.
+
+pub mod prune;
+mod wasm_target;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::{BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+
+use anyhow::{Context, anyhow, bail};
+use cargo_metadata::{Artifact, Message, Package};
+use serde::Deserialize;
+
+use crate::args::BuildArgs;
+use crate::error::Hint;
+use crate::workspace::Workspace;
+use wasm_target::WASM_TARGET;
+
+/// `tollgate build`: builds the modules and says where they are.
+pub fn run(args: BuildArgs) -> anyhow::Result<ExitCode> {
+    let BuildArgs {} = args;
+    let modules = modules(&Workspace::current()?)?;
+    let mut out = std::io::stdout().lock();
+    let width = modules
+        .iter()
+        .map(|module| module.name.len())
+        .max()
+        .unwrap_or_default();
+    for module in modules {
+        writeln!(
+            out,
+            "{:width$}  {:>8} (before pruning {:>8})  {}",
+            module.name,
+            kilobytes(module.size),
+            kilobytes(module.size_built),
+            module.path.display()
+        )?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn kilobytes(bytes: usize) -> String {
+    format!("{}.{} kB", bytes / 1000, bytes % 1000 / 100)
+}
+
+/// A module that Envoy can load.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Module {
+    /// The plugin's folder in `wasm-plugins/`, and the last segment of its manifest's `url`.
+    pub name: String,
+    /// `target/plugins/<name>.wasm`
+    pub path: PathBuf,
+    /// Its size in bytes.
+    pub size: usize,
+    /// The size before what Envoy would not call was removed.
+    pub size_built: usize,
+}
+
+/// The names of the modules that [`modules`] would make, without making them.
+pub fn module_names(workspace: &Workspace) -> anyhow::Result<BTreeSet<String>> {
+    Ok(plugins(workspace)?
+        .into_iter()
+        .map(|plugin| plugin.name)
+        .collect())
+}
+
+/// Builds and prunes the module of every plugin. cargo's progress and diagnostics go to standard error. Takes as long as
+/// cargo does, so asynchronous callers give it a thread of its own.
+pub fn modules(workspace: &Workspace) -> anyhow::Result<Vec<Module>> {
+    let plugins = plugins(workspace)?;
+    if plugins.is_empty() {
+        bail!(
+            "there are no plugins: no folder of {} has a Cargo.toml",
+            workspace.plugins().display()
+        );
+    }
+    wasm_target::ensure(workspace.root())?;
+
+    let mut cargo = workspace.cargo();
+    cargo.args(["build", "--profile", "plugin", "--target", WASM_TARGET]);
+    for plugin in &plugins {
+        cargo.args(["--package", &plugin.package]);
+    }
+    let artifacts = build(cargo).context("the filters do not compile for Envoy")?;
+
+    let folder = workspace.modules();
+    fs::create_dir_all(&folder)
+        .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    plugins
+        .into_iter()
+        .map(|plugin| {
+            let file = artifacts
+                .iter()
+                .filter(|artifact| artifact.package_id.repr == plugin.package && artifact.target.is_cdylib())
+                .flat_map(|artifact| &artifact.filenames)
+                .find(|file| file.extension() == Some("wasm"))
+                .with_context(|| format!("cargo made no module of the plugin {}", plugin.name))?;
+            let built = fs::read(file).with_context(|| format!("cannot read {file}"))?;
+            let pruned = prune::prune(&built, &plugin.callbacks)
+                .with_context(|| format!("the plugin {} cannot be used", plugin.name))
+                .hint(format_args!(
+                    "the callbacks of the plugin are listed in {} under [package.metadata.tollgate]",
+                    plugin.manifest.display()
+                ))?;
+            let path = folder.join(format!("{}.wasm", plugin.name));
+            write_if_changed(&path, &pruned).with_context(|| format!("cannot write {}", path.display()))?;
+            Ok(Module { name: plugin.name, path, size: pruned.len(), size_built: built.len() })
+        })
+        .collect()
+}
+
+/// Builds programs of the workspace, in release if this tool is, and says where they are. Takes as long as cargo does.
+pub fn services(
+    workspace: &Workspace,
+    names: &BTreeSet<String>,
+) -> anyhow::Result<BTreeMap<String, PathBuf>> {
+    if names.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let mut packages = BTreeSet::new();
+    for name in names {
+        let packages_of_workspace = workspace.metadata().workspace_packages();
+        let package = packages_of_workspace
+            .into_iter()
+            .find(|package| {
+                package
+                    .targets
+                    .iter()
+                    .any(|target| target.is_bin() && target.name == *name)
+            })
+            .with_context(|| {
+                let known = workspace.binaries().collect::<Vec<_>>().join(", ");
+                format!("the workspace has no program {name}; it has {known}")
+            })?;
+        packages.insert(package.id.repr.clone());
+    }
+    let mut cargo = workspace.cargo();
+    cargo.arg("build");
+    if !cfg!(debug_assertions) {
+        cargo.arg("--release");
+    }
+    for package in &packages {
+        cargo.args(["--package", package]);
+    }
+    for name in names {
+        cargo.args(["--bin", name]);
+    }
+    let artifacts = build(cargo).context("the services do not compile")?;
+    names
+        .iter()
+        .map(|name| {
+            let executable = artifacts
+                .iter()
+                .filter(|artifact| artifact.target.is_bin() && artifact.target.name == *name)
+                .find_map(|artifact| artifact.executable.as_ref())
+                .with_context(|| format!("cargo made no program {name}"))?;
+            Ok((name.clone(), executable.clone().into_std_path_buf()))
+        })
+        .collect()
+}
+
+/// Runs a cargo build and collects what it made. Its progress and diagnostics go to standard error as they come.
+fn build(mut cargo: Command) -> anyhow::Result<Vec<Artifact>> {
+    cargo
+        .arg("--message-format=json-render-diagnostics")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped());
+    let program = cargo.get_program().to_owned();
+    let mut child = cargo
+        .spawn()
+        .with_context(|| format!("cannot run {}", program.display()))?;
+    let mut artifacts = Vec::new();
+    let mut read = Ok(());
+    if let Some(stdout) = child.stdout.take() {
+        for message in Message::parse_stream(BufReader::new(stdout)) {
+            match message {
+                Ok(Message::CompilerArtifact(artifact)) => artifacts.push(artifact),
+                Ok(_) => {}
+                Err(error) => read = Err(error),
+            }
+        }
+    }
+    let status = child.wait().context("cannot wait for cargo")?;
+    if !status.success() {
+        // cargo has said why, on standard error.
+        bail!("cargo failed ({status})");
+    }
+    read.context("cannot read what cargo says it made")?;
+    Ok(artifacts)
+}
+
+/// A crate of `wasm-plugins/`.
+#[derive(Debug, PartialEq, Eq)]
+struct Plugin {
+    name: String,
+    /// cargo's id of the package.
+    package: String,
+    manifest: PathBuf,
+    callbacks: Vec<String>,
+}
+
+/// `[package.metadata.tollgate]` of a plugin's `Cargo.toml`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PluginMetadata {
+    callbacks: Vec<String>,
+}
+
+/// The plugins, sorted by name.
+fn plugins(workspace: &Workspace) -> anyhow::Result<Vec<Plugin>> {
+    let folder = workspace.plugins();
+    let packages = workspace.metadata().workspace_packages();
+    let mut plugins = Vec::new();
+    for entry in fs::read_dir(&folder)
+        .with_context(|| format!("cannot read the folder {}", folder.display()))?
+    {
+        let manifest = entry
+            .with_context(|| format!("cannot read the folder {}", folder.display()))?
+            .path()
+            .join("Cargo.toml");
+        // A folder of manifests alone is no plugin of ours.
+        if manifest.is_file() {
+            plugins.push(
+                plugin(&manifest, &packages)
+                    .with_context(|| format!("cannot use {}", manifest.display()))?,
+            );
+        }
+    }
+    plugins.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(plugins)
+}
+
+fn plugin(manifest: &Path, packages: &[&Package]) -> anyhow::Result<Plugin> {
+    let name = manifest
+        .parent()
+        .and_then(Path::file_name)
+        .and_then(|name| name.to_str())
+        .context("the folder's name is not UTF-8")?;
+    let package = packages
+        .iter()
+        .find(|package| package.manifest_path.as_std_path() == manifest)
+        .context("it is not a member of the workspace")
+        .hint(format_args!(
+            "add \"wasm-plugins/{name}\" to `members` in the workspace's Cargo.toml"
+        ))?;
+    let example =
+        "write e.g.\n[package.metadata.tollgate]\ncallbacks = [\"proxy_on_request_headers\"]";
+    let metadata = package
+        .metadata
+        .get("tollgate")
+        .context("it lists no callbacks")
+        .hint(example)?;
+    let metadata = PluginMetadata::deserialize(metadata)
+        .map_err(|error| anyhow!("package.metadata.tollgate: {error}"))
+        .hint(example)?;
+    if !package.targets.iter().any(|target| target.is_cdylib()) {
+        return Err(anyhow!("it makes no module")).hint("write\n[lib]\ncrate-type = [\"cdylib\"]");
+    }
+    Ok(Plugin {
+        name: name.to_owned(),
+        package: package.id.repr.clone(),
+        manifest: manifest.to_owned(),
+        callbacks: metadata.callbacks,
+    })
+}
+
+/// Replaces a file at once, so that a reader sees the old or the new one whole; leaves it alone if it is the same, so that
+/// nobody who watches it is woken for nothing.
+fn write_if_changed(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    if fs::read(path).is_ok_and(|old| old == bytes) {
+        return Ok(());
+    }
+    let folder = path.parent().context("it has no folder")?;
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644));
+    let mut file = builder.tempfile_in(folder)?;
+    file.write_all(bytes)?;
+    file.persist(path)?;
+    Ok(())
+}

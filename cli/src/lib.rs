@@ -1,0 +1,33 @@
+//! The `tollgate` command as a library, so that tests can use its parts.
+//!
+//! [`args`] is the command line, [`up`] runs a mesh, [`build`] makes what a mesh runs, [`envoy`] finds the proxy,
+//! [`workspace`] knows where the sources are, and [`error`] how failures are told.
+
+pub mod args;
+pub mod build;
+mod console;
+pub mod envoy;
+pub mod error;
+#[cfg(test)]
+mod testing;
+pub mod up;
+pub mod workspace;
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+
+use args::{Cli, Command};
+
+/// Does what the command line says.
+pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    match cli.command {
+        Command::Build(args) => build::run(args),
+        Command::Up(args) => {
+            let runtime = tokio::runtime::Runtime::new().context("cannot start the asynchronous runtime")?;
+            runtime.block_on(up::run(args))
+        }
+        Command::Guard => up::guard(),
+        Command::Guarded { command } => up::guarded(&command),
+    }
+}

@@ -1,0 +1,222 @@
+//! A mesh that runs on this machine: its places, its processes, and what its proxies were told.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use tokio::sync::mpsc;
+use tollgate_mesh::Mesh;
+use tollgate_mesh::envoy::ProxyConfiguration;
+use tollgate_mesh::model::{Container, PodName, Role, Workload};
+
+use super::environment;
+use super::events::Pod;
+use super::guard::Itself;
+use super::images::Images;
+use super::ports::Held;
+use super::readiness::{self, Awaited, Proxy, Sign};
+use super::run_directory::RunDirectory;
+use super::site::Places;
+use super::supervisor::{Exit, Start, Supervisor};
+use super::xds;
+use crate::envoy::Envoy;
+
+/// How the proxy is called in events and logs.
+const ENVOY: &str = "envoy";
+
+/// How a pod's first program is called; further ones have their container's name.
+const SERVICE: &str = "service";
+
+/// What a mesh is started with.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) mesh: Mesh,
+    pub(crate) images: Images,
+    pub(crate) envoy: Envoy,
+    /// The folder with `<module>.wasm`.
+    pub(crate) modules: PathBuf,
+    pub(crate) workers: u32,
+}
+
+/// A mesh on this machine.
+#[derive(Debug)]
+pub(crate) struct LocalMesh {
+    parts: Parts,
+    run: RunDirectory,
+    places: Places,
+    /// What each proxy was told last.
+    told: BTreeMap<PodName, ProxyConfiguration>,
+    supervisor: Supervisor,
+}
+
+impl LocalMesh {
+    /// Gives everything its place and writes all configuration. Nothing but the guard runs yet.
+    pub(crate) fn prepare(
+        parts: Parts,
+        gateway: Held,
+        run: RunDirectory,
+        itself: Itself,
+    ) -> anyhow::Result<(Self, mpsc::UnboundedReceiver<Exit>)> {
+        let places =
+            Places::find(&parts.mesh.workloads, gateway, parts.workers, parts.modules.clone(), &run)?;
+        let (supervisor, exits) = Supervisor::new(itself)?;
+        let mut mesh = Self { parts, run, places, told: BTreeMap::new(), supervisor };
+        mesh.tell()?;
+        Ok((mesh, exits))
+    }
+
+    /// Writes the configuration of every proxy.
+    fn tell(&mut self) -> anyhow::Result<()> {
+        for workload in self.parts.mesh.workloads.iter().filter(|workload| workload.role != Role::Plain) {
+            for pod in workload.pods() {
+                let configuration = self.parts.mesh.proxy_configuration(&self.places.site, &pod);
+                xds::write(&configuration.files(&self.places.of(&pod)?.directory))?;
+                self.told.insert(pod, configuration);
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts every process at once and waits until everything serves.
+    pub(crate) async fn start(&self) -> anyhow::Result<()> {
+        let mut awaited = Vec::new();
+        for workload in &self.parts.mesh.workloads {
+            for pod in workload.pods() {
+                let logs = self.run.pod_logs(&pod.name)?;
+                for (position, container) in workload.containers.iter().enumerate() {
+                    let process = if position == 0 { SERVICE } else { &container.name };
+                    awaited.extend(self.start_container(workload, container, &pod, process, &logs).await?);
+                }
+                if workload.role != Role::Plain {
+                    awaited.push(self.start_envoy(&pod, &logs).await?);
+                }
+            }
+        }
+        readiness::all(awaited).await
+    }
+
+    async fn start_container(
+        &self,
+        workload: &Workload,
+        container: &Container,
+        pod: &PodName,
+        process: &str,
+        logs: &Path,
+    ) -> anyhow::Result<Option<Awaited>> {
+        let place = self.places.of(pod)?;
+        let environment = environment::of(workload, container, pod, place, &self.run.data());
+        let (program, args) = self
+            .parts
+            .images
+            .command(container)
+            .with_context(|| format!("{pod}: there is no program for the image {}", container.image.reference))?;
+        let log = logs.join(format!("{process}.log"));
+        self.supervisor
+            .start(Start {
+                pod: pod.name.clone(),
+                process: process.to_owned(),
+                program,
+                args,
+                environment,
+                // A container's own folder is nothing that a service may rely on; here relative paths of --run hold.
+                directory: std::env::current_dir().context("cannot tell the current folder")?,
+                log: log.clone(),
+            })
+            .await?;
+        let local = |port: u16| place.app.get(&port).copied().with_context(|| format!("{pod}: port {port} has no place"));
+        let sign = match (&container.readiness, container.ports.first()) {
+            (Some(probe), _) => Sign::Answer(format!("http://{}{}", local(probe.port)?, probe.path)),
+            (None, Some(port)) => Sign::Port(local(port.number)?),
+            // Nobody can tell.
+            (None, None) => return Ok(None),
+        };
+        Ok(Some(Awaited { pod: pod.name.clone(), process: process.to_owned(), log, sign }))
+    }
+
+    async fn start_envoy(&self, pod: &PodName, logs: &Path) -> anyhow::Result<Awaited> {
+        let place = self.places.of(pod)?;
+        let told = self.told.get(pod).with_context(|| format!("{pod} was told nothing"))?;
+        let log = logs.join(format!("{ENVOY}.log"));
+        self.supervisor
+            .start(Start {
+                pod: pod.name.clone(),
+                process: ENVOY.to_owned(),
+                program: self.parts.envoy.path.clone().into_os_string(),
+                args: envoy_args(&place.directory.join("bootstrap.json"), self.places.site.workers),
+                environment: environment::inherited(),
+                directory: place.directory.clone(),
+                log: log.clone(),
+            })
+            .await?;
+        let proxy = Proxy {
+            admin: place.admin,
+            workers: self.places.site.workers,
+            listeners: told.listeners.len(),
+            routes: told.routes.len(),
+            extensions: told.extensions.len(),
+        };
+        Ok(Awaited { pod: pod.name.clone(), process: ENVOY.to_owned(), log, sign: Sign::Envoy(proxy) })
+    }
+
+    /// Ends every process; `hurry` ends them at once.
+    pub(crate) async fn stop(&self, hurry: impl Future<Output = ()>) {
+        self.supervisor.stop(hurry).await;
+    }
+
+    /// Where clients reach the mesh.
+    pub(crate) fn gateway(&self) -> Option<String> {
+        self.places.gateway.map(|address| format!("http://{address}"))
+    }
+
+    /// The folder of this run.
+    pub(crate) fn run(&self) -> &RunDirectory {
+        &self.run
+    }
+
+    /// All pods, the gateways last.
+    pub(crate) fn pods(&self) -> anyhow::Result<Vec<Pod>> {
+        let mut pods = Vec::new();
+        let mut workloads: Vec<&Workload> = self.parts.mesh.workloads.iter().collect();
+        workloads.sort_by_key(|workload| workload.role == Role::Gateway);
+        for workload in workloads {
+            for pod in workload.pods() {
+                let place = self.places.of(&pod)?;
+                pods.push(Pod {
+                    name: workload.app.clone(),
+                    namespace: pod.namespace,
+                    version: workload.version.clone(),
+                    admin: (workload.role != Role::Plain).then_some(place.admin),
+                    inbound: place.inbound.values().next().copied(),
+                    outbound_proxy: place.outbound_proxy,
+                    logs: self.run.logs().join(&pod.name),
+                    pod: pod.name,
+                });
+            }
+        }
+        Ok(pods)
+    }
+}
+
+fn envoy_args(bootstrap: &Path, workers: u32) -> Vec<OsString> {
+    let mut args: Vec<OsString> = vec!["--config-path".into(), bootstrap.into()];
+    args.extend(["--concurrency".into(), workers.to_string().into()]);
+    args.extend(
+        [
+            // Several Envoys on one machine would otherwise share a hot-restart region.
+            "--disable-hot-restart",
+            // A misspelt field in a file would otherwise be left out with a warning.
+            "--reject-unknown-dynamic-fields",
+            "--log-level",
+            "warning",
+            // What filters say.
+            "--component-log-level",
+            "wasm:info",
+            // A listener that is replaced serves its connections only this long.
+            "--drain-time-s",
+            "5",
+        ]
+        .map(OsString::from),
+    );
+    args
+}

@@ -1,0 +1,250 @@
+//! `tollgate up`: runs a mesh from its manifests.
+//!
+//! The way of a run, a file a step: the manifests are read, their [`plugins`] and [`images`] are checked; what they need is
+//! built; every pod gets its place in the [`run_directory`] and on the machine's [`ports`] ([`site`]), with
+//! [`certificates`]; the proxies' configuration is written ([`xds`]); the [`local_mesh`] starts it all under a
+//! [`supervisor`] and a [`guard`], awaits [`readiness`], and [`events`] tell what happens.
+
+mod certificates;
+mod environment;
+mod events;
+mod groups;
+mod guard;
+mod images;
+mod local_mesh;
+mod plugins;
+mod ports;
+mod readiness;
+mod run_directory;
+mod signals;
+mod site;
+mod supervisor;
+mod xds;
+
+use std::collections::BTreeSet;
+use std::process::ExitCode;
+
+use anyhow::{Context, anyhow};
+use tokio::sync::{mpsc, oneshot};
+use tollgate_mesh::api::Objects;
+use tollgate_mesh::model::Role;
+use tollgate_mesh::{Mesh, Problem, Problems};
+
+use crate::args::{Format, UpArgs};
+use crate::build;
+use crate::envoy::{Envoy, Wanted};
+use crate::error::{FAILURE, render};
+use crate::workspace::Workspace;
+
+pub(crate) use guard::{guard, guarded};
+
+use events::{Event, Reporter};
+use guard::Itself;
+use images::Images;
+use local_mesh::{LocalMesh, Parts};
+use ports::Held;
+use run_directory::RunDirectory;
+use signals::Signals;
+use supervisor::{Exit, last_lines};
+
+/// How many lines of its log tell why a process ended.
+const LAST_LINES: usize = 10;
+
+/// Runs a mesh until it is told to stop.
+pub async fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
+    let reporter = Reporter::new(args.format);
+    let format = args.format;
+    match up(args, &reporter).await {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(error) => match error.downcast::<Problems>() {
+            Ok(problems) => {
+                reporter.reject(&problems);
+                Ok(ExitCode::from(FAILURE))
+            }
+            Err(error) => {
+                if format == Format::Json {
+                    reporter.tell(&Event::Error { message: render(&error) });
+                }
+                Err(error)
+            }
+        },
+    }
+}
+
+async fn up(args: UpArgs, reporter: &Reporter) -> anyhow::Result<()> {
+    let itself = Itself::running()?;
+    let mut signals = Signals::catch()?;
+    // Until children run there is nothing to end but ourselves.
+    let Prepared { parts, gateway, run } = tokio::select! {
+        parts = prepare(args, reporter) => parts?,
+        signal = signals.next() => {
+            reporter.tell(&Event::Stopping { reason: signal.to_owned() });
+            reporter.tell(&Event::Stopped);
+            return Ok(());
+        }
+    };
+    let (envoy, version) = (parts.envoy.path.clone(), parts.envoy.version.to_string());
+    let (mesh, exits) = LocalMesh::prepare(parts, gateway, run, itself)?;
+    reporter.tell(&Event::Starting {
+        run: mesh.run().path().to_owned(),
+        logs: mesh.run().logs(),
+        pods: mesh.pods()?.len(),
+        envoy,
+        envoy_version: version,
+    });
+    let ended = serve(&mesh, exits, &mut signals, reporter).await;
+    let reason = match &ended {
+        Ok(signal) => (*signal).to_owned(),
+        Err(error) => error.to_string(),
+    };
+    reporter.tell(&Event::Stopping { reason });
+    mesh.stop(async { _ = signals.next().await }).await;
+    reporter.tell(&Event::Stopped);
+    ended.map(|_signal| ())
+}
+
+/// Starts the mesh, and serves until a signal comes, whose name it returns.
+async fn serve(
+    mesh: &LocalMesh,
+    mut exits: mpsc::UnboundedReceiver<Exit>,
+    signals: &mut Signals,
+    reporter: &Reporter,
+) -> anyhow::Result<&'static str> {
+    tokio::select! {
+        // A process that ended explains better than the one that waited for it in vain.
+        biased;
+        signal = signals.next() => return Ok(signal),
+        Some(exit) = exits.recv() => {
+            tell_exit(&exit, reporter);
+            return Err(anyhow!("{}: {} ended {} before everything served", exit.pod, exit.process, exit.how()));
+        }
+        started = mesh.start() => started?,
+    }
+    reporter.tell(&Event::Ready {
+        gateway: mesh.gateway(),
+        root_certificate: mesh.run().root_certificate(),
+        workloads: mesh.pods()?,
+    });
+    loop {
+        tokio::select! {
+            signal = signals.next() => return Ok(signal),
+            // As on a cluster, what is left serves; unlike there nothing is restarted, so that what happened can be looked at.
+            Some(exit) = exits.recv() => tell_exit(&exit, reporter),
+        }
+    }
+}
+
+fn tell_exit(exit: &Exit, reporter: &Reporter) {
+    use std::os::unix::process::ExitStatusExt;
+    reporter.tell(&Event::Exited {
+        pod: exit.pod.clone(),
+        process: exit.process.clone(),
+        code: exit.status.code(),
+        signal: exit.status.signal(),
+        log: exit.log.clone(),
+        last_lines: last_lines(&exit.log, LAST_LINES),
+    });
+}
+
+/// What a mesh is started from.
+struct Prepared {
+    parts: Parts,
+    gateway: Held,
+    run: RunDirectory,
+}
+
+/// Everything that must be right and there before the first process starts.
+async fn prepare(args: UpArgs, reporter: &Reporter) -> anyhow::Result<Prepared> {
+    let workspace = blocking(Workspace::current).await?;
+    let paths = if args.manifests.is_empty() { vec![workspace.root().to_owned()] } else { args.manifests };
+    let objects = Objects::load(&paths)?;
+    let mut mesh = Mesh::build(objects.clone())?;
+    if let Some(replicas) = args.replicas {
+        // More of a gateway would only divide what is counted: nothing here balances between them.
+        for workload in mesh.workloads.iter_mut().filter(|workload| workload.role != Role::Gateway) {
+            workload.replicas = replicas;
+        }
+    }
+    let mut images = Images::new(&args.run, &mesh)?;
+    let services = service_names(&workspace);
+    let plugins = build::module_names(&workspace)?;
+    let mut problems = plugins::check(&objects.wasm_plugins, &plugins);
+    problems.extend(same_names(&objects));
+    let needed = match images.needed(&mesh, &objects, &services) {
+        Ok(needed) => needed,
+        Err(found) => {
+            problems.extend(found);
+            BTreeSet::new()
+        }
+    };
+    Problems::or(problems, ())?;
+
+    site::check_gateway(args.gateway_port, &mesh.workloads)?;
+    let gateway = site::gateway_port(args.gateway_port)?;
+
+    reporter.tell(&Event::Building);
+    let wanted = Wanted::new(args.envoy);
+    let envoy = blocking(move || Envoy::locate(&wanted)).await?;
+    let (workspace, modules, programs) = blocking(move || {
+        let modules = build::modules(&workspace)?;
+        let programs = build::services(&workspace, &needed)?;
+        Ok((workspace, modules, programs))
+    })
+    .await?;
+    for plugin in &mesh.plugins {
+        if !modules.iter().any(|module| module.name == plugin.module) {
+            return Err(anyhow!("wasm-plugins/{} made no module", plugin.module));
+        }
+    }
+    images.built(programs);
+    let run = RunDirectory::new(workspace.target_directory())?;
+    let parts = Parts {
+        mesh,
+        images,
+        envoy,
+        modules: workspace.modules(),
+        workers: args.workers,
+    };
+    Ok(Prepared { parts, gateway, run })
+}
+
+/// Does what blocks on a thread that nobody waits for: a signal must end this process in the middle of it. A cargo that
+/// is building then ends as soon as it has something to tell us, if the terminal has not told it to already.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> anyhow::Result<T> + Send + 'static) -> anyhow::Result<T> {
+    let (done, result) = oneshot::channel();
+    std::thread::Builder::new()
+        .spawn(move || _ = done.send(work()))
+        .context("cannot start a thread")?;
+    result.await.context("a thread panicked")?
+}
+
+/// The programs of the crates in `services/`.
+fn service_names(workspace: &Workspace) -> BTreeSet<String> {
+    let services = workspace.root().join("services");
+    let packages = workspace.metadata().workspace_packages();
+    packages
+        .into_iter()
+        .filter(|package| package.manifest_path.as_std_path().starts_with(&services))
+        .flat_map(|package| &package.targets)
+        .filter(|target| target.is_bin())
+        .map(|target| target.name.clone())
+        .collect()
+}
+
+/// Pods of one name in two namespaces would be one in events and in the folder of logs.
+fn same_names(objects: &Objects) -> Vec<Problem> {
+    let deployments = &objects.deployments;
+    let repeated = deployments.iter().enumerate().filter_map(|(position, deployment)| {
+        Some((deployments[..position].iter().find(|earlier| earlier.name == deployment.name)?, deployment))
+    });
+    repeated
+        .map(|(earlier, deployment)| {
+            let message = format!(
+                "{:?} is also a Deployment of the namespace {} ({}), and the local mesh tells pods by their names alone; give one \
+                 another name",
+                deployment.name, earlier.namespace, earlier.source
+            );
+            deployment.source.problem("metadata.name", message)
+        })
+        .collect()
+}

@@ -1,0 +1,274 @@
+//! Reading configurations strictly, with errors that say where, what, and what to write instead.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::Deref;
+
+use serde::de::{self, DeserializeOwned, Deserializer, MapAccess, Visitor};
+use serde::Deserialize;
+
+/// What is wrong in a configuration, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    /// The field, as `tiers.free.limits[0].per`; empty for the configuration as a whole.
+    pub path: String,
+    /// The value, what was expected and what to write.
+    pub message: String,
+}
+
+impl ConfigError {
+    /// An error about the field at `path`.
+    pub fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { path: path.into(), message: message.into() }
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.path.as_str() {
+            "" => f.write_str(&self.message),
+            path => write!(f, "{path}: {}", self.message),
+        }
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// Reads a configuration from JSON. No bytes at all (the proxy was given no configuration) are an empty object.
+pub fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, ConfigError> {
+    let json = if json.is_empty() { b"{}".as_slice() } else { json };
+    let mut deserializer = serde_json::Deserializer::from_slice(json);
+    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        let path = match error.path().to_string() {
+            root if root == "." => String::new(),
+            path => path,
+        };
+        ConfigError::new(path, message(error.inner()))
+    })?;
+    deserializer.end().map_err(|error| ConfigError::new("", message(&error)))?;
+    Ok(value)
+}
+
+/// serde's words for a value that has the right syntax and the wrong meaning, in those of a configuration's writer: without
+/// the position in a JSON text that nobody sees, and without the names of Rust types.
+fn message(error: &serde_json::Error) -> String {
+    let full = error.to_string();
+    if error.classify() != serde_json::error::Category::Data {
+        return format!("not valid JSON: {full}");
+    }
+    let position = format!(" at line {} column {}", error.line(), error.column());
+    let message = full.strip_suffix(&position).unwrap_or(&full);
+    let wrong_type = message.strip_prefix("invalid type: ").or_else(|| message.strip_prefix("invalid value: "));
+    match wrong_type.and_then(|rest| rest.rsplit_once(", expected ")) {
+        Some((given, expected)) => format!("{} is given, expected {}", given_word(given), expected_word(expected)),
+        None => message.replace('`', "\""),
+    }
+}
+
+fn given_word(given: &str) -> String {
+    let plain = |kind: &str| given.strip_prefix(kind).map(|value| value.trim_matches('`').to_owned());
+    match given {
+        "sequence" => "a list".to_owned(),
+        "map" => "a mapping".to_owned(),
+        _ => ["string ", "integer ", "floating point ", "boolean "].into_iter().find_map(plain).unwrap_or_else(|| given.to_owned()),
+    }
+}
+
+fn expected_word(expected: &str) -> &str {
+    match expected {
+        "a sequence" => "a list",
+        "a map" => "a mapping",
+        "a boolean" => "true or false",
+        other => other,
+    }
+}
+
+/// Makes types with `#[derive(Deserialize)] #[serde(remote = "Self", deny_unknown_fields)]` read from mappings alone.
+/// Derived by itself, a struct can also be written as a list of its fields' values in the order of its source code.
+#[macro_export]
+macro_rules! mapping {
+    ($($type:ident),+ $(,)?) => {$(
+        impl<'de> $crate::config::serde::Deserialize<'de> for $type {
+            fn deserialize<D: $crate::config::serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                struct Mapping;
+
+                impl<'de> $crate::config::serde::de::Visitor<'de> for Mapping {
+                    type Value = $type;
+
+                    fn expecting(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+                        f.write_str("a mapping")
+                    }
+
+                    fn visit_map<A: $crate::config::serde::de::MapAccess<'de>>(self, map: A) -> Result<$type, A::Error> {
+                        // The inherent function that `remote` derives.
+                        $type::deserialize($crate::config::serde::de::value::MapAccessDeserializer::new(map))
+                    }
+                }
+
+                deserializer.deserialize_map(Mapping)
+            }
+        }
+    )+};
+}
+
+#[doc(hidden)]
+pub use ::serde;
+
+/// A mapping that refuses a key given twice, where `BTreeMap` would silently keep the last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UniqueMap<V>(pub BTreeMap<String, V>);
+
+impl<V> Default for UniqueMap<V> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
+impl<V> Deref for UniqueMap<V> {
+    type Target = BTreeMap<String, V>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl<'de, V: Deserialize<'de>> Deserialize<'de> for UniqueMap<V> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries<V>(PhantomData<V>);
+
+        impl<'de, V: Deserialize<'de>> Visitor<'de> for Entries<V> {
+            type Value = UniqueMap<V>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a mapping")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Self::Value, A::Error> {
+                let mut map = BTreeMap::new();
+                while let Some(key) = access.next_key::<String>()? {
+                    if map.contains_key(&key) {
+                        return Err(de::Error::custom(format!("\"{key}\" is given twice, keep one")));
+                    }
+                    let value = access.next_value()?;
+                    map.insert(key, value);
+                }
+                Ok(UniqueMap(map))
+            }
+        }
+
+        deserializer.deserialize_map(Entries(PhantomData))
+    }
+}
+
+/// A whole number of 0 or more, for `#[serde(deserialize_with = …)]`. Also takes `100.0` and `1e3`: on a cluster a plugin's
+/// configuration passes through a protobuf `Struct`, which has no other numbers than floating-point ones.
+pub fn whole_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    struct Whole;
+
+    impl Visitor<'_> for Whole {
+        type Value = u64;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a whole number, e.g. 100")
+        }
+
+        fn visit_u64<E: de::Error>(self, value: u64) -> Result<u64, E> {
+            Ok(value)
+        }
+
+        fn visit_i64<E: de::Error>(self, value: i64) -> Result<u64, E> {
+            u64::try_from(value).map_err(|_| E::custom(format!("{value} is given, expected a whole number, e.g. 100")))
+        }
+
+        fn visit_f64<E: de::Error>(self, value: f64) -> Result<u64, E> {
+            // 2^53: beyond it not every whole number is a floating-point one.
+            if value.fract() == 0.0 && (0.0..=9_007_199_254_740_992.0).contains(&value) {
+                Ok(value as u64)
+            } else {
+                Err(E::custom(format!("{value} is given, expected a whole number, e.g. 100")))
+            }
+        }
+    }
+
+    deserializer.deserialize_any(Whole)
+}
+
+/// [`whole_number`] for a field that may be left out (with `#[serde(default)]`).
+pub fn optional_whole_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    whole_number(deserializer).map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Default, Deserialize, PartialEq)]
+    #[serde(remote = "Self", deny_unknown_fields, default)]
+    struct Example {
+        names: Vec<String>,
+        #[serde(deserialize_with = "whole_number")]
+        count: u64,
+        on: bool,
+        by_name: UniqueMap<Inner>,
+    }
+
+    #[derive(Debug, Deserialize, PartialEq)]
+    #[serde(remote = "Self", deny_unknown_fields)]
+    struct Inner {
+        #[serde(default, deserialize_with = "optional_whole_number")]
+        size: Option<u64>,
+    }
+
+    mapping!(Example, Inner);
+
+    fn error(json: &str) -> String {
+        parse::<Example>(json.as_bytes()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn no_configuration_is_an_empty_one() {
+        assert_eq!(parse::<Example>(b""), Ok(Example::default()));
+    }
+
+    #[test]
+    fn numbers_of_a_protobuf_struct_are_whole_numbers() {
+        for json in ["100", "100.0", "1e2"] {
+            let example: Example = parse(format!("{{\"count\": {json}}}").as_bytes()).unwrap();
+            assert_eq!(example.count, 100);
+        }
+        let example: Example = parse(br#"{"by_name": {"a": {"size": 7.0}}}"#).unwrap();
+        assert_eq!(example.by_name["a"].size, Some(7));
+    }
+
+    #[test]
+    fn errors_say_where_what_and_what_to_write() {
+        for (json, expected) in [
+            (r#"{"nmaes": []}"#, r#"nmaes: unknown field "nmaes", expected one of "names", "count", "on", "by_name""#),
+            (r#"{"names": [1]}"#, r#"names[0]: 1 is given, expected a string"#),
+            (r#"{"names": "a"}"#, r#"names: "a" is given, expected a list"#),
+            (r#"{"names": {}}"#, r#"names: a mapping is given, expected a list"#),
+            (r#"{"count": "5"}"#, r#"count: "5" is given, expected a whole number, e.g. 100"#),
+            (r#"{"count": -1}"#, r#"count: -1 is given, expected a whole number, e.g. 100"#),
+            (r#"{"count": 1.5}"#, r#"count: 1.5 is given, expected a whole number, e.g. 100"#),
+            (r#"{"count": 1e30}"#, r#"count: 1000000000000000000000000000000 is given, expected a whole number, e.g. 100"#),
+            (r#"{"on": "yes"}"#, r#"on: "yes" is given, expected true or false"#),
+            (r#"{"on": null}"#, r#"on: null is given, expected true or false"#),
+            (r#"{"on": true, "on": true}"#, r#"duplicate field "on""#),
+            (r#"{"by_name": {"a": {}, "a": {}}}"#, r#"by_name: "a" is given twice, keep one"#),
+            (r#"{"by_name": {"a": {"size": []}}}"#, r#"by_name.a.size: a list is given, expected a whole number, e.g. 100"#),
+            (r#"{"by_name": {"a": 1}}"#, r#"by_name.a: 1 is given, expected a mapping"#),
+            (r#"{"by_name": {"a": [5]}}"#, r#"by_name.a: a list is given, expected a mapping"#),
+            (r#"[]"#, r#"a list is given, expected a mapping"#),
+            (r#"{"on": tru}"#, r#"on: not valid JSON: expected ident at line 1 column 11"#),
+            (r#"{} x"#, r#"not valid JSON: trailing characters at line 1 column 4"#),
+        ] {
+            assert_eq!(error(json), expected, "{json}");
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_not_utf8_are_an_error() {
+        assert!(parse::<Example>(b"{\"names\": [\"\xff\"]}").is_err());
+    }
+}

@@ -1,0 +1,112 @@
+//! Matching strings as Istio's VirtualService does.
+
+use regex_lite::Regex;
+use serde::Deserialize;
+
+/// A condition on a string, with the keys of Istio's `StringMatch`: exactly one of `exact`, `prefix`, `suffix`, `regex`.
+/// A regular expression must match the whole string, as in Istio, and never matches bytes that are not UTF-8.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(try_from = "Keys")]
+pub enum StringMatch {
+    /// Equal to.
+    Exact(String),
+    /// Starts with.
+    Prefix(String),
+    /// Ends with.
+    Suffix(String),
+    /// Matches as a whole.
+    Regex(Regex),
+}
+
+#[derive(Deserialize)]
+#[serde(remote = "Self", deny_unknown_fields)]
+struct Keys {
+    exact: Option<String>,
+    prefix: Option<String>,
+    suffix: Option<String>,
+    regex: Option<String>,
+}
+
+crate::mapping!(Keys);
+
+impl TryFrom<Keys> for StringMatch {
+    type Error = String;
+
+    fn try_from(keys: Keys) -> Result<Self, String> {
+        match (keys.exact, keys.prefix, keys.suffix, keys.regex) {
+            (Some(text), None, None, None) => Ok(Self::Exact(text)),
+            (None, Some(text), None, None) if !text.is_empty() => Ok(Self::Prefix(text)),
+            (None, None, Some(text), None) if !text.is_empty() => Ok(Self::Suffix(text)),
+            (None, None, None, Some(text)) if !text.is_empty() => whole(&text).map(Self::Regex),
+            (None, Some(_), None, None) | (None, None, Some(_), None) | (None, None, None, Some(_)) => {
+                Err("an empty prefix, suffix or regex says nothing, write what the string must have".to_owned())
+            }
+            _ => Err("write exactly one of exact, prefix, suffix, regex".to_owned()),
+        }
+    }
+}
+
+fn whole(pattern: &str) -> Result<Regex, String> {
+    let wrong = |error: regex_lite::Error| format!("\"{pattern}\" is not a regular expression: {error}");
+    // By itself first: `a)|(b` would become valid inside the group that anchors it.
+    Regex::new(pattern).map_err(wrong)?;
+    Regex::new(&format!(r"\A(?:{pattern})\z")).map_err(wrong)
+}
+
+impl StringMatch {
+    /// Whether these bytes match.
+    pub fn matches(&self, bytes: &[u8]) -> bool {
+        match self {
+            Self::Exact(text) => bytes == text.as_bytes(),
+            Self::Prefix(text) => bytes.starts_with(text.as_bytes()),
+            Self::Suffix(text) => bytes.ends_with(text.as_bytes()),
+            Self::Regex(regex) => std::str::from_utf8(bytes).is_ok_and(|text| regex.is_match(text)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(json: &str) -> Result<StringMatch, String> {
+        crate::parse(json.as_bytes()).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn each_key_matches_as_in_istio() {
+        for (json, matching, other) in [
+            (r#"{"exact": "a"}"#, "a", "aa"),
+            (r#"{"exact": ""}"#, "", "a"),
+            (r#"{"prefix": "/api"}"#, "/api/x", "/ap"),
+            (r#"{"suffix": ".png"}"#, "a.png", "a.pn"),
+            (r#"{"regex": "a|ab"}"#, "ab", "abc"),
+            (r#"{"regex": "v[0-9]+"}"#, "v12", "xv12"),
+        ] {
+            let condition = read(json).unwrap();
+            assert!(condition.matches(matching.as_bytes()), "{json} {matching}");
+            assert!(!condition.matches(other.as_bytes()), "{json} {other}");
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_not_utf8_match_as_bytes_and_never_a_regex() {
+        assert!(read(r#"{"prefix": "a"}"#).unwrap().matches(b"a\xff"));
+        assert!(!read(r#"{"regex": "(?s).*"}"#).unwrap().matches(b"a\xff"));
+    }
+
+    #[test]
+    fn mistakes_say_what_to_write() {
+        for (json, expected) in [
+            (r#"{}"#, "write exactly one of exact, prefix, suffix, regex"),
+            (r#"{"exact": "a", "prefix": "a"}"#, "write exactly one of exact, prefix, suffix, regex"),
+            (r#"{"prefix": ""}"#, "an empty prefix, suffix or regex says nothing, write what the string must have"),
+            (r#"{"equals": "a"}"#, r#"equals: unknown field "equals", expected one of "exact", "prefix", "suffix", "regex""#),
+            (r#""a""#, r#""a" is given, expected a mapping"#),
+            (r#"{"regex": "a)|(b"}"#, r#""a)|(b" is not a regular expression: found closing ')' without matching '('"#),
+        ] {
+            assert_eq!(read(json).unwrap_err(), expected, "{json}");
+        }
+        assert!(read(r#"{"regex": "(?x) a # comment"}"#).is_err());
+    }
+}

@@ -1,0 +1,401 @@
+//! Header maps as the proxy sends them: bytes, in order, duplicates and all.
+//!
+//! A map stays in the buffer the proxy filled and is read in place: reading allocates nothing beyond that one
+//! buffer, and looking a header up allocates nothing at all. What a filter changes goes to the proxy and into a small
+//! overlay here, so that the next filter of the same module sees it (two allocations for each header set).
+
+use std::borrow::Cow;
+
+use crate::host::{Host, HostError, Map};
+
+/// A snapshot of a header map (names are lower-case, as Envoy keeps them).
+#[derive(Clone, Debug, Default)]
+pub struct HeaderMap {
+    /// As `proxy_get_header_map_pairs` returns it: a count, the lengths of each name and value (all `u32`,
+    /// little-endian), then the names and values themselves, a zero byte after each. Checked in [`HeaderMap::parse`].
+    buffer: Vec<u8>,
+    /// Names whose entries in the buffer no longer count.
+    hidden: Vec<Vec<u8>>,
+    /// Entries that came after the snapshot.
+    added: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+/// How often a header occurs. A header that decides something must be there once: of several copies a
+/// client, a proxy and a service may each believe another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Copies<'a> {
+    /// There is none.
+    Absent,
+    /// There is exactly one (possibly empty).
+    One(&'a [u8]),
+    /// There are several, whatever their values.
+    Several,
+}
+
+impl HeaderMap {
+    /// Takes over the bytes of `proxy_get_header_map_pairs`. Every length is checked here; no bytes at all are an empty map.
+    pub fn parse(buffer: Vec<u8>) -> Result<Self, HostError> {
+        if !buffer.is_empty() {
+            let count = read_u32(&buffer, 0).ok_or(HostError::Malformed)?;
+            let mut at = data_start(count).ok_or(HostError::Malformed)?;
+            for index in 0..count {
+                let (name, value) = lengths(&buffer, index).ok_or(HostError::Malformed)?;
+                for length in [name, value] {
+                    let end = at.checked_add(length).ok_or(HostError::Malformed)?;
+                    if buffer.get(end) != Some(&0) {
+                        return Err(HostError::Malformed);
+                    }
+                    at = end + 1;
+                }
+            }
+        }
+        Ok(Self { buffer, hidden: Vec::new(), added: Vec::new() })
+    }
+
+    /// A map of these headers, in order.
+    pub fn from_pairs<N: AsRef<[u8]>, V: AsRef<[u8]>>(pairs: &[(N, V)]) -> Self {
+        Self { buffer: to_bytes(pairs), hidden: Vec::new(), added: Vec::new() }
+    }
+
+    /// Every header in order; those set later come last.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        Entries::new(&self.buffer)
+            .filter(|(name, _)| !self.hidden.iter().any(|hidden| hidden == name))
+            .chain(self.added.iter().map(|(name, value)| (name.as_slice(), value.as_slice())))
+    }
+
+    /// Whether there is no header at all. A request always has some: an empty request map means that the
+    /// proxy would not show it.
+    pub fn is_empty(&self) -> bool {
+        self.iter().next().is_none()
+    }
+
+    /// Every value of a header (its name in lower case), in order.
+    pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+        self.iter().filter(move |(entry, _)| *entry == name.as_bytes()).map(|(_, value)| value)
+    }
+
+    /// The first value of a header.
+    pub fn first<'a>(&'a self, name: &'a str) -> Option<&'a [u8]> {
+        self.all(name).next()
+    }
+
+    /// A header with what its multiplicity says.
+    pub fn copies<'a>(&'a self, name: &'a str) -> Copies<'a> {
+        let mut all = self.all(name);
+        match (all.next(), all.next()) {
+            (None, _) => Copies::Absent,
+            (Some(value), None) => Copies::One(value),
+            (Some(_), Some(_)) => Copies::Several,
+        }
+    }
+
+    pub(crate) fn remove(&mut self, name: &[u8]) {
+        if Entries::new(&self.buffer).any(|(entry, _)| entry == name) && !self.hidden.iter().any(|h| h == name) {
+            self.hidden.push(name.to_vec());
+        }
+        self.added.retain(|(entry, _)| entry != name);
+    }
+
+    pub(crate) fn add(&mut self, name: &[u8], value: &[u8]) {
+        self.added.push((name.to_vec(), value.to_vec()));
+    }
+
+    pub(crate) fn set(&mut self, name: &[u8], value: &[u8]) {
+        self.remove(name);
+        self.add(name, value);
+    }
+}
+
+impl PartialEq for HeaderMap {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for HeaderMap {}
+
+/// The pairs in the form that the ABI uses in both directions.
+pub(crate) fn to_bytes<N: AsRef<[u8]>, V: AsRef<[u8]>>(pairs: &[(N, V)]) -> Vec<u8> {
+    let lengths = |(name, value): &(N, V)| name.as_ref().len() + value.as_ref().len() + 10;
+    let mut bytes = Vec::with_capacity(4 + pairs.iter().map(lengths).sum::<usize>());
+    bytes.extend_from_slice(&(pairs.len() as u32).to_le_bytes());
+    for (name, value) in pairs {
+        bytes.extend_from_slice(&(name.as_ref().len() as u32).to_le_bytes());
+        bytes.extend_from_slice(&(value.as_ref().len() as u32).to_le_bytes());
+    }
+    for (name, value) in pairs {
+        for part in [name.as_ref(), value.as_ref()] {
+            bytes.extend_from_slice(part);
+            bytes.push(0);
+        }
+    }
+    bytes
+}
+
+fn read_u32(buffer: &[u8], at: usize) -> Option<usize> {
+    let bytes = buffer.get(at..at.checked_add(4)?)?;
+    Some(u32::from_le_bytes(bytes.try_into().ok()?) as usize)
+}
+
+fn data_start(count: usize) -> Option<usize> {
+    count.checked_mul(8)?.checked_add(4)
+}
+
+fn lengths(buffer: &[u8], index: usize) -> Option<(usize, usize)> {
+    let at = data_start(index)?;
+    Some((read_u32(buffer, at)?, read_u32(buffer, at + 4)?))
+}
+
+/// Walks a buffer; ends at the first length that does not fit, which `parse` has ruled out.
+struct Entries<'a> {
+    buffer: &'a [u8],
+    count: usize,
+    index: usize,
+    at: usize,
+}
+
+impl<'a> Entries<'a> {
+    fn new(buffer: &'a [u8]) -> Self {
+        let count = read_u32(buffer, 0).unwrap_or(0);
+        match data_start(count) {
+            Some(at) => Self { buffer, count, index: 0, at },
+            None => Self { buffer, count: 0, index: 0, at: 0 },
+        }
+    }
+}
+
+impl<'a> Iterator for Entries<'a> {
+    type Item = (&'a [u8], &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.index >= self.count {
+            return None;
+        }
+        let (name, value) = lengths(self.buffer, self.index)?;
+        let name_end = self.at.checked_add(name)?;
+        let value_start = name_end.checked_add(1)?;
+        let value_end = value_start.checked_add(value)?;
+        let entry = (self.buffer.get(self.at..name_end)?, self.buffer.get(value_start..value_end)?);
+        self.index += 1;
+        self.at = value_end + 1;
+        Some(entry)
+    }
+}
+
+/// The request headers of one request: one snapshot, shared by all filters of a module. A change
+/// goes to the proxy and into the snapshot, so that the next filter of the module sees it.
+#[derive(Debug, Default)]
+pub struct Request {
+    headers: HeaderMap,
+}
+
+impl Request {
+    /// Reads the snapshot (one host call). A request without any header does not exist, so an empty map is an error.
+    pub fn read(host: &dyn Host) -> Result<Self, HostError> {
+        let headers = host.headers(Map::RequestHeaders)?;
+        if headers.is_empty() {
+            return Err(HostError::Malformed);
+        }
+        Ok(Self { headers })
+    }
+
+    /// A request with these headers that no proxy knows of; for tests of code that only reads.
+    pub fn from_pairs<N: AsRef<[u8]>, V: AsRef<[u8]>>(pairs: &[(N, V)]) -> Self {
+        Self { headers: HeaderMap::from_pairs(pairs) }
+    }
+
+    /// The headers as they are now.
+    pub fn headers(&self) -> &HeaderMap {
+        &self.headers
+    }
+
+    /// Sets a header (its name in lower case) to one value: every copy of exactly this name is replaced.
+    pub fn set(&mut self, name: &str, value: &[u8], host: &mut dyn Host) -> Result<(), HostError> {
+        host.set_header(Map::RequestHeaders, name, value)?;
+        self.headers.set(name.as_bytes(), value);
+        Ok(())
+    }
+
+    /// Makes a header ours: strips every copy that the client sent, in any number and also where it is spelled with
+    /// underscores for hyphens (which many servers read as the same name), and sets `value`. No host call is made when the one
+    /// copy there is has the right value already. An error means that a client's copy may still be there.
+    pub fn own(&mut self, name: &str, value: &[u8], host: &mut dyn Host) -> Result<(), HostError> {
+        self.strip_other_spellings(name, host)?;
+        if self.headers.copies(name) == Copies::One(value) {
+            return Ok(());
+        }
+        self.set(name, value, host)
+    }
+
+    /// Removes every copy of a header, also where it is spelled with underscores for hyphens. No host call is
+    /// made when there is none. An error means that a client's copy may still be there.
+    pub fn strip(&mut self, name: &str, host: &mut dyn Host) -> Result<(), HostError> {
+        self.strip_other_spellings(name, host)?;
+        if self.headers.first(name).is_some() {
+            host.remove_header(Map::RequestHeaders, name.as_bytes())?;
+            self.headers.remove(name.as_bytes());
+        }
+        Ok(())
+    }
+
+    fn strip_other_spellings(&mut self, name: &str, host: &mut dyn Host) -> Result<(), HostError> {
+        // One at a time: a removal takes every copy of that spelling with it, so the loop ends.
+        while let Some(spelling) = self.other_spelling(name) {
+            host.remove_header(Map::RequestHeaders, &spelling)?;
+            self.headers.remove(&spelling);
+        }
+        Ok(())
+    }
+
+    fn other_spelling(&self, name: &str) -> Option<Vec<u8>> {
+        let mut names = self.headers.iter().map(|(entry, _)| entry);
+        names.find(|entry| *entry != name.as_bytes() && same_name(entry, name.as_bytes())).map(<[u8]>::to_vec)
+    }
+}
+
+/// Whether two header names are the same to a reader that takes `_` for `-` and upper case for lower.
+fn same_name(a: &[u8], b: &[u8]) -> bool {
+    let fold = |byte: &u8| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+    a.len() == b.len() && a.iter().map(fold).eq(b.iter().map(fold))
+}
+
+/// Header bytes as text for a message or a log line: what is not UTF-8 becomes U+FFFD.
+pub fn lossy(bytes: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::{Call, MemoryHost};
+    use proptest::prelude::*;
+
+    fn pairs(map: &HeaderMap) -> Vec<(&[u8], &[u8])> {
+        map.iter().collect()
+    }
+
+    #[test]
+    fn a_map_is_read_as_the_abi_writes_it() {
+        let bytes = b"\x02\0\0\0\x05\0\0\0\x03\0\0\0\x01\0\0\0\x00\0\0\0:path\0/\xff?\0x\0\0";
+        let map = HeaderMap::parse(bytes.to_vec()).unwrap();
+        assert_eq!(pairs(&map), [(b":path".as_slice(), b"/\xff?".as_slice()), (b"x", b"")]);
+        assert_eq!(to_bytes(&pairs(&map)), bytes);
+    }
+
+    #[test]
+    fn no_bytes_are_an_empty_map() {
+        assert!(HeaderMap::parse(Vec::new()).unwrap().is_empty());
+        assert!(HeaderMap::parse(vec![0; 4]).unwrap().is_empty());
+    }
+
+    #[test]
+    fn lengths_that_do_not_fit_are_malformed() {
+        let whole = to_bytes(&[("name", "value"), ("a", "")]);
+        for cut in 1..whole.len() {
+            assert_eq!(HeaderMap::parse(whole[..cut].to_vec()), Err(HostError::Malformed), "{cut}");
+        }
+        for at in 0..20 {
+            let mut bytes = whole.clone();
+            bytes[at] = 0xff;
+            assert_eq!(HeaderMap::parse(bytes), Err(HostError::Malformed), "{at}");
+        }
+    }
+
+    #[test]
+    fn duplicates_are_seen_as_duplicates() {
+        let map = HeaderMap::from_pairs(&[("a", "1"), ("b", "2"), ("a", "3")]);
+        assert_eq!(map.all("a").collect::<Vec<_>>(), [b"1", b"3"]);
+        assert_eq!(map.copies("a"), Copies::Several);
+        assert_eq!(map.copies("b"), Copies::One(b"2"));
+        assert_eq!(map.copies("c"), Copies::Absent);
+    }
+
+    #[test]
+    fn owning_a_header_strips_every_copy_and_spelling() {
+        let mut host = MemoryHost::new();
+        host.begin(&[("x-tenant-id", "a"), ("x_tenant_id", "b"), ("x-tenant_id", "c"), ("x-tenant-id", "d"), ("x_tenant_id", "e"), ("x-tenant-idx", "f")]);
+        let mut request = Request::read(&host).unwrap();
+        request.own("x-tenant-id", b"acme", &mut host).unwrap();
+        for map in [&host.request, request.headers()] {
+            let left: Vec<_> = map.iter().filter(|(name, _)| !name.starts_with(b":")).collect();
+            assert_eq!(left, [(b"x-tenant-idx".as_slice(), b"f".as_slice()), (b"x-tenant-id", b"acme")]);
+        }
+    }
+
+    #[test]
+    fn a_header_that_is_right_already_costs_no_call() {
+        let mut host = MemoryHost::new();
+        host.begin(&[("x-tenant-id", "acme")]);
+        let mut request = Request::read(&host).unwrap();
+        request.own("x-tenant-id", b"acme", &mut host).unwrap();
+        request.strip("user-type", &mut host).unwrap();
+        assert_eq!(host.all_calls().into_iter().collect::<Vec<_>>(), [(Call::Headers, 1)]);
+    }
+
+    #[test]
+    fn stripping_removes_every_copy_and_spelling() {
+        let mut host = MemoryHost::new();
+        host.begin(&[("user-type", "vip"), ("user_type", "vip"), ("user-type", "vip")]);
+        let mut request = Request::read(&host).unwrap();
+        request.strip("user-type", &mut host).unwrap();
+        assert_eq!(request.headers(), &host.request);
+        assert_eq!(host.request.iter().filter(|(name, _)| !name.starts_with(b":")).count(), 0);
+    }
+
+    #[test]
+    fn a_header_that_cannot_be_stripped_is_an_error() {
+        let mut host = MemoryHost::new();
+        host.begin(&[("user_type", "vip")]);
+        let mut request = Request::read(&host).unwrap();
+        host.fail(Call::RemoveHeader, HostError::Status(2));
+        assert_eq!(request.own("user-type", b"standard", &mut host), Err(HostError::Status(2)));
+    }
+
+    #[test]
+    fn a_request_without_headers_is_an_error() {
+        let mut host = MemoryHost::new();
+        host.request = HeaderMap::default();
+        assert_eq!(Request::read(&host).err(), Some(HostError::Malformed));
+    }
+
+    fn name() -> impl Strategy<Value = Vec<u8>> {
+        prop_oneof![Just(b"a-b".to_vec()), Just(b"a_b".to_vec()), Just(b"A-b".to_vec()), proptest::collection::vec(any::<u8>(), 0..4)]
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64), small in 0_u8..4) {
+            let mut counted = vec![small, 0, 0, 0];
+            counted.extend_from_slice(&bytes);
+            for bytes in [bytes, counted] {
+                if let Ok(map) = HeaderMap::parse(bytes) {
+                    prop_assert!(map.iter().count() < 64);
+                }
+            }
+        }
+
+        #[test]
+        fn pairs_are_read_back(pairs in proptest::collection::vec((name(), proptest::collection::vec(any::<u8>(), 0..5)), 0..6)) {
+            let map = HeaderMap::parse(to_bytes(&pairs)).unwrap();
+            prop_assert!(map.iter().eq(pairs.iter().map(|(n, v)| (n.as_slice(), v.as_slice()))));
+        }
+
+        #[test]
+        fn changes_are_those_of_a_list(
+            start in proptest::collection::vec((name(), Just(b"old".to_vec())), 0..6),
+            changes in proptest::collection::vec((0..3, name()), 0..8),
+        ) {
+            let mut map = HeaderMap::from_pairs(&start);
+            let mut model = start;
+            for (kind, name) in changes {
+                match kind {
+                    0 => { map.remove(&name); model.retain(|(n, _)| *n != name); }
+                    1 => { map.add(&name, b"new"); model.push((name, b"new".to_vec())); }
+                    _ => { map.set(&name, b"set"); model.retain(|(n, _)| *n != name); model.push((name, b"set".to_vec())); }
+                }
+            }
+            prop_assert!(map.iter().eq(model.iter().map(|(n, v)| (n.as_slice(), v.as_slice()))));
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! The seam between Tollgate's filters and the proxy that runs them.
+//!
+//! A filter is a pure core in a thin shell: it sees the proxy only through the [`Host`] trait, so that the
+//! same code runs inside Envoy and in native tests. One implementation calls Envoy (`envoy`, Wasm only), one lives in
+//! memory (`memory::MemoryHost`, native only).
+//!
+//! This is the only crate that touches the Proxy-Wasm ABI, the only one with `unsafe`, and it never panics on what a
+//! client or a proxy sends: header bytes are bytes, every status the proxy may return is a [`HostError`], and duplicate
+//! headers are seen as duplicates. The SDK (`proxy-wasm`) is used for its contexts and dispatch; its host calls
+//! panic on statuses they do not know and on bytes that are not UTF-8, and one panic takes a worker's VM down.
+
+#![deny(clippy::panic, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+#![cfg_attr(test, allow(clippy::panic, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
+#![cfg_attr(not(target_arch = "wasm32"), forbid(unsafe_code))]
+
+pub mod filter;
+pub mod headers;
+mod host;
+#[cfg(not(target_arch = "wasm32"))]
+#[allow(clippy::expect_used, reason = "a proxy for tests: it fails them loudly")]
+pub mod memory;
+
+#[cfg(target_arch = "wasm32")]
+mod abi;
+#[cfg(target_arch = "wasm32")]
+pub mod envoy;
+#[cfg(target_arch = "wasm32")]
+pub mod shell;
+
+#[cfg(target_arch = "wasm32")]
+#[doc(hidden)]
+pub use proxy_wasm;
+
+pub use filter::{Action, Plugin, Stream};
+pub use headers::{Copies, HeaderMap, Request};
+pub use host::{Expected, Host, HostError, LocalResponse, Map, MetricId, MetricKind, SharedValue};

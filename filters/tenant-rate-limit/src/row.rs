@@ -1,0 +1,213 @@
+//! The value of one key of the shared data: a row of records, each of them what all limits remember of one tenant.
+//!
+//! ```text
+//! row    = version (1 byte)  latest moment (monotonic u64, utc u64)  record*
+//! record = id u64  number of states (1 byte)  state*
+//! state  = kind (1 byte)  key u32  two u64 of that kind
+//! ```
+//! All numbers are little-endian. A row is replaced as a whole, so one compare-and-swap charges all limits of a tenant or none.
+//!
+//! Whatever is at rest is left out when a row is written. That loses nothing, because the row keeps the latest moment it
+//! was written at and never judges by an earlier one: something left out was at rest at that moment, and is read as being so.
+
+use crate::calendar::Window;
+use crate::limit::{Limit, Now, Opinion, Standing, State, Used};
+
+/// The first byte of a row. The names of the keys carry it too, so a module of another version has rows of its own.
+pub const VERSION: u8 = 1;
+
+/// States that a record has at most: those of a tier's limits, and of limits that it had before a change of configuration.
+const STATES_IN_RECORD: usize = 32;
+
+const HEADER: usize = 17;
+const RECORD_HEADER: usize = 9;
+const STATE: usize = 21;
+
+const RATE: u8 = 0;
+
+/// What becomes of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// All limits let it pass. It is charged by replacing the row.
+    Admit {
+        /// The new row.
+        row: Vec<u8>,
+        /// How the tenant stands with each limit after it.
+        standings: Vec<Standing>,
+    },
+    /// At least one limit does not. Nothing is charged.
+    Refuse {
+        /// How the tenant stands with each limit.
+        standings: Vec<Standing>,
+        /// Which limits refuse, as indices; never empty.
+        by: Vec<usize>,
+    },
+    /// The row has no record of this id, and all its records are in use.
+    Full,
+}
+
+/// A row that was read.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Row<'a> {
+    latest: Now,
+    records: &'a [u8],
+}
+
+impl<'a> Row<'a> {
+    /// Reads a row; `None` if these bytes are none.
+    pub fn parse(bytes: &'a [u8]) -> Option<Self> {
+        let (header, records) = bytes.split_at_checked(HEADER)?;
+        let mut reader = Reader(header);
+        if reader.byte()? != VERSION {
+            return None;
+        }
+        let latest = Now { monotonic: reader.u64()?, utc: reader.u64()? };
+        let mut rest = records;
+        while !rest.is_empty() {
+            let (record, after) = Record::split(rest)?;
+            record.states().try_for_each(|state| state.map(drop))?;
+            rest = after;
+        }
+        Some(Self { latest, records })
+    }
+
+    fn records(&self) -> impl Iterator<Item = Record<'a>> {
+        let mut rest = self.records;
+        std::iter::from_fn(move || {
+            let (record, after) = Record::split(rest)?;
+            rest = after;
+            Some(record)
+        })
+    }
+
+    /// Judges one request of the tenant `id` by all `limits`, in a row that holds up to `capacity` records.
+    pub fn charge(&self, id: u64, capacity: usize, limits: &[Limit], now: Now) -> Verdict {
+        let now = now.max(self.latest);
+        let own = self.records().find(|record| record.id == id);
+        if own.is_none() && self.records().filter(|record| !record.at_rest(now)).count() >= capacity {
+            return Verdict::Full;
+        }
+
+        let used = |key: u32| own.and_then(|record| record.states().flatten().find(|state| state.key == key)).map(|state| state.used);
+        let opinions: Vec<Opinion> = limits.iter().map(|limit| limit.ask(used(limit.key()), now)).collect();
+        let waiting = |opinion: &Opinion| matches!(opinion, Opinion::Wait { .. });
+        if opinions.iter().any(waiting) {
+            let standing = |opinion: &Opinion| match opinion {
+                Opinion::Pass { uncharged, .. } | Opinion::Wait { uncharged } => *uncharged,
+            };
+            return Verdict::Refuse {
+                standings: opinions.iter().map(standing).collect(),
+                by: opinions.iter().enumerate().filter(|(_, opinion)| waiting(opinion)).map(|(index, _)| index).collect(),
+            };
+        }
+
+        let mut row = Vec::with_capacity(HEADER + self.records.len() + RECORD_HEADER + limits.len() * STATE);
+        row.push(VERSION);
+        row.extend_from_slice(&now.monotonic.to_le_bytes());
+        row.extend_from_slice(&now.utc.to_le_bytes());
+        for record in self.records().filter(|record| record.id != id && !record.at_rest(now)) {
+            row.extend_from_slice(record.bytes);
+        }
+        let charged = opinions.iter().filter_map(|opinion| match opinion {
+            Opinion::Pass { state, .. } => Some(*state),
+            Opinion::Wait { .. } => None,
+        });
+        // Limits that the tenant had under another configuration, should they come back.
+        let other = own.into_iter().flat_map(|record| record.states()).flatten();
+        let other = other.filter(|state| !state.used.at_rest(now) && !limits.iter().any(|limit| limit.key() == state.key));
+        let states: Vec<State> = charged.chain(other).take(STATES_IN_RECORD).collect();
+        row.extend_from_slice(&id.to_le_bytes());
+        row.push(states.len() as u8);
+        for state in states {
+            push(&mut row, state);
+        }
+        let standings = opinions.iter().filter_map(|opinion| match opinion {
+            Opinion::Pass { charged, .. } => Some(*charged),
+            Opinion::Wait { .. } => None,
+        });
+        Verdict::Admit { row, standings: standings.collect() }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Record<'a> {
+    id: u64,
+    bytes: &'a [u8],
+}
+
+impl<'a> Record<'a> {
+    fn split(bytes: &'a [u8]) -> Option<(Self, &'a [u8])> {
+        let mut reader = Reader(bytes);
+        let id = reader.u64()?;
+        let states = usize::from(reader.byte()?);
+        let (bytes, after) = bytes.split_at_checked(RECORD_HEADER + states * STATE)?;
+        Some((Self { id, bytes }, after))
+    }
+
+    /// The states; `None` for bytes that are none, which [`Row::parse`] has ruled out.
+    fn states(self) -> impl Iterator<Item = Option<State>> + 'a {
+        self.bytes.get(RECORD_HEADER..).unwrap_or_default().chunks_exact(STATE).map(read)
+    }
+
+    fn at_rest(self, now: Now) -> bool {
+        self.states().flatten().all(|state| state.used.at_rest(now))
+    }
+}
+
+fn push(row: &mut Vec<u8>, state: State) {
+    let (kind, a, b) = match state.used {
+        Used::Rate { arrival, interval } => (RATE, arrival, interval),
+        Used::Quota { window, number, count } => {
+            let kind = match window {
+                Window::Minute => 1,
+                Window::Hour => 2,
+                Window::Day => 3,
+                Window::Month => 4,
+            };
+            (kind, number, count)
+        }
+    };
+    row.push(kind);
+    row.extend_from_slice(&state.key.to_le_bytes());
+    row.extend_from_slice(&a.to_le_bytes());
+    row.extend_from_slice(&b.to_le_bytes());
+}
+
+fn read(bytes: &[u8]) -> Option<State> {
+    let mut reader = Reader(bytes);
+    let kind = reader.byte()?;
+    let key = reader.u32()?;
+    let (a, b) = (reader.u64()?, reader.u64()?);
+    let quota = |window| Used::Quota { window, number: a, count: b };
+    let used = match kind {
+        RATE => Used::Rate { arrival: a, interval: b },
+        1 => quota(Window::Minute),
+        2 => quota(Window::Hour),
+        3 => quota(Window::Day),
+        4 => quota(Window::Month),
+        _ => return None,
+    };
+    Some(State { key, used })
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl Reader<'_> {
+    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (taken, rest) = self.0.split_first_chunk::<N>()?;
+        self.0 = rest;
+        Some(*taken)
+    }
+
+    fn byte(&mut self) -> Option<u8> {
+        self.take::<1>().map(|[byte]| byte)
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        self.take().map(u32::from_le_bytes)
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        self.take().map(u64::from_le_bytes)
+    }
+}

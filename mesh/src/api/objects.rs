@@ -1,0 +1,425 @@
+//! From documents to typed objects.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::extensions::WasmPlugin;
+use super::meta::ObjectMeta;
+use super::networking::{DestinationRule, Gateway, VirtualService};
+use super::security::PeerAuthentication;
+use super::{apps, core, unimplemented};
+use crate::problem::{Problem, Problems};
+use crate::source::decode::{self, nearest};
+use crate::source::field::{FieldPath, Segment};
+use crate::source::{Document, Source, files, yaml};
+
+/// One object of the manifests.
+#[derive(Debug, Clone)]
+pub struct Object<T> {
+    /// Its name.
+    pub name: String,
+    /// Its namespace, `default` if none is written; empty for a Namespace, which is in none.
+    pub namespace: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its annotations.
+    pub annotations: BTreeMap<String, String>,
+    /// What it says.
+    pub spec: T,
+    /// Where it says so.
+    pub source: Source,
+}
+
+/// A kind of objects.
+pub trait Resource: DeserializeOwned {
+    /// The `kind`.
+    const KIND: &'static str;
+    /// Every `apiVersion` under which the kind has this form.
+    const API_VERSIONS: &'static [&'static str];
+    /// Where the fields of this type are.
+    const FIELDS: Fields = Fields::Spec;
+    /// Whether it belongs to a namespace.
+    const NAMESPACED: bool = true;
+}
+
+/// Where the fields of a kind are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fields {
+    /// In `spec`, which must be there.
+    Spec,
+    /// In `spec`, which may be left out.
+    OptionalSpec,
+    /// Beside `metadata`.
+    TopLevel,
+}
+
+impl Resource for core::NamespaceSpec {
+    const KIND: &'static str = "Namespace";
+    const API_VERSIONS: &'static [&'static str] = &["v1"];
+    const FIELDS: Fields = Fields::OptionalSpec;
+    const NAMESPACED: bool = false;
+}
+
+impl Resource for core::ServiceSpec {
+    const KIND: &'static str = "Service";
+    const API_VERSIONS: &'static [&'static str] = &["v1"];
+}
+
+impl Resource for core::ServiceAccount {
+    const KIND: &'static str = "ServiceAccount";
+    const API_VERSIONS: &'static [&'static str] = &["v1"];
+    const FIELDS: Fields = Fields::TopLevel;
+}
+
+impl Resource for apps::DeploymentSpec {
+    const KIND: &'static str = "Deployment";
+    const API_VERSIONS: &'static [&'static str] = &["apps/v1"];
+}
+
+const NETWORKING: &[&str] = &[
+    "networking.istio.io/v1",
+    "networking.istio.io/v1beta1",
+    "networking.istio.io/v1alpha3",
+];
+
+impl Resource for Gateway {
+    const KIND: &'static str = "Gateway";
+    const API_VERSIONS: &'static [&'static str] = NETWORKING;
+}
+
+impl Resource for VirtualService {
+    const KIND: &'static str = "VirtualService";
+    const API_VERSIONS: &'static [&'static str] = NETWORKING;
+}
+
+impl Resource for DestinationRule {
+    const KIND: &'static str = "DestinationRule";
+    const API_VERSIONS: &'static [&'static str] = NETWORKING;
+}
+
+impl Resource for PeerAuthentication {
+    const KIND: &'static str = "PeerAuthentication";
+    const API_VERSIONS: &'static [&'static str] =
+        &["security.istio.io/v1", "security.istio.io/v1beta1"];
+    const FIELDS: Fields = Fields::OptionalSpec;
+}
+
+impl Resource for WasmPlugin {
+    const KIND: &'static str = "WasmPlugin";
+    const API_VERSIONS: &'static [&'static str] = &["extensions.istio.io/v1alpha1"];
+}
+
+/// The objects of the manifests, by kind, each kind in the order in which it was read.
+#[derive(Debug, Clone, Default)]
+pub struct Objects {
+    /// `v1` Namespace.
+    pub namespaces: Vec<Object<core::NamespaceSpec>>,
+    /// `v1` Service.
+    pub services: Vec<Object<core::ServiceSpec>>,
+    /// `v1` ServiceAccount.
+    pub service_accounts: Vec<Object<core::ServiceAccount>>,
+    /// `apps/v1` Deployment.
+    pub deployments: Vec<Object<apps::DeploymentSpec>>,
+    /// `networking.istio.io` Gateway.
+    pub gateways: Vec<Object<Gateway>>,
+    /// `networking.istio.io` VirtualService.
+    pub virtual_services: Vec<Object<VirtualService>>,
+    /// `networking.istio.io` DestinationRule.
+    pub destination_rules: Vec<Object<DestinationRule>>,
+    /// `security.istio.io` PeerAuthentication.
+    pub peer_authentications: Vec<Object<PeerAuthentication>>,
+    /// `extensions.istio.io` WasmPlugin.
+    pub wasm_plugins: Vec<Object<WasmPlugin>>,
+}
+
+/// Every kind that is read.
+const KINDS: &[&str] = &[
+    core::NamespaceSpec::KIND,
+    core::ServiceSpec::KIND,
+    core::ServiceAccount::KIND,
+    apps::DeploymentSpec::KIND,
+    Gateway::KIND,
+    VirtualService::KIND,
+    DestinationRule::KIND,
+    PeerAuthentication::KIND,
+    WasmPlugin::KIND,
+];
+
+impl Objects {
+    /// Reads files, folders with a `kustomization.yaml`, and plain folders.
+    pub fn load(paths: &[PathBuf]) -> Result<Self, Problems> {
+        let (documents, problems) = files::read(paths);
+        Self::collect(documents, problems)
+    }
+
+    /// Reads the text of one file.
+    pub fn parse(file: &Path, text: &str) -> Result<Self, Problems> {
+        let (documents, problems) = yaml::parse(file, text);
+        Self::collect(documents, problems)
+    }
+
+    /// Types what was read; `problems` are those of reading it.
+    fn collect(documents: Vec<Document>, mut problems: Vec<Problem>) -> Result<Self, Problems> {
+        let mut objects = Self::default();
+        // kind, namespace, name → where. The version is left out: it is the same object under all versions.
+        let mut seen: HashMap<(String, String, String), Source> = HashMap::new();
+        for document in documents {
+            for document in items(document, &mut problems) {
+                objects.add(document, &mut seen, &mut problems);
+            }
+        }
+        Problems::or(problems, objects)
+    }
+
+    fn add(
+        &mut self,
+        document: Document,
+        seen: &mut HashMap<(String, String, String), Source>,
+        problems: &mut Vec<Problem>,
+    ) {
+        let Some((api_version, kind)) = header(&document, problems) else {
+            return;
+        };
+        let source = document.source.clone();
+        let added = match kind.as_str() {
+            "Namespace" => read(document, &api_version, &mut self.namespaces, problems),
+            "Service" => read(document, &api_version, &mut self.services, problems),
+            "ServiceAccount" => read(document, &api_version, &mut self.service_accounts, problems),
+            "Deployment" => read(document, &api_version, &mut self.deployments, problems),
+            "Gateway" => read(document, &api_version, &mut self.gateways, problems),
+            "VirtualService" => read(document, &api_version, &mut self.virtual_services, problems),
+            "DestinationRule" => read(
+                document,
+                &api_version,
+                &mut self.destination_rules,
+                problems,
+            ),
+            "PeerAuthentication" => read(
+                document,
+                &api_version,
+                &mut self.peer_authentications,
+                problems,
+            ),
+            "WasmPlugin" => read(document, &api_version, &mut self.wasm_plugins, problems),
+            "Kustomization" => {
+                problems.push(source.problem(
+                    "kind",
+                    "a Kustomization is read by its folder, name the folder instead of the file",
+                ));
+                None
+            }
+            _ => {
+                problems.push(source.problem("kind", unsupported(&kind)));
+                None
+            }
+        };
+        let Some((namespace, name)) = added else {
+            return;
+        };
+        let full_name = if namespace.is_empty() {
+            name.clone()
+        } else {
+            format!("{namespace}/{name}")
+        };
+        if let Some(first) = seen.get(&(kind.clone(), namespace.clone(), name.clone())) {
+            problems.push(source.problem(
+                "metadata.name",
+                format!(
+                    "{kind} {full_name} is already at {first}, an object may be there only once"
+                ),
+            ));
+        } else {
+            seen.insert((kind, namespace, name), source);
+        }
+    }
+}
+
+/// The items of a `List`, or the document itself.
+fn items(document: Document, problems: &mut Vec<Problem>) -> Vec<Document> {
+    let is_list = document.value.get("kind").and_then(Value::as_str) == Some("List")
+        && document.value.get("apiVersion").and_then(Value::as_str) == Some("v1");
+    if !is_list {
+        return vec![document];
+    }
+    let Document { value, source } = document;
+    let Value::Object(fields) = value else {
+        return Vec::new();
+    };
+    let mut found = Vec::new();
+    for (name, value) in fields {
+        match (name.as_str(), value) {
+            ("apiVersion" | "kind" | "metadata", _) => {}
+            ("items", Value::Array(items)) => {
+                for (index, value) in items.into_iter().enumerate() {
+                    let source = source.within(&[Segment::from("items"), Segment::Index(index)]);
+                    // A List in a List: kubectl takes it, nobody writes it.
+                    found.push(Document { value, source });
+                }
+            }
+            ("items", Value::Null) => {}
+            ("items", other) => {
+                problems.push(source.problem(
+                    "items",
+                    format!("is {}, write a list", decode::describe(&other)),
+                ));
+            }
+            (other, _) => {
+                let message = decode::unknown_field(
+                    "List",
+                    other,
+                    &["apiVersion", "kind", "metadata", "items"],
+                );
+                problems
+                    .push(source.problem_at(&FieldPath::new(vec![Segment::from(other)]), message));
+            }
+        }
+    }
+    found
+}
+
+/// `apiVersion` and `kind`.
+fn header(document: &Document, problems: &mut Vec<Problem>) -> Option<(String, String)> {
+    let source = &document.source;
+    let Value::Object(fields) = &document.value else {
+        problems.push(source.problem(
+            "",
+            format!(
+                "{} is not a manifest, write apiVersion, kind, metadata and spec",
+                decode::describe(&document.value)
+            ),
+        ));
+        return None;
+    };
+    let mut text = |name: &str, example: &str| match fields.get(name) {
+        Some(Value::String(text)) => Some(text.clone()),
+        None | Some(Value::Null) => {
+            problems.push(source.problem(name, format!("is missing, write {example}")));
+            None
+        }
+        Some(other) => {
+            problems.push(source.problem(
+                name,
+                format!("is {}, write {example}", decode::describe(other)),
+            ));
+            None
+        }
+    };
+    let api_version = text("apiVersion", "the object's version, such as \"apps/v1\"");
+    let kind = text("kind", "the object's kind, such as \"Deployment\"");
+    Some((api_version?, kind?))
+}
+
+fn unsupported(kind: &str) -> String {
+    if !unimplemented::KINDS.contains(&kind)
+        && let Some(known) = nearest(kind, KINDS.iter().copied())
+    {
+        return format!("there is no kind {kind}, did you mean {known}?");
+    }
+    format!(
+        "kind {kind} is not supported by the local mesh yet; it knows {}",
+        KINDS.join(", ")
+    )
+}
+
+/// Types one document and adds it; its namespace and name if that went well.
+fn read<T: Resource>(
+    document: Document,
+    api_version: &str,
+    into: &mut Vec<Object<T>>,
+    problems: &mut Vec<Problem>,
+) -> Option<(String, String)> {
+    let Document { value, source } = document;
+    let Value::Object(mut fields) = value else {
+        return None;
+    };
+    if !T::API_VERSIONS.contains(&api_version) {
+        let versions = T::API_VERSIONS.join(" or ");
+        problems.push(source.problem(
+            "apiVersion",
+            format!(
+                "{} of {api_version} is not supported by the local mesh yet, only of {versions}",
+                T::KIND
+            ),
+        ));
+        return None;
+    }
+    fields.remove("apiVersion");
+    fields.remove("kind");
+    let metadata = fields.remove("metadata").unwrap_or_default();
+    // Written by the cluster, and in what `kubectl get -o yaml` prints.
+    fields.remove("status");
+    let before = problems.len();
+    let metadata: Option<ObjectMeta> =
+        decode::decode(metadata, "metadata", "ObjectMeta", &source, problems);
+    let spec: Option<T> = if T::FIELDS == Fields::TopLevel {
+        decode::decode(Value::Object(fields), "", T::KIND, &source, problems)
+    } else {
+        let spec = match fields.remove("spec").unwrap_or_default() {
+            Value::Null if T::FIELDS == Fields::OptionalSpec => {
+                Value::Object(serde_json::Map::new())
+            }
+            spec => spec,
+        };
+        for (name, _) in fields.into_iter().filter(|(_, value)| !value.is_null()) {
+            let path = FieldPath::new(vec![Segment::Key(name.clone())]);
+            problems.push(source.problem_at(
+                &path,
+                decode::unknown_field(T::KIND, &name, &["apiVersion", "kind", "metadata", "spec"]),
+            ));
+        }
+        decode::decode(spec, "spec", T::KIND, &source, problems)
+    };
+    let (metadata, spec) = (metadata?, spec?);
+    if !is_name(&metadata.name) {
+        problems.push(source.problem("metadata.name", bad_name(&metadata.name)));
+    }
+    if let Some(namespace) = metadata
+        .namespace
+        .as_deref()
+        .filter(|name| !name.is_empty() && !is_name(name))
+    {
+        problems.push(source.problem("metadata.namespace", bad_name(namespace)));
+    }
+    if !T::NAMESPACED && metadata.namespace.is_some() {
+        problems.push(source.problem(
+            "metadata.namespace",
+            format!("a {} is in no namespace, leave it out", T::KIND),
+        ));
+    }
+    if problems.len() > before {
+        return None;
+    }
+    let namespace = match metadata.namespace {
+        _ if !T::NAMESPACED => String::new(),
+        Some(namespace) if !namespace.is_empty() => namespace,
+        _ => "default".to_owned(),
+    };
+    let key = (namespace.clone(), metadata.name.clone());
+    into.push(Object {
+        name: metadata.name,
+        namespace,
+        labels: metadata.labels,
+        annotations: metadata.annotations,
+        spec,
+        source,
+    });
+    Some(key)
+}
+
+/// Whether Kubernetes takes it as a name. Names become parts of paths and host names, so this is more than tidiness.
+fn is_name(name: &str) -> bool {
+    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let word = |word: &str| {
+        word.bytes().all(|byte| inner(byte) || byte == b'-')
+            && word.bytes().next().is_some_and(inner)
+            && word.bytes().next_back().is_some_and(inner)
+    };
+    name.len() <= 253 && name.split('.').all(word)
+}
+
+fn bad_name(name: &str) -> String {
+    format!("{name:?} is not a name, write lower-case letters, digits and \"-\"")
+}

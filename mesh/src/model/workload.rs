@@ -1,0 +1,429 @@
+//! Workloads: what Deployments run, with or without a proxy of Istio's, and as whom.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::host::CLUSTER_DOMAIN;
+use super::peer::MutualTls;
+use crate::api::apps::DeploymentSpec;
+use crate::api::core::NamespaceSpec;
+use crate::api::{self, IntOrString, Object};
+use crate::problem::Problem;
+use crate::source::join;
+
+/// A Deployment and its pods.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Workload {
+    /// The Deployment's name.
+    pub name: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// The label `app` of its pods, or its name if they have none.
+    pub app: String,
+    /// The label `version` of its pods.
+    pub version: Option<String>,
+    /// The labels of its pods.
+    pub labels: BTreeMap<String, String>,
+    /// The annotations of its pods.
+    pub annotations: BTreeMap<String, String>,
+    /// Whose identity its pods have.
+    pub service_account: String,
+    /// How many pods it has.
+    pub replicas: u32,
+    /// The programs of each pod. The proxy is not one of them.
+    pub containers: Vec<Container>,
+    /// What Istio makes of its pods.
+    pub role: Role,
+    /// At a gateway, the ports to listen on: those of the Gateways, translated as Istio does by the Service in front of the
+    /// pods (80 to its target port 8080, say).
+    pub gateway_ports: Vec<u16>,
+    /// What its sidecar demands of who connects.
+    pub mutual_tls: MutualTls,
+}
+
+/// What Istio makes of a pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// A proxy beside the application, for what comes in and what goes out.
+    Sidecar,
+    /// A proxy alone.
+    Gateway,
+    /// No proxy.
+    Plain,
+}
+
+/// One program of a pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Container {
+    /// Its name.
+    pub name: String,
+    /// Its image.
+    pub image: Image,
+    /// Its environment, in the order of the manifest, references (`$(NAME)`) replaced.
+    pub env: Vec<(String, String)>,
+    /// What replaces the image's entrypoint; empty for the entrypoint itself.
+    pub command: Vec<String>,
+    /// Its arguments.
+    pub args: Vec<String>,
+    /// The ports it listens on.
+    pub ports: Vec<ContainerPort>,
+    /// The request that it answers when it is ready.
+    pub readiness: Option<HttpProbe>,
+}
+
+/// The image of a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Image {
+    /// As written.
+    pub reference: String,
+    /// The last segment of its path, without tag and digest.
+    pub name: String,
+    /// Its tag; `latest` if none is written.
+    pub tag: String,
+}
+
+impl Image {
+    fn parse(reference: &str) -> Self {
+        let without_digest = reference.split('@').next().unwrap_or_default();
+        let last = without_digest.rsplit('/').next().unwrap_or_default();
+        let (name, tag) = last.split_once(':').unwrap_or((last, "latest"));
+        Self { reference: reference.to_owned(), name: name.to_owned(), tag: tag.to_owned() }
+    }
+}
+
+/// A port that a container listens on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerPort {
+    /// By which Services and probes may refer to it.
+    pub name: Option<String>,
+    /// The port.
+    pub number: u16,
+}
+
+/// A request for the health of a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpProbe {
+    /// The path.
+    pub path: String,
+    /// The container's port.
+    pub port: u16,
+}
+
+/// One pod.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PodName {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name: that of its Deployment and a number, from 0.
+    pub name: String,
+}
+
+impl fmt::Display for PodName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+impl Workload {
+    /// Its pods.
+    pub fn pods(&self) -> Vec<PodName> {
+        let pod = |index| PodName { namespace: self.namespace.clone(), name: format!("{}-{index}", self.name) };
+        (0..self.replicas).map(pod).collect()
+    }
+
+    /// The name in its certificates.
+    pub fn identity(&self) -> String {
+        format!("spiffe://{CLUSTER_DOMAIN}/ns/{}/sa/{}", self.namespace, self.service_account)
+    }
+
+    /// All ports that its containers listen on, ascending.
+    pub fn ports(&self) -> Vec<u16> {
+        let mut ports: Vec<u16> = self.containers.iter().flat_map(|container| &container.ports).map(|port| port.number).collect();
+        ports.sort_unstable();
+        ports
+    }
+
+    /// The names that become labels of Wasm metrics: Envoy knows only those it was told at its start.
+    pub fn extra_stat_tags(&self) -> Vec<&str> {
+        let mut tags: Vec<&str> = Vec::new();
+        let annotation = self.annotations.get(EXTRA_STAT_TAGS).map(String::as_str).unwrap_or_default();
+        for tag in annotation.split(',').filter(|tag| !tag.is_empty()) {
+            if !tags.contains(&tag) {
+                tags.push(tag);
+            }
+        }
+        tags
+    }
+
+    /// The container port by number or name, as Services and probes refer to it.
+    pub(crate) fn port(&self, port: &IntOrString) -> Option<u16> {
+        let ports = self.containers.iter().flat_map(|container| &container.ports);
+        find_port(ports, port)
+    }
+
+    /// For messages: `http (3001), metrics (9090)`.
+    pub(crate) fn port_names(&self) -> String {
+        port_names(self.containers.iter().flat_map(|container| &container.ports))
+    }
+}
+
+fn find_port<'a>(mut ports: impl Iterator<Item = &'a ContainerPort>, wanted: &IntOrString) -> Option<u16> {
+    let found = match wanted {
+        IntOrString::Int(number) => ports.find(|port| i64::from(port.number) == *number),
+        IntOrString::String(name) => ports.find(|port| port.name.as_deref() == Some(name)),
+    };
+    found.map(|port| port.number)
+}
+
+fn port_names<'a>(ports: impl Iterator<Item = &'a ContainerPort>) -> String {
+    let names: Vec<String> = ports
+        .map(|port| match &port.name {
+            Some(name) => format!("{name} ({})", port.number),
+            None => port.number.to_string(),
+        })
+        .collect();
+    if names.is_empty() { "no ports".to_owned() } else { names.join(", ") }
+}
+
+const INJECT: &str = "sidecar.istio.io/inject";
+const TEMPLATES: &str = "inject.istio.io/templates";
+const EXTRA_STAT_TAGS: &str = "sidecar.istio.io/extraStatTags";
+pub(crate) const STATS_FLUSH_INTERVAL: &str = "sidecar.istio.io/statsFlushInterval";
+
+/// Annotations and labels of pods by which Istio is told things that this library honours, or that change nothing on one
+/// machine: how much the proxy may use, what it logs, which of its own stats it keeps (local proxies keep all).
+const KNOWN: [&str; 14] = [
+    INJECT,
+    TEMPLATES,
+    EXTRA_STAT_TAGS,
+    STATS_FLUSH_INTERVAL,
+    "sidecar.istio.io/proxyCPU",
+    "sidecar.istio.io/proxyCPULimit",
+    "sidecar.istio.io/proxyMemory",
+    "sidecar.istio.io/proxyMemoryLimit",
+    "sidecar.istio.io/logLevel",
+    "sidecar.istio.io/statsInclusionPrefixes",
+    "sidecar.istio.io/statsInclusionSuffixes",
+    "sidecar.istio.io/statsInclusionRegexps",
+    "service.istio.io/canonical-name",
+    "service.istio.io/canonical-revision",
+];
+
+pub(crate) fn build(
+    deployment: &Object<DeploymentSpec>,
+    namespaces: &[Object<NamespaceSpec>],
+    problems: &mut Vec<Problem>,
+) -> Workload {
+    let source = &deployment.source;
+    let template = &deployment.spec.template;
+    let (labels, annotations) = (&template.metadata.labels, &template.metadata.annotations);
+
+    if deployment.spec.selector.match_labels.is_empty() || !deployment.spec.selector.matches(labels) {
+        problems.push(source.problem(
+            "spec.selector.matchLabels",
+            "does not select the pods of this Deployment's own template; write the template's labels here",
+        ));
+    }
+    for (kind, entries) in [("labels", labels), ("annotations", annotations)] {
+        for name in entries.keys().filter(|name| is_of_istio(name) && !KNOWN.contains(&name.as_str())) {
+            problems.push(source.problem(
+                &join(&format!("spec.template.metadata.{kind}"), name),
+                "is not implemented by the local mesh; remove it to go on without what it does",
+            ));
+        }
+    }
+    if template.spec.enable_service_links == Some(true) {
+        problems.push(source.problem(
+            "spec.template.spec.enableServiceLinks",
+            "is not implemented by the local mesh; write false, and name Services by their host names",
+        ));
+    }
+
+    let namespace = namespaces.iter().find(|namespace| namespace.name == deployment.namespace);
+    let role = role(deployment, namespace, problems);
+    let containers = template.spec.containers.iter().enumerate();
+    // A container of that name only says how the injected proxy should differ.
+    let containers = containers.filter(|(_, container)| role == Role::Plain || container.name != "istio-proxy");
+    let containers: Vec<Container> = containers
+        .map(|(index, container)| {
+            let field = format!("spec.template.spec.containers[{index}]");
+            build_container(container, &field, deployment, problems)
+        })
+        .collect();
+    let mut seen: BTreeMap<u16, &str> = BTreeMap::new();
+    for container in &containers {
+        for port in &container.ports {
+            if let Some(other) = seen.insert(port.number, &container.name) {
+                problems.push(source.problem(
+                    "spec.template.spec.containers",
+                    format!("the containers {other} and {} of one pod both listen on port {}", container.name, port.number),
+                ));
+            }
+        }
+    }
+
+    Workload {
+        name: deployment.name.clone(),
+        namespace: deployment.namespace.clone(),
+        app: labels.get("app").unwrap_or(&deployment.name).clone(),
+        version: labels.get("version").cloned(),
+        labels: labels.clone(),
+        annotations: annotations.clone(),
+        service_account: template.spec.service_account_name.clone().unwrap_or_else(|| "default".to_owned()),
+        replicas: deployment.spec.replicas.unwrap_or(1),
+        containers,
+        role,
+        gateway_ports: Vec::new(),
+        mutual_tls: MutualTls::Permissive,
+    }
+}
+
+fn is_of_istio(name: &str) -> bool {
+    name.split_once('/').is_some_and(|(prefix, _)| prefix == "istio.io" || prefix.ends_with(".istio.io"))
+}
+
+/// As the injection webhook decides: a pod's label `sidecar.istio.io/inject` wins over its namespace's `istio-injection`,
+/// except that nothing is injected into a namespace that says `disabled`.
+fn role(deployment: &Object<DeploymentSpec>, namespace: Option<&Object<NamespaceSpec>>, problems: &mut Vec<Problem>) -> Role {
+    let source = &deployment.source;
+    let template = &deployment.spec.template.metadata;
+    let of_namespace = namespace.and_then(|namespace| namespace.labels.get("istio-injection")).map(String::as_str);
+    let of_pod = template.labels.get(INJECT).map(String::as_str);
+    let injected = match (of_namespace, of_pod) {
+        (Some("enabled"), _) => of_pod != Some("false"),
+        (None, Some("true")) => true,
+        _ => false,
+    } && template.annotations.get(INJECT).is_none_or(|inject| inject != "false" || of_pod == Some("true"));
+
+    let templates = template.annotations.get(TEMPLATES).map(String::as_str);
+    let field = join("spec.template.metadata.annotations", TEMPLATES);
+    match templates {
+        None | Some("sidecar") if injected => Role::Sidecar,
+        Some("gateway") if injected => Role::Gateway,
+        Some(template) if injected => {
+            problems.push(source.problem(
+                &field,
+                format!("the template {template:?} is not implemented by the local mesh; write gateway or sidecar"),
+            ));
+            Role::Sidecar
+        }
+        Some(_) => {
+            problems.push(source.problem(
+                &field,
+                format!(
+                    "has no effect: nothing is injected into this pod. Label it {INJECT}: \"true\", or its namespace {} \
+                     istio-injection: enabled",
+                    deployment.namespace
+                ),
+            ));
+            Role::Plain
+        }
+        None => Role::Plain,
+    }
+}
+
+/// What namespaces say about injection that the local mesh does not know.
+pub(crate) fn check_namespace(namespace: &Object<NamespaceSpec>, problems: &mut Vec<Problem>) {
+    for name in namespace.labels.keys().filter(|name| is_of_istio(name)) {
+        problems.push(namespace.source.problem(
+            &join("metadata.labels", name),
+            "is not implemented by the local mesh; write istio-injection: enabled for sidecars",
+        ));
+    }
+}
+
+fn build_container(
+    container: &api::core::Container,
+    field: &str,
+    deployment: &Object<DeploymentSpec>,
+    problems: &mut Vec<Problem>,
+) -> Container {
+    let image = Image::parse(&container.image);
+    if image.name.is_empty() {
+        problems.push(
+            deployment.source.problem(&format!("{field}.image"), format!("{:?} names no image", container.image)),
+        );
+    }
+    let ports: Vec<ContainerPort> = container
+        .ports
+        .iter()
+        .map(|port| ContainerPort { name: port.name.clone(), number: port.container_port })
+        .collect();
+    let readiness = container.readiness_probe.as_ref().and_then(|probe| {
+        let port = find_port(ports.iter(), &probe.http_get.port);
+        if port.is_none() {
+            problems.push(deployment.source.problem(
+                &format!("{field}.readinessProbe.httpGet.port"),
+                format!("{} is not a port of this container, which has {}", probe.http_get.port, port_names(ports.iter())),
+            ));
+        }
+        let path = probe.http_get.path.clone().unwrap_or_else(|| "/".to_owned());
+        port.map(|port| HttpProbe { path, port })
+    });
+    let mut env: Vec<(String, String)> = Vec::new();
+    for variable in &container.env {
+        let value = expand(&variable.value, &env);
+        env.retain(|(name, _)| *name != variable.name);
+        env.push((variable.name.clone(), value));
+    }
+    let expanded = |words: &[String]| words.iter().map(|word| expand(word, &env)).collect();
+    Container {
+        name: container.name.clone(),
+        image,
+        command: expanded(&container.command),
+        args: expanded(&container.args),
+        env,
+        ports,
+        readiness,
+    }
+}
+
+/// Replaces `$(NAME)` as Kubernetes does: by variables that are already known; `$$` stands for one `$`, and what names
+/// nothing stays as it is.
+fn expand(text: &str, env: &[(String, String)]) -> String {
+    let mut expanded = String::new();
+    let mut rest = text;
+    while let Some((before, behind)) = rest.split_once('$') {
+        expanded.push_str(before);
+        if let Some(behind) = behind.strip_prefix('$') {
+            expanded.push('$');
+            rest = behind;
+        } else if let Some((name, behind)) = behind.strip_prefix('(').and_then(|inside| inside.split_once(')')) {
+            match env.iter().find(|(known, _)| known == name) {
+                Some((_, value)) => expanded.push_str(value),
+                None => expanded.push_str(&format!("$({name})")),
+            }
+            rest = behind;
+        } else {
+            expanded.push('$');
+            rest = behind;
+        }
+    }
+    expanded + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_is_named_by_the_last_segment_of_its_path() {
+        let parts = |reference| {
+            let image = Image::parse(reference);
+            (image.name, image.tag)
+        };
+        let owned = |name: &str, tag: &str| (name.to_owned(), tag.to_owned());
+        assert_eq!(parts("ghcr.io/tollgate/product-service:v1"), owned("product-service", "v1"));
+        assert_eq!(parts("localhost:5000/cart-service"), owned("cart-service", "latest"));
+        assert_eq!(parts("cart-service"), owned("cart-service", "latest"));
+        assert_eq!(parts("ghcr.io/tollgate/a:1.2@sha256:00ff"), owned("a", "1.2"));
+    }
+
+    #[test]
+    fn references_in_the_environment_are_replaced_as_kubernetes_does() {
+        let env = [("HOST".to_owned(), "db".to_owned())];
+        assert_eq!(expand("postgres://$(HOST):5432/$(HOST)", &env), "postgres://db:5432/db");
+        assert_eq!(expand("$(UNKNOWN) $$(HOST) $HOST a$", &env), "$(UNKNOWN) $(HOST) $HOST a$");
+        assert_eq!(expand("$(HOST", &env), "$(HOST");
+    }
+}

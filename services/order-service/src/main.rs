@@ -1,0 +1,7 @@
+//! The shop's order service as a process; see the library of this crate.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    service_common::run(&order_service::SERVICE)
+}

@@ -1,0 +1,123 @@
+//! How the local mesh starts, refuses and ends.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use tollgate_tests::{LocalMesh, Manifests, Options, Signal, Target, exchange, tollgate};
+
+use crate::shared::block_on;
+
+type Test = fn() -> Result<()>;
+
+/// These start meshes of their own.
+pub(crate) const TESTS: &[(&str, Test)] = &[
+    (
+        "two_meshes_run_beside_each_other_and_each_leaves_nothing_behind",
+        two_meshes_leave_nothing_behind,
+    ),
+    (
+        "a_bad_manifest_is_refused_with_file_line_and_field",
+        a_bad_manifest_is_refused,
+    ),
+    (
+        "a_bad_plugin_configuration_is_refused_with_file_line_and_field",
+        a_bad_plugin_configuration_is_refused,
+    ),
+];
+
+fn two_meshes_leave_nothing_behind() -> Result<()> {
+    let mut first = LocalMesh::start(Manifests::shipped()?, Options::default())?;
+    let mut second = LocalMesh::start(Manifests::shipped()?, Options::default())?;
+    for mesh in [&first, &second] {
+        let gateway = mesh.gateway_address()?;
+        let answer = block_on(exchange(gateway, "/products", &[]))?;
+        ensure!(answer.status == 200, "{answer:?}");
+        let running = mesh.processes()?;
+        // An Envoy a pod, and a service a pod but the gateway's.
+        let expected = mesh.workloads().len() * 2 - 1;
+        ensure!(
+            running.len() >= expected,
+            "{expected} processes expected, these found: {running:?}"
+        );
+    }
+    // A terminal that closes.
+    let status = first.end_by(Signal::HUP)?;
+    ensure!(status.success(), "`up` ended with {status} after SIGHUP");
+    nothing_left(&first)?;
+    let answer = block_on(exchange(second.gateway_address()?, "/products", &[]))?;
+    ensure!(
+        answer.status == 200,
+        "the second mesh suffers from the end of the first: {answer:?}"
+    );
+    // No chance to clean up.
+    second.end_by(Signal::KILL)?;
+    nothing_left(&second)
+}
+
+fn nothing_left(mesh: &LocalMesh) -> Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let left = mesh.processes()?;
+        if left.is_empty() {
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "still running: {left:?}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Runs `tollgate up` on manifests that it must refuse; what it says on standard error.
+fn refusal(manifests: &Manifests) -> Result<String> {
+    let output = Command::new(tollgate()?)
+        .arg("up")
+        .arg("--manifests")
+        .arg(manifests.path())
+        .output()?;
+    let said = String::from_utf8(output.stderr)?;
+    ensure!(
+        output.status.code() == Some(1),
+        "exit code {:?}: {said}",
+        output.status.code()
+    );
+    Ok(said)
+}
+
+fn a_bad_manifest_is_refused() -> Result<()> {
+    let manifests = Manifests::shipped()?;
+    let file = "istio/security/peer-authentication.yaml";
+    manifests.replace(file, "STRICT", "STRIKT")?;
+    let said = refusal(&manifests)?;
+    let path = manifests.path().join(file);
+    let text = std::fs::read_to_string(&path)?;
+    let line = 1 + text
+        .lines()
+        .position(|l| l.contains("STRIKT"))
+        .context("the edit is gone")?;
+    let expected = format!("{}:{line}: spec.mtls.mode: ", path.display());
+    ensure!(
+        said.contains(&expected) && said.contains("STRICT"),
+        "{expected:?} is not in: {said}"
+    );
+    Ok(())
+}
+
+fn a_bad_plugin_configuration_is_refused() -> Result<()> {
+    let manifests = Manifests::shipped()?;
+    let file = "wasm-plugins/user-classifier/plugin.yaml";
+    manifests.replace(
+        file,
+        "    default: standard\n",
+        "    default: standard\n    defualt: standard\n",
+    )?;
+    let said = refusal(&manifests)?;
+    let path = manifests.path().join(file);
+    let text = std::fs::read_to_string(&path)?;
+    let line = 1 + text
+        .lines()
+        .position(|l| l.contains("defualt"))
+        .context("the edit is gone")?;
+    let expected = format!("{}:{line}: spec.pluginConfig.defualt: ", path.display());
+    ensure!(said.contains(&expected), "{expected:?} is not in: {said}");
+    Ok(())
+}

@@ -1,0 +1,172 @@
+//! The business numbers in the Envoys' Prometheus output.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use serde_json::json;
+use tollgate_tests::{LocalMesh, Metrics, Target};
+
+use crate::client::Client;
+
+pub(crate) async fn the_four_counters_are_exact(mesh: &LocalMesh) -> Result<()> {
+    let client = Client::of(mesh)?;
+    let as_initech = |user: &'static str| [("x-tenant-id", "initech"), ("x-user-id", user)];
+
+    // What the client saw, by user type, route and status: that is what must be counted.
+    let mut seen: BTreeMap<(&str, &str, u16), u64> = BTreeMap::new();
+    let mut sequence = Vec::new();
+    sequence.extend([
+        ("alice", "/products/mug", "/products/{id}"),
+        ("carol", "/products?page=2", "/products"),
+    ]);
+    sequence.extend([
+        ("carol", "/nowhere/at/all", "other"),
+        ("carol", "/no-such-path", "other"),
+    ]);
+    // Far more than a burst of 10: some are refused.
+    sequence.extend([("carol", "/products", "/products"); 60]);
+    let order = client
+        .post("/orders", &as_initech("alice"), &json!({"userId": "alice"}))
+        .await?;
+    ensure!(order.status == 201, "{order:?}");
+    for (user, path, route) in sequence {
+        let answer = client.get(path, &as_initech(user)).await?;
+        // A refused request is never classified.
+        let user_type = match (answer.status, user) {
+            (429, _) => "none",
+            (_, "alice") => "vip",
+            _ => "standard",
+        };
+        *seen.entry((user_type, route, answer.status)).or_default() += 1;
+    }
+    *seen.entry(("vip", "/orders", 201)).or_default() += 1;
+    let refused = seen
+        .iter()
+        .filter(|((_, _, status), _)| *status == 429)
+        .map(|(_, n)| n)
+        .sum::<u64>();
+    ensure!(refused > 0, "no request was refused: {seen:?}");
+    ensure!(
+        seen.get(&("standard", "other", 503)) == Some(&1),
+        "the service without pods is not answered 503: {seen:?}"
+    );
+
+    let total: u64 = seen.values().sum();
+    let gateway = settled(
+        mesh,
+        "ingressgateway",
+        |m| m.sum("shop_requests_total", &[("tenant", "initech")]),
+        total,
+    )
+    .await?;
+    for ((user_type, route, status), count) in &seen {
+        let status = status.to_string();
+        let labels = [
+            ("tenant", "initech"),
+            ("tier", "free"),
+            ("user_type", *user_type),
+            ("route", *route),
+            ("status", &status),
+        ];
+        let counted = gateway.sum("shop_requests_total", &labels);
+        ensure!(
+            counted == *count,
+            "{labels:?}: seen {count}, counted {counted}"
+        );
+    }
+    let orders = [
+        ("tenant", "initech"),
+        ("user_type", "vip"),
+        ("status", "201"),
+    ];
+    ensure!(
+        gateway.sum("shop_orders_total", &orders) == 1,
+        "the order was not counted"
+    );
+    ensure!(
+        gateway.sum("shop_orders_total", &[("tenant", "initech")]) == 1,
+        "more than the order was counted"
+    );
+    let by_rate = gateway.sum(
+        "shop_refused_total",
+        &[("tenant", "initech"), ("limit", "rate")],
+    );
+    ensure!(
+        by_rate == refused,
+        "{refused} were refused, {by_rate} counted"
+    );
+
+    // Labels, not label text in names.
+    for (metric, labels) in [
+        (
+            "shop_requests_total",
+            &["route", "status", "tenant", "tier", "user_type"][..],
+        ),
+        ("shop_orders_total", &["status", "tenant", "user_type"]),
+        ("shop_refused_total", &["limit", "tenant"]),
+    ] {
+        ensure!(
+            gateway.label_names(metric) == labels,
+            "{metric} has the labels {:?}",
+            gateway.label_names(metric)
+        );
+        ensure!(
+            gateway.names_with(metric) == [metric],
+            "{:?}",
+            gateway.names_with(metric)
+        );
+    }
+
+    // At the services: what the gateway let through, and what they asked of each other for the order.
+    let labels = [
+        ("tenant", "initech"),
+        ("user_type", "vip"),
+        ("route", "/orders"),
+        ("status", "201"),
+    ];
+    let counted = |m: &Metrics| m.sum("shop_service_requests_total", &labels);
+    let orders = settled(mesh, "order-service", counted, 1).await?;
+    let names = orders.label_names("shop_service_requests_total");
+    ensure!(
+        names == ["route", "status", "tenant", "user_type"],
+        "shop_service_requests_total has the labels {names:?}"
+    );
+    let served = seen
+        .iter()
+        .filter(|((_, route, status), _)| route.starts_with("/products") && *status == 200);
+    let served: u64 = served.map(|(_, n)| n).sum();
+    let labels = [("tenant", "initech"), ("status", "200")];
+    // The order's cart makes cart-service ask for each product in it.
+    let products = mesh
+        .metrics("product-service")
+        .await?
+        .sum("shop_service_requests_total", &labels);
+    ensure!(
+        products > served,
+        "product-service served {served} through the gateway and {products} in all"
+    );
+    Ok(())
+}
+
+/// The metrics of a workload once `value` of them is `expected`: a request is logged just after its answer has gone out.
+pub(crate) async fn settled(
+    mesh: &LocalMesh,
+    workload: &str,
+    value: impl Fn(&Metrics) -> u64,
+    expected: u64,
+) -> Result<Metrics> {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let metrics = mesh.metrics(workload).await?;
+        let now = value(&metrics);
+        if now == expected {
+            return Ok(metrics);
+        }
+        ensure!(
+            now < expected && Instant::now() < deadline,
+            "{workload} counted {now}, expected {expected}"
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}

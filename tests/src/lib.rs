@@ -1,0 +1,18 @@
+//! What the end-to-end tests stand on: a [`Target`] that runs the shop, and the tools to ask it questions.
+//!
+//! A test speaks to a target only: it gives it manifests, sends requests through the gateway or from a workload, and
+//! reads a workload's metrics. It never reads a generated Envoy configuration or a child's files, so that the
+//! same tests can run against a cluster. [`LocalMesh`] is the first target: `tollgate up`, as a user runs it.
+
+mod local;
+mod manifests;
+mod metrics;
+mod raw;
+mod target;
+
+pub use local::{LocalMesh, Options, tollgate};
+pub use manifests::Manifests;
+pub use metrics::Metrics;
+pub use raw::{Answer, exchange};
+pub use rustix::process::Signal;
+pub use target::{Target, Workload};

@@ -1,0 +1,93 @@
+//! The mesh under test, wherever it runs.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context, Result};
+
+use crate::metrics::Metrics;
+
+/// One pod of the mesh.
+#[derive(Clone, Debug)]
+pub struct Workload {
+    /// The `app` label: `product-service`, `ingressgateway`.
+    pub name: String,
+    /// The pod's name.
+    pub pod: String,
+    /// The `version` label, if there is one.
+    pub version: Option<String>,
+    /// Base URL of the Envoy's admin endpoint.
+    pub admin: String,
+    /// Where the sidecar listens for the other workloads; none for a gateway.
+    pub inbound: Option<SocketAddr>,
+    /// The HTTP proxy through which the pod's application calls others; none for a gateway.
+    pub outbound_proxy: Option<String>,
+}
+
+/// A running shop.
+pub trait Target: Sync {
+    /// Base URL of the ingress gateway, without a slash at the end.
+    fn gateway(&self) -> &str;
+    /// Every pod that has an Envoy, the gateway's among them.
+    fn workloads(&self) -> &[Workload];
+
+    /// The pods of one workload.
+    fn pods(&self, name: &str) -> Vec<&Workload> {
+        self.workloads().iter().filter(|w| w.name == name).collect()
+    }
+
+    /// The address that the gateway listens on.
+    fn gateway_address(&self) -> Result<SocketAddr> {
+        let address = self
+            .gateway()
+            .strip_prefix("http://")
+            .context("the gateway's URL is not http://")?;
+        address.parse().with_context(|| {
+            format!("the gateway's URL holds {address:?}, which is no socket address")
+        })
+    }
+
+    /// The current metrics of a workload, in Prometheus' terms, summed over its pods.
+    fn metrics(&self, name: &str) -> impl Future<Output = Result<Metrics>> + Send {
+        async move {
+            let mut all = Metrics::default();
+            for pod in self.pods(name) {
+                let url = format!("{}/stats/prometheus", pod.admin);
+                all.add(&fetch(&url).await?)
+                    .with_context(|| format!("{url} is not Prometheus text"))?;
+            }
+            Ok(all)
+        }
+    }
+
+    /// Envoy's own counters and gauges of a workload whose name contains `part`, by name, of every pod.
+    fn envoy_stats(
+        &self,
+        name: &str,
+        part: &str,
+    ) -> impl Future<Output = Result<Vec<(String, u64)>>> + Send {
+        async move {
+            let mut all = Vec::new();
+            for pod in self.pods(name) {
+                for line in fetch(&format!("{}/stats", pod.admin)).await?.lines() {
+                    if let Some((stat, value)) = line.split_once(": ")
+                        && stat.contains(part)
+                        && let Ok(value) = value.parse()
+                    {
+                        all.push((stat.to_owned(), value));
+                    }
+                }
+            }
+            Ok(all)
+        }
+    }
+}
+
+async fn fetch(url: &str) -> Result<String> {
+    let client = reqwest::Client::builder().no_proxy().build()?;
+    let answer = client
+        .get(url)
+        .send()
+        .await
+        .with_context(|| format!("GET {url}"))?;
+    Ok(answer.error_for_status()?.text().await?)
+}
