@@ -24,7 +24,8 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Build(args) => build::run(args),
         Command::Up(args) => {
-            let runtime = tokio::runtime::Runtime::new().context("cannot start the asynchronous runtime")?;
+            let runtime =
+                tokio::runtime::Runtime::new().context("cannot start the asynchronous runtime")?;
             runtime.block_on(up::run(args))
         }
         Command::Guard => up::guard(),

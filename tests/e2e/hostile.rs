@@ -46,11 +46,13 @@ pub(crate) async fn odd_headers_are_answered(mesh: &LocalMesh) -> Result<()> {
             .iter()
             .filter(|(name, n)| {
                 *n > 0
-                    && ["fail", "reload", "crash", "error"]
+                    && ["fail", "vm_reload", "reject"]
                         .iter()
                         .any(|word| name.contains(word))
             })
             .collect();
+        let watched = counters.iter().any(|(name, _)| name.contains("vm_reload"));
+        ensure!(watched, "no counter of failed VMs among {counters:?}");
         ensure!(failed.is_empty(), "{failed:?}");
     }
     Ok(())

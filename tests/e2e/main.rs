@@ -27,7 +27,7 @@ macro_rules! trials {
             let mesh = Arc::clone(&$mesh);
             $trials.push(Trial::test(concat!(stringify!($module), "::", stringify!($test)), move || {
                 let run = || shared::block_on($module::$test(mesh.get()?));
-                run().map_err(|error: anyhow::Error| format!("{error:?}").into())
+                run().map_err(|error: anyhow::Error| format!("{error:#}").into())
             }));
         })*
     };
@@ -63,7 +63,7 @@ fn main() -> ExitCode {
     );
     for (name, test) in lifecycle::TESTS {
         trials.push(Trial::test(format!("lifecycle::{name}"), || {
-            test().map_err(|error| format!("{error:?}").into())
+            test().map_err(|error| format!("{error:#}").into())
         }));
     }
 

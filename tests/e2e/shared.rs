@@ -22,7 +22,7 @@ impl Shared {
     pub(crate) fn get(&self) -> Result<&LocalMesh> {
         let mesh = self
             .mesh
-            .get_or_init(|| (self.start)().map_err(|error| format!("{error:?}")));
+            .get_or_init(|| (self.start)().map_err(|error| format!("{error:#}")));
         mesh.as_ref()
             .map_err(|error| anyhow!("the mesh did not start: {error}"))
     }

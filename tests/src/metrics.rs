@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Result, bail};
-use prometheus_parse::{Scrape, Value};
+use anyhow::{Context, Result};
 
-/// Counters and gauges, by name and labels.
+/// Samples, by name and labels.
 #[derive(Clone, Debug, Default)]
 pub struct Metrics {
     samples: BTreeMap<(String, BTreeMap<String, String>), f64>,
@@ -14,21 +13,13 @@ pub struct Metrics {
 impl Metrics {
     /// Adds an exposition in Prometheus' text format: equal series are summed.
     pub fn add(&mut self, text: &str) -> Result<()> {
-        let scrape = Scrape::parse(text.lines().map(|line| Ok(line.to_owned())))?;
-        if scrape.samples.is_empty() && !text.trim().is_empty() {
-            bail!("no sample in {} bytes", text.len());
-        }
-        for sample in scrape.samples {
-            let value = match sample.value {
-                Value::Counter(v) | Value::Gauge(v) | Value::Untyped(v) => v,
-                Value::Histogram(_) | Value::Summary(_) => continue,
-            };
-            let labels = sample
-                .labels
-                .iter()
-                .map(|(k, v)| (k.clone(), v.clone()))
-                .collect();
-            *self.samples.entry((sample.metric, labels)).or_default() += value;
+        for line in text
+            .lines()
+            .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        {
+            let (name, labels, value) =
+                sample(line).with_context(|| format!("{line:?} is no sample"))?;
+            *self.samples.entry((name.to_owned(), labels)).or_default() += value;
         }
         Ok(())
     }
@@ -68,5 +59,64 @@ impl Metrics {
             .collect();
         names.dedup();
         names
+    }
+}
+
+/// One line of an exposition. (The crates for it read labels by a regular expression that ends at the first brace, and
+/// the value of our `route` is `/users/{id}`.)
+fn sample(line: &str) -> Option<(&str, BTreeMap<String, String>, f64)> {
+    let end = line.find(['{', ' '])?;
+    let (name, mut rest) = line.split_at(end);
+    let mut labels = BTreeMap::new();
+    if let Some(inside) = rest.strip_prefix('{') {
+        rest = inside;
+        loop {
+            rest = rest.trim_start_matches(',');
+            if let Some(behind) = rest.strip_prefix('}') {
+                rest = behind;
+                break;
+            }
+            let (label, value) = rest.split_once("=\"")?;
+            let (value, behind) = quoted(value)?;
+            labels.insert(label.to_owned(), value);
+            rest = behind;
+        }
+    }
+    Some((name, labels, rest.trim().parse().ok()?))
+}
+
+/// Text up to its closing quote, without its escapes, and what follows.
+fn quoted(text: &str) -> Option<(String, &str)> {
+    let mut value = String::new();
+    let mut characters = text.char_indices();
+    while let Some((at, character)) = characters.next() {
+        match character {
+            '"' => return Some((value, text.get(at + 1..)?)),
+            '\\' => match characters.next()?.1 {
+                'n' => value.push('\n'),
+                other => value.push(other),
+            },
+            other => value.push(other),
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn braces_quotes_and_commas_in_values_are_read() -> Result<()> {
+        let mut metrics = Metrics::default();
+        metrics.add(
+            "# TYPE m counter\nm{a=\"/{x},}\",b=\"\\\"\\\\\"} 2\nm{a=\"/{x},}\"} 3\nm 4\nn{} 5\n",
+        )?;
+        assert_eq!(metrics.sum("m", &[("a", "/{x},}")]), 5);
+        assert_eq!(metrics.sum("m", &[("b", "\"\\")]), 2);
+        assert_eq!(metrics.sum("m", &[]), 9);
+        assert_eq!(metrics.sum("n", &[]), 5);
+        assert!(metrics.add("m{a=\"}").is_err());
+        Ok(())
     }
 }

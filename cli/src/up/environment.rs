@@ -30,7 +30,10 @@ const INHERITED: [&str; 12] = [
 
 /// What every process gets.
 pub(crate) fn inherited() -> BTreeMap<String, OsString> {
-    INHERITED.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var_os(name)?))).collect()
+    INHERITED
+        .iter()
+        .filter_map(|name| Some(((*name).to_owned(), std::env::var_os(name)?)))
+        .collect()
 }
 
 /// The environment of a container.
@@ -49,7 +52,10 @@ pub(crate) fn of(
     let mut set = |name: &str, value: OsString| environment.insert(name.to_owned(), value);
     set("SERVICE_VERSION", container.image.tag.clone().into());
     // One file a service, which its replicas share.
-    set("DATABASE_URL", database(&data.join(format!("{}.db", workload.app))).into());
+    set(
+        "DATABASE_URL",
+        database(&data.join(format!("{}.db", workload.app))).into(),
+    );
     for (name, value) in &container.env {
         set(name, value.into());
     }
@@ -79,6 +85,91 @@ pub(crate) fn of(
 
 /// The URL of an SQLite file. What would end the path in a URL is escaped.
 fn database(file: &Path) -> String {
-    let path = file.to_string_lossy().replace('%', "%25").replace('?', "%3F").replace('#', "%23");
+    let path = file
+        .to_string_lossy()
+        .replace('%', "%25")
+        .replace('?', "%3F")
+        .replace('#', "%23");
     format!("sqlite://{path}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use tollgate_mesh::Mesh;
+    use tollgate_mesh::api::Objects;
+    use tollgate_mesh::envoy::CertificatePaths;
+
+    use super::*;
+
+    #[test]
+    fn the_manifest_counts_except_for_where_the_container_is() {
+        let manifest = "\
+apiVersion: v1
+kind: Namespace
+metadata: {name: shop, labels: {istio-injection: enabled}}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: cart-v1, namespace: shop}
+spec:
+  selector: {matchLabels: {app: cart}}
+  template:
+    metadata: {labels: {app: cart}}
+    spec:
+      containers:
+      - name: cart
+        image: cart:v1
+        ports: [{containerPort: 3002}, {containerPort: 9090}]
+        env: [{name: PORT, value: \"3002\"}, {name: HOST, value: 0.0.0.0}, {name: LOG_FORMAT, value: json}]
+";
+        let mesh = Mesh::build(Objects::parse(Path::new("cart.yaml"), manifest).unwrap()).unwrap();
+        let workload = &mesh.workloads[0];
+        let address = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
+        let place = PodSite {
+            directory: PathBuf::new(),
+            admin: address(20000),
+            outbound_proxy: Some(address(20001)),
+            inbound: BTreeMap::new(),
+            app: [(3002, address(20002)), (9090, address(20003))].into(),
+            gateway: BTreeMap::new(),
+            certificate: CertificatePaths {
+                chain: PathBuf::new(),
+                key: PathBuf::new(),
+                roots: PathBuf::new(),
+            },
+        };
+        let pod = &workload.pods()[0];
+        let environment = of(
+            workload,
+            &workload.containers[0],
+            pod,
+            &place,
+            Path::new("/run/100%/data"),
+        );
+        let own: Vec<(&str, &str)> = environment
+            .iter()
+            .filter(|(name, _)| !INHERITED.contains(&name.as_str()))
+            .map(|(name, value)| (name.as_str(), value.to_str().unwrap()))
+            .collect();
+        assert_eq!(
+            own,
+            [
+                ("DATABASE_URL", "sqlite:///run/100%25/data/cart.db"),
+                ("HOST", "127.0.0.1"),
+                ("HTTP_PROXY", "http://127.0.0.1:20001"),
+                ("LOG_FORMAT", "json"),
+                ("NO_PROXY", "127.0.0.1,localhost"),
+                ("POD_NAME", "cart-v1-0"),
+                ("POD_NAMESPACE", "shop"),
+                ("PORT", "20002"),
+                ("PORT_3002", "20002"),
+                ("PORT_9090", "20003"),
+                ("SERVICE_VERSION", "v1"),
+                ("http_proxy", "http://127.0.0.1:20001"),
+                ("no_proxy", "127.0.0.1,localhost"),
+            ]
+        );
+    }
 }

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 
 use anstyle::{AnsiColor, Style};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use tollgate_mesh::{Problem, Problems};
 
 use crate::args::Format;
@@ -21,14 +21,28 @@ const FAINT: Style = Style::new().dimmed();
 
 /// Something that happened.
 #[derive(Clone, Debug, Serialize)]
-#[serde(tag = "event", rename_all = "camelCase", rename_all_fields = "camelCase")]
+#[serde(
+    tag = "event",
+    rename_all = "camelCase",
+    rename_all_fields = "camelCase"
+)]
 pub(crate) enum Event {
     /// The filters and services are being built.
     Building,
     /// Processes are being started. `run` is the folder of this run, `logs` the one with the logs of every process.
-    Starting { run: PathBuf, logs: PathBuf, pods: usize, envoy: PathBuf, envoy_version: String },
+    Starting {
+        run: PathBuf,
+        logs: PathBuf,
+        pods: usize,
+        envoy: PathBuf,
+        envoy_version: String,
+    },
     /// Everything serves.
-    Ready { gateway: Option<String>, root_certificate: PathBuf, workloads: Vec<Pod> },
+    Ready {
+        gateway: Option<String>,
+        root_certificate: PathBuf,
+        workloads: Vec<Pod>,
+    },
     /// A process ended that nobody asked to.
     Exited {
         pod: String,
@@ -39,6 +53,9 @@ pub(crate) enum Event {
         signal: Option<i32>,
         log: PathBuf,
         last_lines: Vec<String>,
+        /// Whether the mesh was ready, and what is left of it serves on. Scripts know from the events before and after.
+        #[serde(skip)]
+        serving: bool,
     },
     /// Something is wrong with the manifests, and nothing was started or changed.
     Rejected(Problem),
@@ -59,14 +76,23 @@ pub(crate) struct Pod {
     pub(crate) pod: String,
     pub(crate) namespace: String,
     pub(crate) version: Option<String>,
-    /// The Envoy's admin interface; none for a pod without one.
+    /// The Envoy's admin interface (a URL in the event); none for a pod without one.
+    #[serde(serialize_with = "url")]
     pub(crate) admin: Option<SocketAddr>,
     /// Where its sidecar takes requests for the service, over mutual TLS.
     pub(crate) inbound: Option<SocketAddr>,
     /// The HTTP proxy through which the service reaches others.
+    #[serde(serialize_with = "url")]
     pub(crate) outbound_proxy: Option<SocketAddr>,
     /// The folder with the pod's logs.
     pub(crate) logs: PathBuf,
+}
+
+/// As the gateway's: what speaks HTTP is told as a URL, what speaks TLS as an address.
+fn url<S: Serializer>(address: &Option<SocketAddr>, serializer: S) -> Result<S::Ok, S::Error> {
+    address
+        .map(|address| format!("http://{address}"))
+        .serialize(serializer)
 }
 
 /// Writes events to standard output.
@@ -79,7 +105,10 @@ pub(crate) struct Reporter {
 
 impl Reporter {
     pub(crate) fn new(format: Format) -> Self {
-        Self { format, writing: Mutex::new(()) }
+        Self {
+            format,
+            writing: Mutex::new(()),
+        }
     }
 
     /// Tells of an event. A reader that has gone is no reason to stop: somebody must still end what was started.
@@ -113,20 +142,50 @@ fn json(out: &mut impl Write, event: &Event) -> io::Result<()> {
 fn text(out: &mut impl Write, event: &Event) -> io::Result<()> {
     match event {
         Event::Building => writeln!(out, "Building the filters and services")?,
-        Event::Starting { run, pods, envoy, envoy_version, .. } => {
-            writeln!(out, "Starting {pods} pods with Envoy {envoy_version} {FAINT}{}{FAINT:#}", envoy.display())?;
+        Event::Starting {
+            run,
+            pods,
+            envoy,
+            envoy_version,
+            ..
+        } => {
+            writeln!(
+                out,
+                "Starting {pods} pods with Envoy {envoy_version} {FAINT}{}{FAINT:#}",
+                envoy.display()
+            )?;
             writeln!(out, "  in {}", run.display())?;
         }
-        Event::Ready { gateway, root_certificate, workloads } => {
+        Event::Ready {
+            gateway,
+            root_certificate,
+            workloads,
+        } => {
             ready(out, gateway.as_deref(), root_certificate, workloads)?;
         }
-        Event::Exited { pod, process, code, signal, log, last_lines } => {
+        Event::Exited {
+            pod,
+            process,
+            code,
+            signal,
+            log,
+            last_lines,
+            serving,
+        } => {
             let how = match (code, signal) {
                 (Some(code), _) => format!("with code {code}"),
                 (None, Some(signal)) => format!("by signal {signal}"),
                 (None, None) => "for an unknown reason".to_owned(),
             };
-            writeln!(out, "{BAD}{pod}: {process} ended {how}{BAD:#}; the rest keeps running")?;
+            writeln!(
+                out,
+                "{BAD}{pod}: {process} ended {how}{BAD:#}{}",
+                if *serving {
+                    "; the rest keeps running"
+                } else {
+                    ""
+                }
+            )?;
             for line in last_lines {
                 writeln!(out, "  | {line}")?;
             }
@@ -135,14 +194,23 @@ fn text(out: &mut impl Write, event: &Event) -> io::Result<()> {
         Event::Rejected(problem) => writeln!(out, "{BAD}error:{BAD:#} {problem}")?,
         // The command says it as it ends, as every command does.
         Event::Error { .. } => {}
-        Event::Stopping { reason } => writeln!(out, "Stopping ({reason}); once more ends everything at once")?,
+        Event::Stopping { reason } => writeln!(
+            out,
+            "Stopping ({reason}); once more ends everything at once"
+        )?,
         Event::Stopped => writeln!(out, "Stopped: nothing is left running")?,
     }
     out.flush()
 }
 
-fn ready(out: &mut impl Write, gateway: Option<&str>, root: &std::path::Path, pods: &[Pod]) -> io::Result<()> {
-    let address = |address: Option<SocketAddr>| address.map_or_else(|| "-".to_owned(), |a| a.to_string());
+fn ready(
+    out: &mut impl Write,
+    gateway: Option<&str>,
+    root: &std::path::Path,
+    pods: &[Pod],
+) -> io::Result<()> {
+    let address =
+        |address: Option<SocketAddr>| address.map_or_else(|| "-".to_owned(), |a| a.to_string());
     let rows: Vec<[String; 6]> = pods
         .iter()
         .map(|pod| {
@@ -156,11 +224,27 @@ fn ready(out: &mut impl Write, gateway: Option<&str>, root: &std::path::Path, po
             ]
         })
         .collect();
-    let heads = ["pod", "namespace", "version", "admin", "inbound (mTLS)", "outbound proxy"];
-    let widths: [usize; 6] =
-        std::array::from_fn(|n| rows.iter().map(|row| row[n].len()).chain([heads[n].len()]).max().unwrap_or(0));
+    let heads = [
+        "pod",
+        "namespace",
+        "version",
+        "admin",
+        "inbound (mTLS)",
+        "outbound proxy",
+    ];
+    let widths: [usize; 6] = std::array::from_fn(|n| {
+        rows.iter()
+            .map(|row| row[n].len())
+            .chain([heads[n].len()])
+            .max()
+            .unwrap_or(0)
+    });
     let line = |cells: [&str; 6]| {
-        let padded: Vec<String> = cells.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        let padded: Vec<String> = cells
+            .iter()
+            .zip(widths)
+            .map(|(cell, width)| format!("{cell:width$}"))
+            .collect();
         padded.join("  ").trim_end().to_owned()
     };
     writeln!(out)?;
@@ -174,7 +258,10 @@ fn ready(out: &mut impl Write, gateway: Option<&str>, root: &std::path::Path, po
     }
     writeln!(out, "root CA   {}", root.display())?;
     let Some(gateway) = gateway else {
-        writeln!(out, "{GOOD}ready{GOOD:#}, without an ingress gateway: the manifests have none. Ctrl-C stops everything.")?;
+        writeln!(
+            out,
+            "{GOOD}ready{GOOD:#}, without an ingress gateway: the manifests have none. Ctrl-C stops everything."
+        )?;
         return Ok(());
     };
     writeln!(out, "gateway   {STRONG}{gateway}{STRONG:#}")?;
@@ -182,8 +269,14 @@ fn ready(out: &mut impl Write, gateway: Option<&str>, root: &std::path::Path, po
     if !pods.iter().any(|pod| pod.name == "product-service") {
         return writeln!(out, "{GOOD}ready.{GOOD:#} Ctrl-C stops everything.");
     }
-    writeln!(out, "{GOOD}ready.{GOOD:#} Ctrl-C stops everything. To try, in another terminal:")?;
-    let admin = pods.iter().find(|pod| pod.inbound.is_none() && pod.outbound_proxy.is_none()).and_then(|pod| pod.admin);
+    writeln!(
+        out,
+        "{GOOD}ready.{GOOD:#} Ctrl-C stops everything. To try, in another terminal:"
+    )?;
+    let admin = pods
+        .iter()
+        .find(|pod| pod.inbound.is_none() && pod.outbound_proxy.is_none())
+        .and_then(|pod| pod.admin);
     for (command, what) in tries(gateway, admin) {
         writeln!(out, "  {FAINT}# {what}{FAINT:#}")?;
         writeln!(out, "  {command}")?;
@@ -195,11 +288,11 @@ fn ready(out: &mut impl Write, gateway: Option<&str>, root: &std::path::Path, po
 fn tries(gateway: &str, admin: Option<SocketAddr>) -> Vec<(String, &'static str)> {
     let mut tries = vec![
         (
-            format!("curl -i {gateway}/products/1 -H 'x-tenant-id: acme'"),
+            format!("curl -i {gateway}/products/beans -H 'x-tenant-id: acme'"),
             "a premium tenant: nine of ten answers are from v1, RateLimit says what is left",
         ),
         (
-            format!("curl {gateway}/products/1 -H 'x-tenant-id: acme' -H 'x-user-id: alice'"),
+            format!("curl {gateway}/products/beans -H 'x-tenant-id: acme' -H 'x-user-id: alice'"),
             "a VIP: always v2, with its SALE badge",
         ),
         (
@@ -211,7 +304,10 @@ fn tries(gateway: &str, admin: Option<SocketAddr>) -> Vec<(String, &'static str)
         ),
     ];
     if let Some(admin) = admin {
-        tries.push((format!("curl -s http://{admin}/stats/prometheus | grep ^shop_"), "what was counted, by tenant, tier and class"));
+        tries.push((
+            format!("curl -s http://{admin}/stats/prometheus | grep ^shop_"),
+            "what was counted, by tenant, tier and class",
+        ));
     }
     tries
 }
@@ -266,10 +362,10 @@ mod tests {
             said(json, &event),
             "{\"event\":\"ready\",\"gateway\":\"http://127.0.0.1:8080\",\"rootCertificate\":\"/run/root.pem\",\"workloads\":[\
              {\"name\":\"product-service\",\"pod\":\"product-service-0\",\"namespace\":\"ecommerce\",\"version\":\"v1\",\
-             \"admin\":\"127.0.0.1:20001\",\"inbound\":\"127.0.0.1:20002\",\"outboundProxy\":\"127.0.0.1:20003\",\
+             \"admin\":\"http://127.0.0.1:20001\",\"inbound\":\"127.0.0.1:20002\",\"outboundProxy\":\"http://127.0.0.1:20003\",\
              \"logs\":\"/run/logs/product-service-0\"},\
              {\"name\":\"ingressgateway\",\"pod\":\"istio-ingressgateway-0\",\"namespace\":\"istio-system\",\"version\":null,\
-             \"admin\":\"127.0.0.1:20004\",\"inbound\":null,\"outboundProxy\":null,\
+             \"admin\":\"http://127.0.0.1:20004\",\"inbound\":null,\"outboundProxy\":null,\
              \"logs\":\"/run/logs/istio-ingressgateway-0\"}]}\n"
         );
     }
@@ -302,6 +398,7 @@ mod tests {
             signal: Some(9),
             log: PathBuf::from("/run/logs/cart-service-0/service.log"),
             last_lines: vec!["one".to_owned(), "two".to_owned()],
+            serving: true,
         };
         assert_eq!(
             said(json, &event),
@@ -332,6 +429,9 @@ mod tests {
             ),
             "{text}"
         );
-        assert!(text.ends_with("curl -s http://127.0.0.1:20004/stats/prometheus | grep ^shop_\n"), "{text}");
+        assert!(
+            text.ends_with("curl -s http://127.0.0.1:20004/stats/prometheus | grep ^shop_\n"),
+            "{text}"
+        );
     }
 }

@@ -14,7 +14,11 @@ impl Group {
     /// The group that this process leads; none for what cannot be a process.
     pub(crate) fn led_by(pid: u32) -> Option<Self> {
         // 1 is init, and a signal to "group 1" would be one to everybody.
-        i32::try_from(pid).ok().filter(|pid| *pid > 1).and_then(Pid::from_raw).map(Self)
+        i32::try_from(pid)
+            .ok()
+            .filter(|pid| *pid > 1)
+            .and_then(Pid::from_raw)
+            .map(Self)
     }
 
     /// Sends a signal to all its members. That it has none any more is not an error.
@@ -26,7 +30,8 @@ impl Group {
     pub(crate) fn lives(self) -> bool {
         // To the system the dead whom nobody has waited for are members, and in many containers nobody ever waits for
         // those who lost their parent.
-        test_kill_process_group(self.0) != Err(Errno::SRCH) && self.has_living_members().unwrap_or(true)
+        test_kill_process_group(self.0) != Err(Errno::SRCH)
+            && self.has_living_members().unwrap_or(true)
     }
 
     /// None where `/proc` does not tell.
@@ -35,9 +40,13 @@ impl Group {
         let mut any = false;
         for entry in std::fs::read_dir("/proc").ok()?.flatten() {
             // Gone meanwhile, or no process at all.
-            let Ok(stat) = std::fs::read_to_string(entry.path().join("stat")) else { continue };
+            let Ok(stat) = std::fs::read_to_string(entry.path().join("stat")) else {
+                continue;
+            };
             // pid (name) state parent group …, where the name may contain anything.
-            let Some((_, rest)) = stat.rsplit_once(')') else { continue };
+            let Some((_, rest)) = stat.rsplit_once(')') else {
+                continue;
+            };
             let mut fields = rest.split_whitespace();
             let (state, of_group) = (fields.next()?, fields.nth(1)?);
             any = true;

@@ -42,8 +42,15 @@ impl Itself {
     pub(crate) fn running() -> anyhow::Result<Self> {
         let program = std::env::current_exe().context("cannot find this tool's own executable")?;
         // It may have been rebuilt while the mesh runs; Linux still has the one that runs.
-        let program = if program.exists() { program } else { PathBuf::from("/proc/self/exe") };
-        Ok(Self { program, prefix: Vec::new() })
+        let program = if program.exists() {
+            program
+        } else {
+            PathBuf::from("/proc/self/exe")
+        };
+        Ok(Self {
+            program,
+            prefix: Vec::new(),
+        })
     }
 
     /// An executable that hands its arguments over to [`guard`] and [`guarded`].
@@ -61,7 +68,12 @@ impl Itself {
     /// A command that becomes `program` once it is let go. Its standard input is the pipe to say so on.
     pub(crate) fn guarded(&self, program: &std::ffi::OsStr, args: &[OsString]) -> Command {
         let mut command = self.command("guarded");
-        command.arg("--").arg(program).args(args).process_group(0).stdin(Stdio::piped());
+        command
+            .arg("--")
+            .arg(program)
+            .args(args)
+            .process_group(0)
+            .stdin(Stdio::piped());
         command
     }
 }
@@ -108,7 +120,8 @@ impl Guard {
     /// Has it end this group when we are gone.
     pub(crate) fn watch(&mut self, group: Group) -> anyhow::Result<()> {
         // One small write to a pipe is atomic, and what is in the pipe is read even if we are gone by then.
-        self.tell(format!("+{group}\n")).context("the guard process has ended")
+        self.tell(format!("+{group}\n"))
+            .context("the guard process has ended")
     }
 
     /// The group is gone, and its number may become another's.
@@ -135,18 +148,27 @@ impl Drop for Guard {
 
 /// `tollgate guard`: what the guard process does.
 pub(crate) fn guard() -> anyhow::Result<ExitCode> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let _entered = runtime.enter();
     // Caught and never looked at: it ends when its input does, and not before.
-    let _ignored = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup(), SignalKind::quit()]
-        .map(signal)
-        .into_iter()
-        .collect::<Result<Vec<_>, _>>()?;
+    let _ignored = [
+        SignalKind::interrupt(),
+        SignalKind::terminate(),
+        SignalKind::hangup(),
+        SignalKind::quit(),
+    ]
+    .map(signal)
+    .into_iter()
+    .collect::<Result<Vec<_>, _>>()?;
     let mut watched = HashSet::new();
     for line in std::io::stdin().lock().lines() {
         let Ok(line) = line else { break };
         let (sign, number) = line.split_at_checked(1).unwrap_or_default();
-        let Some(group) = number.parse().ok().and_then(Group::led_by) else { continue };
+        let Some(group) = number.parse().ok().and_then(Group::led_by) else {
+            continue;
+        };
         match sign {
             "+" => _ = watched.insert(group),
             "-" => _ = watched.remove(&group),
@@ -159,9 +181,14 @@ pub(crate) fn guard() -> anyhow::Result<ExitCode> {
 
 /// `tollgate guarded -- PROGRAM ARG…`: waits to be let go, then becomes the program.
 pub(crate) fn guarded(command: &[OsString]) -> anyhow::Result<ExitCode> {
-    let (program, args) = command.split_first().context("guarded: the program is missing")?;
+    let (program, args) = command
+        .split_first()
+        .context("guarded: the program is missing")?;
     let mut line = String::new();
-    let released = std::io::stdin().lock().read_line(&mut line).context("cannot wait for the mesh")?;
+    let released = std::io::stdin()
+        .lock()
+        .read_line(&mut line)
+        .context("cannot wait for the mesh")?;
     if released == 0 {
         return Ok(ExitCode::FAILURE);
     }

@@ -58,17 +58,34 @@ impl LocalMesh {
         run: RunDirectory,
         itself: Itself,
     ) -> anyhow::Result<(Self, mpsc::UnboundedReceiver<Exit>)> {
-        let places =
-            Places::find(&parts.mesh.workloads, gateway, parts.workers, parts.modules.clone(), &run)?;
+        let places = Places::find(
+            &parts.mesh.workloads,
+            gateway,
+            parts.workers,
+            parts.modules.clone(),
+            &run,
+        )?;
         let (supervisor, exits) = Supervisor::new(itself)?;
-        let mut mesh = Self { parts, run, places, told: BTreeMap::new(), supervisor };
+        let mut mesh = Self {
+            parts,
+            run,
+            places,
+            told: BTreeMap::new(),
+            supervisor,
+        };
         mesh.tell()?;
         Ok((mesh, exits))
     }
 
     /// Writes the configuration of every proxy.
     fn tell(&mut self) -> anyhow::Result<()> {
-        for workload in self.parts.mesh.workloads.iter().filter(|workload| workload.role != Role::Plain) {
+        for workload in self
+            .parts
+            .mesh
+            .workloads
+            .iter()
+            .filter(|workload| workload.role != Role::Plain)
+        {
             for pod in workload.pods() {
                 let configuration = self.parts.mesh.proxy_configuration(&self.places.site, &pod);
                 xds::write(&configuration.files(&self.places.of(&pod)?.directory))?;
@@ -85,8 +102,15 @@ impl LocalMesh {
             for pod in workload.pods() {
                 let logs = self.run.pod_logs(&pod.name)?;
                 for (position, container) in workload.containers.iter().enumerate() {
-                    let process = if position == 0 { SERVICE } else { &container.name };
-                    awaited.extend(self.start_container(workload, container, &pod, process, &logs).await?);
+                    let process = if position == 0 {
+                        SERVICE
+                    } else {
+                        &container.name
+                    };
+                    awaited.extend(
+                        self.start_container(workload, container, &pod, process, &logs)
+                            .await?,
+                    );
                 }
                 if workload.role != Role::Plain {
                     awaited.push(self.start_envoy(&pod, &logs).await?);
@@ -106,11 +130,12 @@ impl LocalMesh {
     ) -> anyhow::Result<Option<Awaited>> {
         let place = self.places.of(pod)?;
         let environment = environment::of(workload, container, pod, place, &self.run.data());
-        let (program, args) = self
-            .parts
-            .images
-            .command(container)
-            .with_context(|| format!("{pod}: there is no program for the image {}", container.image.reference))?;
+        let (program, args) = self.parts.images.command(container).with_context(|| {
+            format!(
+                "{pod}: there is no program for the image {}",
+                container.image.reference
+            )
+        })?;
         let log = logs.join(format!("{process}.log"));
         self.supervisor
             .start(Start {
@@ -124,26 +149,45 @@ impl LocalMesh {
                 log: log.clone(),
             })
             .await?;
-        let local = |port: u16| place.app.get(&port).copied().with_context(|| format!("{pod}: port {port} has no place"));
+        let local = |port: u16| {
+            place
+                .app
+                .get(&port)
+                .copied()
+                .with_context(|| format!("{pod}: port {port} has no place"))
+        };
         let sign = match (&container.readiness, container.ports.first()) {
-            (Some(probe), _) => Sign::Answer(format!("http://{}{}", local(probe.port)?, probe.path)),
+            (Some(probe), _) => {
+                Sign::Answer(format!("http://{}{}", local(probe.port)?, probe.path))
+            }
             (None, Some(port)) => Sign::Port(local(port.number)?),
             // Nobody can tell.
             (None, None) => return Ok(None),
         };
-        Ok(Some(Awaited { pod: pod.name.clone(), process: process.to_owned(), log, sign }))
+        Ok(Some(Awaited {
+            pod: pod.name.clone(),
+            process: process.to_owned(),
+            log,
+            sign,
+        }))
     }
 
     async fn start_envoy(&self, pod: &PodName, logs: &Path) -> anyhow::Result<Awaited> {
         let place = self.places.of(pod)?;
-        let told = self.told.get(pod).with_context(|| format!("{pod} was told nothing"))?;
+        let told = self
+            .told
+            .get(pod)
+            .with_context(|| format!("{pod} was told nothing"))?;
         let log = logs.join(format!("{ENVOY}.log"));
         self.supervisor
             .start(Start {
                 pod: pod.name.clone(),
                 process: ENVOY.to_owned(),
                 program: self.parts.envoy.path.clone().into_os_string(),
-                args: envoy_args(&place.directory.join("bootstrap.json"), self.places.site.workers),
+                args: envoy_args(
+                    &place.directory.join("bootstrap.json"),
+                    self.places.site.workers,
+                ),
                 environment: environment::inherited(),
                 directory: place.directory.clone(),
                 log: log.clone(),
@@ -156,7 +200,12 @@ impl LocalMesh {
             routes: told.routes.len(),
             extensions: told.extensions.len(),
         };
-        Ok(Awaited { pod: pod.name.clone(), process: ENVOY.to_owned(), log, sign: Sign::Envoy(proxy) })
+        Ok(Awaited {
+            pod: pod.name.clone(),
+            process: ENVOY.to_owned(),
+            log,
+            sign: Sign::Envoy(proxy),
+        })
     }
 
     /// Ends every process; `hurry` ends them at once.
@@ -166,7 +215,9 @@ impl LocalMesh {
 
     /// Where clients reach the mesh.
     pub(crate) fn gateway(&self) -> Option<String> {
-        self.places.gateway.map(|address| format!("http://{address}"))
+        self.places
+            .gateway
+            .map(|address| format!("http://{address}"))
     }
 
     /// The folder of this run.

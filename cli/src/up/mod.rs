@@ -63,7 +63,9 @@ pub async fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
             }
             Err(error) => {
                 if format == Format::Json {
-                    reporter.tell(&Event::Error { message: render(&error) });
+                    reporter.tell(&Event::Error {
+                        message: render(&error),
+                    });
                 }
                 Err(error)
             }
@@ -75,7 +77,11 @@ async fn up(args: UpArgs, reporter: &Reporter) -> anyhow::Result<()> {
     let itself = Itself::running()?;
     let mut signals = Signals::catch()?;
     // Until children run there is nothing to end but ourselves.
-    let Prepared { parts, gateway, run } = tokio::select! {
+    let Prepared {
+        parts,
+        gateway,
+        run,
+    } = tokio::select! {
         parts = prepare(args, reporter) => parts?,
         signal = signals.next() => {
             reporter.tell(&Event::Stopping { reason: signal.to_owned() });
@@ -115,7 +121,7 @@ async fn serve(
         biased;
         signal = signals.next() => return Ok(signal),
         Some(exit) = exits.recv() => {
-            tell_exit(&exit, reporter);
+            tell_exit(&exit, false, reporter);
             return Err(anyhow!("{}: {} ended {} before everything served", exit.pod, exit.process, exit.how()));
         }
         started = mesh.start() => started?,
@@ -129,12 +135,12 @@ async fn serve(
         tokio::select! {
             signal = signals.next() => return Ok(signal),
             // As on a cluster, what is left serves; unlike there nothing is restarted, so that what happened can be looked at.
-            Some(exit) = exits.recv() => tell_exit(&exit, reporter),
+            Some(exit) = exits.recv() => tell_exit(&exit, true, reporter),
         }
     }
 }
 
-fn tell_exit(exit: &Exit, reporter: &Reporter) {
+fn tell_exit(exit: &Exit, serving: bool, reporter: &Reporter) {
     use std::os::unix::process::ExitStatusExt;
     reporter.tell(&Event::Exited {
         pod: exit.pod.clone(),
@@ -143,6 +149,7 @@ fn tell_exit(exit: &Exit, reporter: &Reporter) {
         signal: exit.status.signal(),
         log: exit.log.clone(),
         last_lines: last_lines(&exit.log, LAST_LINES),
+        serving,
     });
 }
 
@@ -156,12 +163,20 @@ struct Prepared {
 /// Everything that must be right and there before the first process starts.
 async fn prepare(args: UpArgs, reporter: &Reporter) -> anyhow::Result<Prepared> {
     let workspace = blocking(Workspace::current).await?;
-    let paths = if args.manifests.is_empty() { vec![workspace.root().to_owned()] } else { args.manifests };
+    let paths = if args.manifests.is_empty() {
+        vec![workspace.root().to_owned()]
+    } else {
+        args.manifests
+    };
     let objects = Objects::load(&paths)?;
     let mut mesh = Mesh::build(objects.clone())?;
     if let Some(replicas) = args.replicas {
         // More of a gateway would only divide what is counted: nothing here balances between them.
-        for workload in mesh.workloads.iter_mut().filter(|workload| workload.role != Role::Gateway) {
+        for workload in mesh
+            .workloads
+            .iter_mut()
+            .filter(|workload| workload.role != Role::Gateway)
+        {
             workload.replicas = replicas;
         }
     }
@@ -205,12 +220,18 @@ async fn prepare(args: UpArgs, reporter: &Reporter) -> anyhow::Result<Prepared> 
         modules: workspace.modules(),
         workers: args.workers,
     };
-    Ok(Prepared { parts, gateway, run })
+    Ok(Prepared {
+        parts,
+        gateway,
+        run,
+    })
 }
 
 /// Does what blocks on a thread that nobody waits for: a signal must end this process in the middle of it. A cargo that
 /// is building then ends as soon as it has something to tell us, if the terminal has not told it to already.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> anyhow::Result<T> + Send + 'static) -> anyhow::Result<T> {
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
+) -> anyhow::Result<T> {
     let (done, result) = oneshot::channel();
     std::thread::Builder::new()
         .spawn(move || _ = done.send(work()))
@@ -234,9 +255,17 @@ fn service_names(workspace: &Workspace) -> BTreeSet<String> {
 /// Pods of one name in two namespaces would be one in events and in the folder of logs.
 fn same_names(objects: &Objects) -> Vec<Problem> {
     let deployments = &objects.deployments;
-    let repeated = deployments.iter().enumerate().filter_map(|(position, deployment)| {
-        Some((deployments[..position].iter().find(|earlier| earlier.name == deployment.name)?, deployment))
-    });
+    let repeated = deployments
+        .iter()
+        .enumerate()
+        .filter_map(|(position, deployment)| {
+            Some((
+                deployments[..position]
+                    .iter()
+                    .find(|earlier| earlier.name == deployment.name)?,
+                deployment,
+            ))
+        });
     repeated
         .map(|(earlier, deployment)| {
             let message = format!(

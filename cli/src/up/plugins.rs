@@ -12,14 +12,19 @@ type Check = fn(&[u8]) -> Result<(), ConfigError>;
 
 /// The filters' own parsers. Modules that others wrote have none here and check themselves.
 const CHECKS: [(&str, Check); 3] = [
-    ("tenant-rate-limit", |_| Ok(())), // TEMP
+    ("tenant-rate-limit", |json| {
+        tenant_rate_limit::Config::parse(json).map(drop)
+    }),
     ("user-classifier", user_classifier::check),
     ("business-metrics", business_metrics::check),
 ];
 
 /// What is wrong with these plugins, if only `modules` exist.
 pub(crate) fn check(plugins: &[Object<WasmPlugin>], modules: &BTreeSet<String>) -> Vec<Problem> {
-    plugins.iter().filter_map(|plugin| check_one(plugin, modules)).collect()
+    plugins
+        .iter()
+        .filter_map(|plugin| check_one(plugin, modules))
+        .collect()
 }
 
 fn check_one(plugin: &Object<WasmPlugin>, modules: &BTreeSet<String>) -> Option<Problem> {
@@ -65,13 +70,21 @@ mod tests {
 
     fn problems(plugin: &str) -> Vec<String> {
         let objects = Objects::parse(Path::new("plugin.yaml"), plugin).unwrap();
-        let modules = ["business-metrics", "tenant-rate-limit", "user-classifier"].map(str::to_owned).into();
-        check(&objects.wasm_plugins, &modules).iter().map(Problem::to_string).collect()
+        let modules = ["business-metrics", "tenant-rate-limit", "user-classifier"]
+            .map(str::to_owned)
+            .into();
+        check(&objects.wasm_plugins, &modules)
+            .iter()
+            .map(Problem::to_string)
+            .collect()
     }
 
     #[test]
     fn a_module_is_named_by_the_last_segment_of_its_address() {
-        assert_eq!(module("oci://ghcr.io/tollgate/tenant-rate-limit:0.1.0"), "tenant-rate-limit");
+        assert_eq!(
+            module("oci://ghcr.io/tollgate/tenant-rate-limit:0.1.0"),
+            "tenant-rate-limit"
+        );
         assert_eq!(module("localhost:5000/a/b@sha256:00ff"), "b");
         assert_eq!(module("b"), "b");
     }
@@ -91,6 +104,15 @@ mod tests {
     }
 
     #[test]
+    fn the_plugins_that_ship_are_accepted() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../wasm-plugins");
+        let objects = Objects::load(&[folder]).unwrap();
+        let modules = CHECKS.map(|(name, _)| name.to_owned()).into();
+        assert_eq!(objects.wasm_plugins.len(), 4);
+        assert_eq!(check(&objects.wasm_plugins, &modules), []);
+    }
+
+    #[test]
     fn a_configuration_that_its_filter_refuses_is_told_with_file_and_line() {
         let found = problems(
             "apiVersion: extensions.istio.io/v1alpha1\nkind: WasmPlugin\nmetadata: {name: a, namespace: b}\nspec:\n  \
@@ -98,6 +120,9 @@ mod tests {
              default: standard\n    nonsense: 1\n",
         );
         assert_eq!(found.len(), 1, "{found:?}");
-        assert!(found[0].starts_with("plugin.yaml:9: spec.pluginConfig.nonsense: "), "{found:?}");
+        assert!(
+            found[0].starts_with("plugin.yaml:9: spec.pluginConfig.nonsense: "),
+            "{found:?}"
+        );
     }
 }

@@ -33,8 +33,15 @@ impl Held {
         socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())?;
         socket.set_reuse_address(true)?;
         socket.set_reuse_port(true)?;
-        let address = socket.local_addr()?.as_socket().context("an IPv4 socket has no IPv4 address").map_err(io::Error::other)?;
-        Ok(Self { address, _socket: socket })
+        let address = socket
+            .local_addr()?
+            .as_socket()
+            .context("an IPv4 socket has no IPv4 address")
+            .map_err(io::Error::other)?;
+        Ok(Self {
+            address,
+            _socket: socket,
+        })
     }
 
     /// Where it is.
@@ -67,11 +74,18 @@ impl Ports {
             match Held::port(port) {
                 Ok(held) => return Ok(held),
                 // Taken, or kept by the system for itself: not ours, try the next.
-                Err(error) if matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied) => {}
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied
+                    ) => {}
                 Err(error) => return Err(error).context(format!("cannot bind 127.0.0.1:{port}")),
             }
         }
-        anyhow::bail!("127.0.0.1 has no free port between {LOWEST} and {}", u16::MAX)
+        anyhow::bail!(
+            "127.0.0.1 has no free port between {LOWEST} and {}",
+            u16::MAX
+        )
     }
 }
 
@@ -80,7 +94,9 @@ impl Ports {
 fn ephemeral() -> RangeInclusive<u16> {
     // The range of IANA, which macOS and the BSDs use.
     let fallback = 49_152..=u16::MAX;
-    let Ok(text) = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range") else { return fallback };
+    let Ok(text) = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range") else {
+        return fallback;
+    };
     let mut numbers = text.split_whitespace().map(str::parse::<u16>);
     match (numbers.next(), numbers.next()) {
         (Some(Ok(low)), Some(Ok(high))) if low <= high => low..=high,
@@ -89,8 +105,14 @@ fn ephemeral() -> RangeInclusive<u16> {
 }
 
 fn candidates(ephemeral: &RangeInclusive<u16>) -> Vec<u16> {
-    let outside: Vec<u16> = (LOWEST..=u16::MAX).filter(|port| !ephemeral.contains(port)).collect();
-    if outside.len() < FEW { (LOWEST..=u16::MAX).collect() } else { outside }
+    let outside: Vec<u16> = (LOWEST..=u16::MAX)
+        .filter(|port| !ephemeral.contains(port))
+        .collect();
+    if outside.len() < FEW {
+        (LOWEST..=u16::MAX).collect()
+    } else {
+        outside
+    }
 }
 
 #[cfg(test)]
@@ -105,8 +127,9 @@ mod tests {
         let (mut one, mut other) = (Ports::new().unwrap(), Ports::new().unwrap());
         // The worst case: both begin at the same port.
         other.next = one.next;
-        let held: Vec<Held> =
-            (0..50).flat_map(|_| [one.hold().unwrap(), other.hold().unwrap()]).collect();
+        let held: Vec<Held> = (0..50)
+            .flat_map(|_| [one.hold().unwrap(), other.hold().unwrap()])
+            .collect();
         let distinct: BTreeSet<u16> = held.iter().map(|held| held.address().port()).collect();
         assert_eq!(distinct.len(), held.len());
     }
@@ -119,7 +142,10 @@ mod tests {
         let client = std::net::TcpStream::connect(held.address()).unwrap();
         let (_, peer) = listener.accept().unwrap();
         assert_eq!(peer, client.local_addr().unwrap());
-        assert_eq!(Held::port(held.address().port()).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(
+            Held::port(held.address().port()).unwrap_err().kind(),
+            io::ErrorKind::AddrInUse
+        );
     }
 
     #[test]
@@ -144,12 +170,23 @@ mod tests {
     fn a_port_that_somebody_has_is_not_held() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
-        assert_eq!(Held::port(port).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(
+            Held::port(port).unwrap_err().kind(),
+            io::ErrorKind::AddrInUse
+        );
     }
 
     #[test]
     fn the_kernels_own_range_is_avoided_unless_it_is_nearly_everything() {
-        assert_eq!(candidates(&(32_768..=60_999)), (10_000..=32_767).chain(61_000..=65_535).collect::<Vec<u16>>());
-        assert_eq!(candidates(&(1_024..=65_000)), (10_000..=65_535).collect::<Vec<u16>>());
+        assert_eq!(
+            candidates(&(32_768..=60_999)),
+            (10_000..=32_767)
+                .chain(61_000..=65_535)
+                .collect::<Vec<u16>>()
+        );
+        assert_eq!(
+            candidates(&(1_024..=65_000)),
+            (10_000..=65_535).collect::<Vec<u16>>()
+        );
     }
 }

@@ -21,8 +21,10 @@ use crate::error::Hint;
 /// Generous: a machine of CI may start dozens of proxies at once, each compiling modules in every worker.
 const DEADLINE: Duration = Duration::from_secs(180);
 
-/// Between two questions to one process.
-const INTERVAL: Duration = Duration::from_millis(30);
+/// Between the first two questions to one process, and at most between any two: what takes long to start should not be
+/// slowed down by being asked.
+const INTERVAL: Duration = Duration::from_millis(20);
+const LONGEST_INTERVAL: Duration = Duration::from_millis(250);
 
 /// A process on this machine answers within it or is busy starting.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -73,7 +75,11 @@ enum State {
 /// Waits for all of them at once; the first that cannot become ready ends it.
 pub(crate) async fn all(awaited: Vec<Awaited>) -> anyhow::Result<()> {
     // The user's proxy settings are not for this machine.
-    let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().context("cannot make an HTTP client")?;
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .timeout(PATIENCE)
+        .build()
+        .context("cannot make an HTTP client")?;
     let deadline = Instant::now() + DEADLINE;
     let mut waiting = JoinSet::new();
     for one in awaited {
@@ -86,22 +92,40 @@ pub(crate) async fn all(awaited: Vec<Awaited>) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn until_ready(awaited: &Awaited, client: &reqwest::Client, deadline: Instant) -> anyhow::Result<()> {
-    let Awaited { pod, process, log, sign } = awaited;
+async fn until_ready(
+    awaited: &Awaited,
+    client: &reqwest::Client,
+    deadline: Instant,
+) -> anyhow::Result<()> {
+    let Awaited {
+        pod,
+        process,
+        log,
+        sign,
+    } = awaited;
+    let mut interval = INTERVAL;
     loop {
         let reason = match look(sign, client).await {
             State::Ready => return Ok(()),
             State::Failed(reason) => format!("{pod}: {process} cannot serve: {reason}"),
             State::Waiting(_) if Instant::now() < deadline => {
-                tokio::time::sleep(INTERVAL).await;
+                tokio::time::sleep(interval).await;
+                interval = interval.mul_f32(1.5).min(LONGEST_INTERVAL);
                 continue;
             }
             State::Waiting(reason) => {
-                format!("{pod}: {process} is not ready after {} s: {reason}", DEADLINE.as_secs())
+                format!(
+                    "{pod}: {process} is not ready after {} s: {reason}",
+                    DEADLINE.as_secs()
+                )
             }
         };
         let last = last_lines(log, LINES);
-        let last = if last.is_empty() { "nothing".to_owned() } else { last.join("\n") };
+        let last = if last.is_empty() {
+            "nothing".to_owned()
+        } else {
+            last.join("\n")
+        };
         return Err(anyhow!("{reason}")).hint(format!("{} ends with:\n{last}", log.display()));
     }
 }
@@ -123,8 +147,12 @@ async fn look(sign: &Sign, client: &reqwest::Client) -> State {
                 return State::Waiting(reason);
             }
             // What file xDS, listeners, routes and filters report.
-            let stats = r"^listener_manager\.|^cluster_manager\.|\.rds\.|^extension_config_discovery\.";
-            let url = reqwest::Url::parse_with_params(&format!("http://{admin}/stats"), [("filter", stats)]);
+            let stats =
+                r"^listener_manager\.|^cluster_manager\.|\.rds\.|^extension_config_discovery\.";
+            let url = reqwest::Url::parse_with_params(
+                &format!("http://{admin}/stats"),
+                [("filter", stats)],
+            );
             match url {
                 Ok(url) => match get(client, url).await {
                     Ok(stats) => proxy.judge(&parse(&stats)),
@@ -139,10 +167,18 @@ async fn look(sign: &Sign, client: &reqwest::Client) -> State {
 async fn get(client: &reqwest::Client, url: impl reqwest::IntoUrl) -> Result<String, String> {
     let url = url.into_url().map_err(|error| error.to_string())?;
     let said = |error: &reqwest::Error| format!("{url} does not answer: {}", root(error));
-    let answer = client.get(url.clone()).send().await.map_err(|error| said(&error))?;
+    let answer = client
+        .get(url.clone())
+        .send()
+        .await
+        .map_err(|error| said(&error))?;
     let status = answer.status();
     let text = answer.text().await.map_err(|error| said(&error))?;
-    if status.is_success() { Ok(text) } else { Err(format!("{url} answers {status}: {}", text.trim())) }
+    if status.is_success() {
+        Ok(text)
+    } else {
+        Err(format!("{url} answers {status}: {}", text.trim()))
+    }
 }
 
 /// reqwest's own text repeats the URL and leaves out why.
@@ -165,37 +201,72 @@ fn parse(text: &str) -> BTreeMap<&str, u64> {
 impl Proxy {
     fn judge(&self, stats: &BTreeMap<&str, u64>) -> State {
         for (name, count) in stats {
-            let refused = [".update_rejected", ".update_failure", ".config_fail", ".listener_create_failure"];
+            let refused = [
+                ".update_rejected",
+                ".update_failure",
+                ".config_fail",
+                ".listener_create_failure",
+            ];
             if *count > 0 && refused.iter().any(|suffix| name.ends_with(suffix)) {
-                return State::Failed(format!("the Envoy refused a part of its configuration ({name}: {count})"));
+                return State::Failed(format!(
+                    "the Envoy refused a part of its configuration ({name}: {count})"
+                ));
             }
         }
         let value = |name: &str| stats.get(name).copied().unwrap_or(0);
         let listeners = self.listeners as u64;
         let taken = |prefix: &str| {
-            stats.iter().filter(|(name, count)| name.contains(prefix) && name.ends_with(".update_success") && **count > 0).count()
+            stats
+                .iter()
+                .filter(|(name, count)| {
+                    name.contains(prefix) && name.ends_with(".update_success") && **count > 0
+                })
+                .count()
         };
         // (what, there is, there must be)
         let demands = [
-            ("cluster updates", value("cluster_manager.cds.update_success"), 1),
-            ("listener updates", value("listener_manager.lds.update_success"), 1),
+            (
+                "cluster updates",
+                value("cluster_manager.cds.update_success"),
+                1,
+            ),
+            (
+                "listener updates",
+                value("listener_manager.lds.update_success"),
+                1,
+            ),
             ("routes", taken(".rds.") as u64, self.routes as u64),
-            ("filters", taken("extension_config_discovery.") as u64, self.extensions as u64),
-            ("listeners", value("listener_manager.total_listeners_active"), listeners),
+            (
+                "filters",
+                taken("extension_config_discovery.") as u64,
+                self.extensions as u64,
+            ),
+            (
+                "listeners",
+                value("listener_manager.total_listeners_active"),
+                listeners,
+            ),
             // Each worker opens each listener.
             (
                 "listeners of workers",
                 value("listener_manager.listener_create_success"),
                 listeners * u64::from(self.workers),
             ),
-            ("started workers", value("listener_manager.workers_started"), 1),
+            (
+                "started workers",
+                value("listener_manager.workers_started"),
+                1,
+            ),
         ];
         for (what, there, needed) in demands {
             if there < needed {
                 return State::Waiting(format!("it has {there} of {needed} {what}"));
             }
         }
-        for warming in ["cluster_manager.warming_clusters", "listener_manager.total_listeners_warming"] {
+        for warming in [
+            "cluster_manager.warming_clusters",
+            "listener_manager.total_listeners_warming",
+        ] {
             if value(warming) > 0 {
                 return State::Waiting(format!("{warming} is {}", value(warming)));
             }
@@ -228,7 +299,14 @@ listener_manager.workers_started: 1
 
     fn judged(stats: &str) -> State {
         let admin = SocketAddr::from(([127, 0, 0, 1], 1));
-        Proxy { admin, workers: 2, listeners: 2, routes: 1, extensions: 1 }.judge(&parse(stats))
+        Proxy {
+            admin,
+            workers: 2,
+            listeners: 2,
+            routes: 1,
+            extensions: 1,
+        }
+        .judge(&parse(stats))
     }
 
     #[test]
@@ -247,7 +325,10 @@ listener_manager.workers_started: 1
     #[test]
     fn a_filter_that_has_not_come_is_waited_for() {
         assert_eq!(
-            judged(&STATS.replace("tenant-rate-limit.update_success: 1", "tenant-rate-limit.update_success: 0")),
+            judged(&STATS.replace(
+                "tenant-rate-limit.update_success: 1",
+                "tenant-rate-limit.update_success: 0"
+            )),
             State::Waiting("it has 0 of 1 filters".to_owned())
         );
     }
@@ -273,6 +354,9 @@ listener_manager.workers_started: 1
 
     #[test]
     fn nothing_at_all_is_not_ready() {
-        assert_eq!(judged(""), State::Waiting("it has 0 of 1 cluster updates".to_owned()));
+        assert_eq!(
+            judged(""),
+            State::Waiting("it has 0 of 1 cluster updates".to_owned())
+        );
     }
 }

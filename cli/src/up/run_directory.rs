@@ -33,7 +33,8 @@ impl RunDirectory {
     /// Makes a folder for this run, and removes those of old runs.
     pub(crate) fn new(target: &Path) -> anyhow::Result<Self> {
         let runs = target.join("tollgate").join("runs");
-        std::fs::create_dir_all(&runs).with_context(|| format!("cannot make {}", runs.display()))?;
+        std::fs::create_dir_all(&runs)
+            .with_context(|| format!("cannot make {}", runs.display()))?;
         let path = runs.join(name(OffsetDateTime::now_utc(), std::process::id()));
         // Certificates' keys are inside.
         make(&path, 0o700)?;
@@ -96,12 +97,18 @@ fn name(now: OffsetDateTime, pid: u32) -> String {
 }
 
 fn make(path: &Path, mode: u32) -> anyhow::Result<()> {
-    std::fs::DirBuilder::new().mode(mode).create(path).with_context(|| format!("cannot make {}", path.display()))
+    std::fs::DirBuilder::new()
+        .mode(mode)
+        .create(path)
+        .with_context(|| format!("cannot make {}", path.display()))
 }
 
 /// None if another process has the lock.
 fn lock(run: &Path) -> std::io::Result<Option<File>> {
-    let file = File::options().create(true).append(true).open(run.join(LOCK))?;
+    let file = File::options()
+        .create(true)
+        .append(true)
+        .open(run.join(LOCK))?;
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),
         Err(TryLockError::WouldBlock) => Ok(None),
@@ -111,7 +118,9 @@ fn lock(run: &Path) -> std::io::Result<Option<File>> {
 
 /// Removes the oldest runs that have ended. What cannot be removed stays: it is no reason not to start.
 fn remove_old(runs: &Path, own: &Path) {
-    let Ok(entries) = std::fs::read_dir(runs) else { return };
+    let Ok(entries) = std::fs::read_dir(runs) else {
+        return;
+    };
     let mut ended: Vec<(PathBuf, File)> = entries
         .flatten()
         .map(|entry| entry.path())

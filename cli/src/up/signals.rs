@@ -20,7 +20,9 @@ impl Signals {
         Ok(Self {
             interrupt: catch(SignalKind::interrupt())?,
             terminate: catch(SignalKind::terminate())?,
-            hangup: (!outlives).then(|| catch(SignalKind::hangup())).transpose()?,
+            hangup: (!outlives)
+                .then(|| catch(SignalKind::hangup()))
+                .transpose()?,
         })
     }
 
@@ -47,8 +49,13 @@ fn own_status() -> String {
 
 /// Whether a process with this status ignores a signal.
 fn ignored(signal: i32, status: &str) -> bool {
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).map(str::trim);
-    let mask = mask.and_then(|mask| u64::from_str_radix(mask, 16).ok()).unwrap_or(0);
+    let mask = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigIgn:"))
+        .map(str::trim);
+    let mask = mask
+        .and_then(|mask| u64::from_str_radix(mask, 16).ok())
+        .unwrap_or(0);
     (1..=64).contains(&signal) && mask >> (signal - 1) & 1 == 1
 }
 
@@ -58,8 +65,14 @@ mod tests {
 
     #[test]
     fn a_hangup_is_ignored_under_nohup_only() {
-        assert!(ignored(1, "Name:\tx\nSigIgn:\t0000000000001001\nSigCgt:\t0\n"));
-        assert!(!ignored(1, "Name:\tx\nSigIgn:\t0000000000001000\nSigCgt:\t1\n"));
+        assert!(ignored(
+            1,
+            "Name:\tx\nSigIgn:\t0000000000001001\nSigCgt:\t0\n"
+        ));
+        assert!(!ignored(
+            1,
+            "Name:\tx\nSigIgn:\t0000000000001000\nSigCgt:\t1\n"
+        ));
         assert!(!ignored(1, ""));
     }
 }

@@ -39,24 +39,43 @@ impl Places {
         let authority = Authority::new()?;
         let roots = run.root_certificate();
         authority.write_root(&roots)?;
-        let mut finder = Finder { ports: Ports::new()?, free: Some(gateway), gateway: None, held: Vec::new() };
+        let mut finder = Finder {
+            ports: Ports::new()?,
+            free: Some(gateway),
+            gateway: None,
+            held: Vec::new(),
+        };
         let mut pods = BTreeMap::new();
         for workload in workloads {
             for pod in workload.pods() {
                 let directory = run.pod(&pod.name)?;
                 let issued = authority.issue(&workload.identity(), &directory)?;
-                let certificate =
-                    CertificatePaths { chain: issued.chain, key: issued.key, roots: roots.clone() };
+                let certificate = CertificatePaths {
+                    chain: issued.chain,
+                    key: issued.key,
+                    roots: roots.clone(),
+                };
                 let place = finder.place(workload, directory, certificate)?;
                 pods.insert(pod, place);
             }
         }
-        Ok(Self { site: Site { pods, workers, modules }, gateway: finder.gateway, _held: finder.held })
+        Ok(Self {
+            site: Site {
+                pods,
+                workers,
+                modules,
+            },
+            gateway: finder.gateway,
+            _held: finder.held,
+        })
     }
 
     /// The place of a pod.
     pub(crate) fn of(&self, pod: &PodName) -> anyhow::Result<&PodSite> {
-        self.site.pods.get(pod).with_context(|| format!("{pod} has no place on this machine"))
+        self.site
+            .pods
+            .get(pod)
+            .with_context(|| format!("{pod} has no place on this machine"))
     }
 }
 
@@ -69,7 +88,12 @@ struct Finder {
 }
 
 impl Finder {
-    fn place(&mut self, workload: &Workload, directory: PathBuf, certificate: CertificatePaths) -> anyhow::Result<PodSite> {
+    fn place(
+        &mut self,
+        workload: &Workload,
+        directory: PathBuf,
+        certificate: CertificatePaths,
+    ) -> anyhow::Result<PodSite> {
         let sidecar = workload.role == Role::Sidecar;
         let ports = workload.ports();
         Ok(PodSite {
@@ -103,7 +127,9 @@ impl Finder {
     }
 
     fn gateway(&mut self) -> anyhow::Result<SocketAddr> {
-        let Some(held) = self.free.take() else { return self.any() };
+        let Some(held) = self.free.take() else {
+            return self.any();
+        };
         let address = self.keep(held);
         self.gateway = Some(address);
         Ok(address)
@@ -121,7 +147,9 @@ pub(crate) fn gateway_port(wanted: Option<u16>) -> anyhow::Result<Held> {
 
 /// A port was asked for and there is nothing to listen on it.
 pub(crate) fn check_gateway(wanted: Option<u16>, workloads: &[Workload]) -> anyhow::Result<()> {
-    let any = workloads.iter().any(|workload| workload.replicas > 0 && !workload.gateway_ports.is_empty());
+    let any = workloads
+        .iter()
+        .any(|workload| workload.replicas > 0 && !workload.gateway_ports.is_empty());
     match wanted {
         Some(port) if !any => Err(anyhow!("--gateway-port {port}: the manifests have no ingress gateway that listens"))
             .hint("leave it out, or add a Gateway whose selector matches a Deployment with the gateway template"),
@@ -181,7 +209,10 @@ spec:
     fn addresses(places: &Places) -> Vec<SocketAddr> {
         let of = |place: &PodSite| {
             let ports = place.inbound.values().chain(place.app.values()).copied();
-            ports.chain([place.admin]).chain(place.outbound_proxy).collect::<Vec<_>>()
+            ports
+                .chain([place.admin])
+                .chain(place.outbound_proxy)
+                .collect::<Vec<_>>()
         };
         places.site.pods.values().flat_map(of).collect()
     }
@@ -189,7 +220,10 @@ spec:
     #[test]
     fn two_meshes_beside_each_other_share_no_port() {
         let target = tempfile::tempdir().unwrap();
-        let (one, other) = (RunDirectory::new(target.path()).unwrap(), tempfile::tempdir().unwrap());
+        let (one, other) = (
+            RunDirectory::new(target.path()).unwrap(),
+            tempfile::tempdir().unwrap(),
+        );
         let other = RunDirectory::new(other.path()).unwrap();
         let (one, other) = (places(&one), places(&other));
         let all = [addresses(&one), addresses(&other)].concat();
@@ -218,7 +252,10 @@ spec:
         let objects = Objects::parse(Path::new("cart.yaml"), MANIFESTS).unwrap();
         let mesh = Mesh::build(objects).unwrap();
         let error = check_gateway(Some(8080), &mesh.workloads).unwrap_err();
-        assert_eq!(error.to_string(), "--gateway-port 8080: the manifests have no ingress gateway that listens");
+        assert_eq!(
+            error.to_string(),
+            "--gateway-port 8080: the manifests have no ingress gateway that listens"
+        );
         check_gateway(None, &mesh.workloads).unwrap();
     }
 }

@@ -85,9 +85,21 @@ impl Supervisor {
     /// Starts the guard. What ends unasked comes out of the receiver.
     pub(crate) fn new(itself: Itself) -> anyhow::Result<(Self, mpsc::UnboundedReceiver<Exit>)> {
         let guard = Guard::start(&itself)?;
-        let running = Arc::new(Mutex::new(Running { groups: HashSet::new(), guard, stopping: false }));
+        let running = Arc::new(Mutex::new(Running {
+            groups: HashSet::new(),
+            guard,
+            stopping: false,
+        }));
         let (exits, receiver) = mpsc::unbounded_channel();
-        Ok((Self { itself, running, count: watch::Sender::new(0), exits }, receiver))
+        Ok((
+            Self {
+                itself,
+                running,
+                count: watch::Sender::new(0),
+                exits,
+            },
+            receiver,
+        ))
     }
 
     /// Starts a process as the leader of its own group. Must be called within the runtime.
@@ -97,18 +109,36 @@ impl Supervisor {
     }
 
     async fn spawn(&self, start: Start) -> anyhow::Result<()> {
-        let Start { pod, process, program, args, environment, directory, log } = start;
+        let Start {
+            pod,
+            process,
+            program,
+            args,
+            environment,
+            directory,
+            log,
+        } = start;
         let output = File::options()
             .create(true)
             .append(true)
             .open(&log)
             .with_context(|| format!("cannot write {}", log.display()))?;
         let mut command = self.itself.guarded(&program, &args);
-        command.env_clear().envs(&environment).current_dir(&directory);
-        command.stdout(Stdio::from(output.try_clone()?)).stderr(Stdio::from(output));
-        let mut child = tokio::process::Command::from(command).kill_on_drop(true).spawn()?;
+        command
+            .env_clear()
+            .envs(&environment)
+            .current_dir(&directory);
+        command
+            .stdout(Stdio::from(output.try_clone()?))
+            .stderr(Stdio::from(output));
+        let mut child = tokio::process::Command::from(command)
+            .kill_on_drop(true)
+            .spawn()?;
         let stdin = child.stdin.take().context("it has no input")?;
-        let group = child.id().and_then(Group::led_by).context("it has no process id")?;
+        let group = child
+            .id()
+            .and_then(Group::led_by)
+            .context("it has no process id")?;
         {
             let mut running = lock(&self.running);
             // Leaving here drops its input, which ends it: it was not let go yet.
@@ -117,12 +147,21 @@ impl Supervisor {
             running.groups.insert(group);
             self.count.send_modify(|count| *count += 1);
         }
-        let (running, count, exits) = (Arc::clone(&self.running), self.count.clone(), self.exits.clone());
+        let (running, count, exits) = (
+            Arc::clone(&self.running),
+            self.count.clone(),
+            self.exits.clone(),
+        );
         tokio::spawn(async move {
             let status = child.wait().await;
             let asked = lock(&running).stopping;
             if let (Ok(status), false) = (status, asked) {
-                let _ = exits.send(Exit { pod, process, status, log });
+                let _ = exits.send(Exit {
+                    pod,
+                    process,
+                    status,
+                    log,
+                });
             }
             // What it started and did not end has nobody to serve any more.
             wind_up(group).await;
@@ -132,7 +171,9 @@ impl Supervisor {
             drop(running);
             count.send_modify(|count| *count -= 1);
         });
-        guard::release(stdin).await.context("it ended before it began")
+        guard::release(stdin)
+            .await
+            .context("it ended before it began")
     }
 
     /// Ends everything: asks, waits for [`GRACE`] or until `hurry` comes, then kills. Nothing can be started afterwards.
@@ -192,7 +233,10 @@ pub(crate) fn last_lines(log: &Path, lines: usize) -> Vec<String> {
     };
     let text = tail().unwrap_or_default();
     let mut last = VecDeque::with_capacity(lines);
-    for line in String::from_utf8_lossy(&text).lines().filter(|line| !line.trim().is_empty()) {
+    for line in String::from_utf8_lossy(&text)
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+    {
         if last.len() == lines {
             last.pop_front();
         }
@@ -228,14 +272,23 @@ mod tests {
     fn itself() -> Itself {
         let exe = std::env::current_exe().unwrap();
         let mut prefix: Vec<OsString> = vec![format!("{ROLE}=tool").into(), exe.into()];
-        prefix.extend(["--exact", "up::supervisor::tests::as_the_tool", "--nocapture"].map(OsString::from));
+        prefix.extend(
+            [
+                "--exact",
+                "up::supervisor::tests::as_the_tool",
+                "--nocapture",
+            ]
+            .map(OsString::from),
+        );
         Itself::test(PathBuf::from("/usr/bin/env"), prefix)
     }
 
     /// What the other tests start in the place of the tool. By itself it does nothing.
     #[test]
     fn as_the_tool() {
-        let Ok(role) = std::env::var(ROLE) else { return };
+        let Ok(role) = std::env::var(ROLE) else {
+            return;
+        };
         let args: Vec<OsString> = std::env::args_os().collect();
         if role == "tool" {
             match args.iter().position(|arg| arg == "guarded") {
@@ -255,10 +308,19 @@ mod tests {
         supervisor.start(shell(folder, TREE)).await.unwrap();
         let tree = tree(folder).await;
         // One that was spawned and never let go, as when we die in between.
-        let mut waiting = itself().guarded("sleep".as_ref(), &["1000".into()]);
-        let waiting = waiting.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let waiting = itself().guarded("sleep".as_ref(), &["1000".into()]);
+        let waiting = tokio::process::Command::from(waiting)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
         let guard = lock(&supervisor.running).guard.id();
-        println!("\nPIDS {} {} {} {guard}", tree[0], tree[1], waiting.id());
+        println!(
+            "\nPIDS {} {} {} {guard}",
+            tree[0],
+            tree[1],
+            waiting.id().unwrap()
+        );
         std::future::pending::<()>().await;
     }
 
@@ -268,14 +330,20 @@ mod tests {
             process: "service".to_owned(),
             program: "/bin/sh".into(),
             args: vec!["-c".into(), script.into()],
-            environment: std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value))).collect(),
+            environment: std::env::vars_os()
+                .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
+                .collect(),
             directory: folder.to_owned(),
             log: folder.join("service.log"),
         }
     }
 
     fn pids(line: &str) -> Option<Vec<i32>> {
-        let pids: Vec<i32> = line.split_whitespace().map(str::parse).collect::<Result<_, _>>().ok()?;
+        let pids: Vec<i32> = line
+            .split_whitespace()
+            .map(str::parse)
+            .collect::<Result<_, _>>()
+            .ok()?;
         (!pids.is_empty()).then_some(pids)
     }
 
@@ -283,17 +351,28 @@ mod tests {
     async fn tree(folder: &Path) -> Vec<i32> {
         let begin = Instant::now();
         loop {
-            if let Some(pids) = last_lines(&folder.join("service.log"), 1).first().and_then(|line| pids(line)) {
+            if let Some(pids) = last_lines(&folder.join("service.log"), 1)
+                .first()
+                .and_then(|line| pids(line))
+            {
                 return pids;
             }
-            assert!(begin.elapsed() < DEADLINE, "the tree did not start: {:?}", last_lines(&folder.join("service.log"), 9));
+            assert!(
+                begin.elapsed() < DEADLINE,
+                "the tree did not start: {:?}",
+                last_lines(&folder.join("service.log"), 9)
+            );
             tokio::time::sleep(LOOK).await;
         }
     }
 
     fn lives(pid: i32) -> bool {
         // The dead that nobody has waited for are dead.
-        let dead = |stat: String| stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with(['Z', 'X']));
+        let dead = |stat: String| {
+            stat.rsplit(')')
+                .next()
+                .is_some_and(|rest| rest.trim_start().starts_with(['Z', 'X']))
+        };
         test_kill_process(Pid::from_raw(pid).unwrap()).is_ok()
             && !std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(dead)
     }
@@ -301,7 +380,11 @@ mod tests {
     fn assert_gone(pids: &[i32]) {
         let begin = Instant::now();
         while pids.iter().any(|pid| lives(*pid)) {
-            assert!(begin.elapsed() < DEADLINE, "still there: {:?}", pids.iter().filter(|pid| lives(**pid)).collect::<Vec<_>>());
+            assert!(
+                begin.elapsed() < DEADLINE,
+                "still there: {:?}",
+                pids.iter().filter(|pid| lives(**pid)).collect::<Vec<_>>()
+            );
             std::thread::sleep(LOOK);
         }
     }
@@ -310,13 +393,19 @@ mod tests {
     fn parent() -> (Child, Vec<i32>, TempDir) {
         let folder = tempfile::tempdir().unwrap();
         let mut parent = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "up::supervisor::tests::as_the_tool", "--nocapture"])
+            .args([
+                "--exact",
+                "up::supervisor::tests::as_the_tool",
+                "--nocapture",
+            ])
             .env(ROLE, folder.path())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
         let lines = BufReader::new(parent.stdout.take().unwrap()).lines();
-        let mut told = lines.map_while(Result::ok).filter_map(|line| pids(line.strip_prefix("PIDS ")?));
+        let mut told = lines
+            .map_while(Result::ok)
+            .filter_map(|line| pids(line.strip_prefix("PIDS ")?));
         let pids = told.next().unwrap();
         assert!(pids.iter().all(|pid| lives(*pid)));
         (parent, pids, folder)
@@ -331,16 +420,28 @@ mod tests {
         assert!(pids.iter().all(|pid| lives(*pid)));
         supervisor.stop(std::future::pending()).await;
         assert_gone(&pids);
-        assert!(exits.try_recv().is_err(), "what was asked to end is not news");
-        let error = supervisor.start(shell(folder.path(), TREE)).await.unwrap_err();
-        assert_eq!(format!("{error:#}"), "cannot start service of cart-service-0: the mesh is stopping");
+        assert!(
+            exits.try_recv().is_err(),
+            "what was asked to end is not news"
+        );
+        let error = supervisor
+            .start(shell(folder.path(), TREE))
+            .await
+            .unwrap_err();
+        assert_eq!(
+            format!("{error:#}"),
+            "cannot start service of cart-service-0: the mesh is stopping"
+        );
     }
 
     #[tokio::test]
     async fn what_does_not_listen_is_killed_when_there_is_a_hurry() {
         let folder = tempfile::tempdir().unwrap();
         let (supervisor, _exits) = Supervisor::new(itself()).unwrap();
-        supervisor.start(shell(folder.path(), DEAF_TREE)).await.unwrap();
+        supervisor
+            .start(shell(folder.path(), DEAF_TREE))
+            .await
+            .unwrap();
         let pids = tree(folder.path()).await;
         supervisor.stop(std::future::ready(())).await;
         assert_gone(&pids);
@@ -351,9 +452,18 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (supervisor, mut exits) = Supervisor::new(itself()).unwrap();
         let script = "sleep 1000 & echo the last words; echo $$ $!; exit 3";
-        supervisor.start(shell(folder.path(), script)).await.unwrap();
-        let exit = tokio::time::timeout(DEADLINE, exits.recv()).await.unwrap().unwrap();
-        assert_eq!((exit.pod.as_str(), exit.process.as_str(), exit.status.code()), ("cart-service-0", "service", Some(3)));
+        supervisor
+            .start(shell(folder.path(), script))
+            .await
+            .unwrap();
+        let exit = tokio::time::timeout(DEADLINE, exits.recv())
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(
+            (exit.pod.as_str(), exit.process.as_str(), exit.status.code()),
+            ("cart-service-0", "service", Some(3))
+        );
         assert_eq!(exit.how(), "with code 3");
         let last = last_lines(&exit.log, 2);
         assert_eq!(last[0], "the last words");
@@ -384,8 +494,15 @@ mod tests {
     fn the_last_lines_of_a_log_are_found_in_a_long_one() {
         let folder = tempfile::tempdir().unwrap();
         let log = folder.path().join("x.log");
-        std::fs::write(&log, format!("{}\n\nlast but one\nlast \u{e9}\n", "x".repeat(100_000))).unwrap();
+        std::fs::write(
+            &log,
+            format!("{}\n\nlast but one\nlast \u{e9}\n", "x".repeat(100_000)),
+        )
+        .unwrap();
         assert_eq!(last_lines(&log, 2), ["last but one", "last \u{e9}"]);
-        assert_eq!(last_lines(&folder.path().join("missing"), 2), Vec::<String>::new());
+        assert_eq!(
+            last_lines(&folder.path().join("missing"), 2),
+            Vec::<String>::new()
+        );
     }
 }

@@ -47,6 +47,11 @@ mod tests {
         fs::write(folder.path().join("file"), "").unwrap();
         let path = folder.path().join("file").join("lds.json");
         let error = write(&[(path.clone(), String::new())]).unwrap_err();
-        assert!(error.to_string().starts_with(&format!("cannot write {}", path.display())), "{error:#}");
+        assert!(
+            error
+                .to_string()
+                .starts_with(&format!("cannot write {}", path.display())),
+            "{error:#}"
+        );
     }
 }

@@ -5,8 +5,8 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Deref;
 
-use serde::de::{self, DeserializeOwned, Deserializer, MapAccess, Visitor};
 use serde::Deserialize;
+use serde::de::{self, DeserializeOwned, Deserializer, MapAccess, Visitor};
 
 /// What is wrong in a configuration, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,7 +20,10 @@ pub struct ConfigError {
 impl ConfigError {
     /// An error about the field at `path`.
     pub fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { path: path.into(), message: message.into() }
+        Self {
+            path: path.into(),
+            message: message.into(),
+        }
     }
 }
 
@@ -37,7 +40,11 @@ impl std::error::Error for ConfigError {}
 
 /// Reads a configuration from JSON. No bytes at all (the proxy was given no configuration) are an empty object.
 pub fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, ConfigError> {
-    let json = if json.is_empty() { b"{}".as_slice() } else { json };
+    let json = if json.is_empty() {
+        b"{}".as_slice()
+    } else {
+        json
+    };
     let mut deserializer = serde_json::Deserializer::from_slice(json);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = match error.path().to_string() {
@@ -46,7 +53,9 @@ pub fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, ConfigError> {
         };
         ConfigError::new(path, message(error.inner()))
     })?;
-    deserializer.end().map_err(|error| ConfigError::new("", message(&error)))?;
+    deserializer
+        .end()
+        .map_err(|error| ConfigError::new("", message(&error)))?;
     Ok(value)
 }
 
@@ -59,19 +68,32 @@ fn message(error: &serde_json::Error) -> String {
     }
     let position = format!(" at line {} column {}", error.line(), error.column());
     let message = full.strip_suffix(&position).unwrap_or(&full);
-    let wrong_type = message.strip_prefix("invalid type: ").or_else(|| message.strip_prefix("invalid value: "));
+    let wrong_type = message
+        .strip_prefix("invalid type: ")
+        .or_else(|| message.strip_prefix("invalid value: "));
     match wrong_type.and_then(|rest| rest.rsplit_once(", expected ")) {
-        Some((given, expected)) => format!("{} is given, expected {}", given_word(given), expected_word(expected)),
+        Some((given, expected)) => format!(
+            "{} is given, expected {}",
+            given_word(given),
+            expected_word(expected)
+        ),
         None => message.replace('`', "\""),
     }
 }
 
 fn given_word(given: &str) -> String {
-    let plain = |kind: &str| given.strip_prefix(kind).map(|value| value.trim_matches('`').to_owned());
+    let plain = |kind: &str| {
+        given
+            .strip_prefix(kind)
+            .map(|value| value.trim_matches('`').to_owned())
+    };
     match given {
         "sequence" => "a list".to_owned(),
         "map" => "a mapping".to_owned(),
-        _ => ["string ", "integer ", "floating point ", "boolean "].into_iter().find_map(plain).unwrap_or_else(|| given.to_owned()),
+        _ => ["string ", "integer ", "floating point ", "boolean "]
+            .into_iter()
+            .find_map(plain)
+            .unwrap_or_else(|| given.to_owned()),
     }
 }
 
@@ -148,7 +170,9 @@ impl<'de, V: Deserialize<'de>> Deserialize<'de> for UniqueMap<V> {
                 let mut map = BTreeMap::new();
                 while let Some(key) = access.next_key::<String>()? {
                     if map.contains_key(&key) {
-                        return Err(de::Error::custom(format!("\"{key}\" is given twice, keep one")));
+                        return Err(de::Error::custom(format!(
+                            "\"{key}\" is given twice, keep one"
+                        )));
                     }
                     let value = access.next_value()?;
                     map.insert(key, value);
@@ -178,7 +202,11 @@ pub fn whole_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D
         }
 
         fn visit_i64<E: de::Error>(self, value: i64) -> Result<u64, E> {
-            u64::try_from(value).map_err(|_| E::custom(format!("{value} is given, expected a whole number, e.g. 100")))
+            u64::try_from(value).map_err(|_| {
+                E::custom(format!(
+                    "{value} is given, expected a whole number, e.g. 100"
+                ))
+            })
         }
 
         fn visit_f64<E: de::Error>(self, value: f64) -> Result<u64, E> {
@@ -186,7 +214,9 @@ pub fn whole_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D
             if value.fract() == 0.0 && (0.0..=9_007_199_254_740_992.0).contains(&value) {
                 Ok(value as u64)
             } else {
-                Err(E::custom(format!("{value} is given, expected a whole number, e.g. 100")))
+                Err(E::custom(format!(
+                    "{value} is given, expected a whole number, e.g. 100"
+                )))
             }
         }
     }
@@ -195,7 +225,9 @@ pub fn whole_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D
 }
 
 /// [`whole_number`] for a field that may be left out (with `#[serde(default)]`).
-pub fn optional_whole_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+pub fn optional_whole_number<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<u64>, D::Error> {
     whole_number(deserializer).map(Some)
 }
 
@@ -244,24 +276,72 @@ mod tests {
     #[test]
     fn errors_say_where_what_and_what_to_write() {
         for (json, expected) in [
-            (r#"{"nmaes": []}"#, r#"nmaes: unknown field "nmaes", expected one of "names", "count", "on", "by_name""#),
-            (r#"{"names": [1]}"#, r#"names[0]: 1 is given, expected a string"#),
-            (r#"{"names": "a"}"#, r#"names: "a" is given, expected a list"#),
-            (r#"{"names": {}}"#, r#"names: a mapping is given, expected a list"#),
-            (r#"{"count": "5"}"#, r#"count: "5" is given, expected a whole number, e.g. 100"#),
-            (r#"{"count": -1}"#, r#"count: -1 is given, expected a whole number, e.g. 100"#),
-            (r#"{"count": 1.5}"#, r#"count: 1.5 is given, expected a whole number, e.g. 100"#),
-            (r#"{"count": 1e30}"#, r#"count: 1000000000000000000000000000000 is given, expected a whole number, e.g. 100"#),
-            (r#"{"on": "yes"}"#, r#"on: "yes" is given, expected true or false"#),
-            (r#"{"on": null}"#, r#"on: null is given, expected true or false"#),
+            (
+                r#"{"nmaes": []}"#,
+                r#"nmaes: unknown field "nmaes", expected one of "names", "count", "on", "by_name""#,
+            ),
+            (
+                r#"{"names": [1]}"#,
+                r#"names[0]: 1 is given, expected a string"#,
+            ),
+            (
+                r#"{"names": "a"}"#,
+                r#"names: "a" is given, expected a list"#,
+            ),
+            (
+                r#"{"names": {}}"#,
+                r#"names: a mapping is given, expected a list"#,
+            ),
+            (
+                r#"{"count": "5"}"#,
+                r#"count: "5" is given, expected a whole number, e.g. 100"#,
+            ),
+            (
+                r#"{"count": -1}"#,
+                r#"count: -1 is given, expected a whole number, e.g. 100"#,
+            ),
+            (
+                r#"{"count": 1.5}"#,
+                r#"count: 1.5 is given, expected a whole number, e.g. 100"#,
+            ),
+            (
+                r#"{"count": 1e30}"#,
+                r#"count: 1000000000000000000000000000000 is given, expected a whole number, e.g. 100"#,
+            ),
+            (
+                r#"{"on": "yes"}"#,
+                r#"on: "yes" is given, expected true or false"#,
+            ),
+            (
+                r#"{"on": null}"#,
+                r#"on: null is given, expected true or false"#,
+            ),
             (r#"{"on": true, "on": true}"#, r#"duplicate field "on""#),
-            (r#"{"by_name": {"a": {}, "a": {}}}"#, r#"by_name: "a" is given twice, keep one"#),
-            (r#"{"by_name": {"a": {"size": []}}}"#, r#"by_name.a.size: a list is given, expected a whole number, e.g. 100"#),
-            (r#"{"by_name": {"a": 1}}"#, r#"by_name.a: 1 is given, expected a mapping"#),
-            (r#"{"by_name": {"a": [5]}}"#, r#"by_name.a: a list is given, expected a mapping"#),
+            (
+                r#"{"by_name": {"a": {}, "a": {}}}"#,
+                r#"by_name: "a" is given twice, keep one"#,
+            ),
+            (
+                r#"{"by_name": {"a": {"size": []}}}"#,
+                r#"by_name.a.size: a list is given, expected a whole number, e.g. 100"#,
+            ),
+            (
+                r#"{"by_name": {"a": 1}}"#,
+                r#"by_name.a: 1 is given, expected a mapping"#,
+            ),
+            (
+                r#"{"by_name": {"a": [5]}}"#,
+                r#"by_name.a: a list is given, expected a mapping"#,
+            ),
             (r#"[]"#, r#"a list is given, expected a mapping"#),
-            (r#"{"on": tru}"#, r#"on: not valid JSON: expected ident at line 1 column 11"#),
-            (r#"{} x"#, r#"not valid JSON: trailing characters at line 1 column 4"#),
+            (
+                r#"{"on": tru}"#,
+                r#"on: not valid JSON: expected ident at line 1 column 11"#,
+            ),
+            (
+                r#"{} x"#,
+                r#"not valid JSON: trailing characters at line 1 column 4"#,
+            ),
         ] {
             assert_eq!(error(json), expected, "{json}");
         }

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use serde::de::{self, Deserializer, Visitor};
 use serde::Deserialize;
+use serde::de::{self, Deserializer, Visitor};
 
 /// A length of time: whole numbers with units, `500ms`, `10s`, `1m30s`, `1h`, `1d`. Never 0, at most 366 days.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -33,12 +33,25 @@ impl Duration {
         };
         let (mut rest, mut total, mut units) = (text, 0_u64, UNITS.as_slice());
         while !rest.is_empty() {
-            let (number, after) = rest.split_at(rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?);
-            let (unit, after) = after.split_at(after.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(after.len()));
-            let at = units.iter().position(|(name, _)| *name == unit).ok_or_else(wrong)?;
+            let (number, after) =
+                rest.split_at(rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?);
+            let (unit, after) = after.split_at(
+                after
+                    .find(|c: char| !c.is_ascii_alphabetic())
+                    .unwrap_or(after.len()),
+            );
+            let at = units
+                .iter()
+                .position(|(name, _)| *name == unit)
+                .ok_or_else(wrong)?;
             let (_, length) = units.get(at).ok_or_else(wrong)?;
-            let part = number.parse::<u64>().map_err(|_| wrong())?.checked_mul(*length);
-            total = part.and_then(|part| total.checked_add(part)).ok_or_else(|| format!("\"{text}\" is too long, write at most \"366d\""))?;
+            let part = number
+                .parse::<u64>()
+                .map_err(|_| wrong())?
+                .checked_mul(*length);
+            total = part
+                .and_then(|part| total.checked_add(part))
+                .ok_or_else(|| format!("\"{text}\" is too long, write at most \"366d\""))?;
             units = units.get(at + 1..).unwrap_or_default();
             rest = after;
         }
@@ -86,7 +99,9 @@ impl<'de> Deserialize<'de> for Duration {
 
             fn visit_u64<E: de::Error>(self, number: u64) -> Result<Duration, E> {
                 let example = number.max(1);
-                Err(E::custom(format!("{number} is not a duration, write \"{example}s\"")))
+                Err(E::custom(format!(
+                    "{number} is not a duration, write \"{example}s\""
+                )))
             }
         }
 
@@ -111,22 +126,40 @@ mod tests {
             ("5us", 5_000),
             ("366d", LONGEST),
         ] {
-            assert_eq!(Duration::parse(text).map(Duration::nanoseconds), Ok(nanoseconds), "{text}");
+            assert_eq!(
+                Duration::parse(text).map(Duration::nanoseconds),
+                Ok(nanoseconds),
+                "{text}"
+            );
         }
     }
 
     #[test]
     fn what_is_no_duration_says_what_to_write() {
-        let general = |text: &str| format!("\"{text}\" is not a duration, write e.g. \"10s\", \"500ms\", \"1m30s\"");
-        assert_eq!(Duration::parse("10"), Err("\"10\" is not a duration, write \"10s\"".into()));
-        for text in ["", "s", "0", "0s", "-1s", "1.5s", "10 s", "10S", "1m1m", "30s1m", "1w", "1s2", "é", "10é"] {
+        let general = |text: &str| {
+            format!("\"{text}\" is not a duration, write e.g. \"10s\", \"500ms\", \"1m30s\"")
+        };
+        assert_eq!(
+            Duration::parse("10"),
+            Err("\"10\" is not a duration, write \"10s\"".into())
+        );
+        for text in [
+            "", "s", "0", "0s", "-1s", "1.5s", "10 s", "10S", "1m1m", "30s1m", "1w", "1s2", "é",
+            "10é",
+        ] {
             assert_eq!(Duration::parse(text), Err(general(text)), "{text}");
         }
         for text in ["367d", "99999999999d", "18446744073709551615s"] {
-            assert_eq!(Duration::parse(text), Err(format!("\"{text}\" is too long, write at most \"366d\"")));
+            assert_eq!(
+                Duration::parse(text),
+                Err(format!("\"{text}\" is too long, write at most \"366d\""))
+            );
         }
         let numeric = crate::parse::<Vec<Duration>>(b"[10]").unwrap_err();
-        assert_eq!(numeric.to_string(), "[0]: 10 is not a duration, write \"10s\"");
+        assert_eq!(
+            numeric.to_string(),
+            "[0]: 10 is not a duration, write \"10s\""
+        );
     }
 
     proptest! {

@@ -3,8 +3,21 @@
 //! configuration is reported. Nothing here calls the proxy.
 
 #![forbid(unsafe_code)]
-#![deny(clippy::panic, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
-#![cfg_attr(test, allow(clippy::panic, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
+#![deny(
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing
+)]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::panic,
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing
+    )
+)]
 
 pub mod config;
 mod duration;
@@ -34,7 +47,9 @@ pub mod header {
 /// Whether a string can be the name of a tier, a limit or a user type: 1 to 64 of `a-z`, `0-9`, `_`, `-`, the first not `-`.
 /// Such a name needs no quoting in a header, a metric's label or a log line.
 pub fn is_name(name: &str) -> bool {
-    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_' || byte == b'-';
+    let allowed = |byte: u8| {
+        byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_' || byte == b'-'
+    };
     (1..=64).contains(&name.len()) && name.bytes().all(allowed) && !name.starts_with('-')
 }
 

@@ -24,7 +24,8 @@ fn push_value(series: &mut String, value: &[u8]) {
     let mut previous = '=';
     for chunk in value.utf8_chunks() {
         for character in chunk.valid().chars() {
-            let breaks = character.is_control() || (character == '.' && matches!(previous, ';' | '='));
+            let breaks =
+                character.is_control() || (character == '.' && matches!(previous, ';' | '='));
             previous = if breaks { '_' } else { character };
             series.push(previous);
         }
@@ -42,7 +43,10 @@ mod tests {
 
     #[test]
     fn labels_come_before_the_name() {
-        let series = series_name("shop_refused_total", &[("tenant", "acme"), ("limit", "rate")]);
+        let series = series_name(
+            "shop_refused_total",
+            &[("tenant", "acme"), ("limit", "rate")],
+        );
         assert_eq!(series, "tenant=.=acme;.;limit=.=rate;.;shop_refused_total");
         assert_eq!(series_name::<&str>("plain_total", &[]), "plain_total");
     }
@@ -59,7 +63,10 @@ mod tests {
             ("zażółć 1/2:\"%".as_bytes(), "zażółć 1/2:\"%"),
             (b"", ""),
         ] {
-            assert_eq!(series_name("m", &[("l", value)]), format!("l=.={written};.;m"));
+            assert_eq!(
+                series_name("m", &[("l", value)]),
+                format!("l=.={written};.;m")
+            );
         }
     }
 
@@ -69,7 +76,10 @@ mod tests {
         let start = series.find(&start_text)?;
         let value_start = start + start_text.len();
         let end = value_start + series[value_start..].find(";.;")?;
-        Some((&series[value_start..end], format!("{}{}", &series[..start], &series[end + 3..])))
+        Some((
+            &series[value_start..end],
+            format!("{}{}", &series[..start], &series[end + 3..]),
+        ))
     }
 
     proptest! {

@@ -19,8 +19,15 @@ pub struct Refusal<'a> {
 impl<'a> Refusal<'a> {
     /// Reads the property's value; `None` if it is not three words.
     pub fn parse(value: &'a [u8]) -> Option<Self> {
-        let mut words = std::str::from_utf8(value).ok()?.split(' ').filter(|word| !word.is_empty());
-        let refusal = Self { tenant: words.next()?, tier: words.next()?, limit: words.next()? };
+        let mut words = std::str::from_utf8(value)
+            .ok()?
+            .split(' ')
+            .filter(|word| !word.is_empty());
+        let refusal = Self {
+            tenant: words.next()?,
+            tier: words.next()?,
+            limit: words.next()?,
+        };
         words.next().is_none().then_some(refusal)
     }
 }
@@ -37,10 +44,20 @@ mod tests {
 
     #[test]
     fn a_refusal_is_read_back_as_it_was_written() {
-        let refusal = Refusal { tenant: "acme", tier: "premium", limit: "rate" };
+        let refusal = Refusal {
+            tenant: "acme",
+            tier: "premium",
+            limit: "rate",
+        };
         assert_eq!(refusal.to_string(), "acme premium rate");
         assert_eq!(Refusal::parse(b"acme premium rate"), Some(refusal));
-        for other in [b"".as_slice(), b"acme", b"acme premium", b"acme premium rate more", b"\xff a b"] {
+        for other in [
+            b"".as_slice(),
+            b"acme",
+            b"acme premium",
+            b"acme premium rate more",
+            b"\xff a b",
+        ] {
             assert_eq!(Refusal::parse(other), None);
         }
     }

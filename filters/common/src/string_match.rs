@@ -38,16 +38,20 @@ impl TryFrom<Keys> for StringMatch {
             (None, Some(text), None, None) if !text.is_empty() => Ok(Self::Prefix(text)),
             (None, None, Some(text), None) if !text.is_empty() => Ok(Self::Suffix(text)),
             (None, None, None, Some(text)) if !text.is_empty() => whole(&text).map(Self::Regex),
-            (None, Some(_), None, None) | (None, None, Some(_), None) | (None, None, None, Some(_)) => {
-                Err("an empty prefix, suffix or regex says nothing, write what the string must have".to_owned())
-            }
+            (None, Some(_), None, None)
+            | (None, None, Some(_), None)
+            | (None, None, None, Some(_)) => Err(
+                "an empty prefix, suffix or regex says nothing, write what the string must have"
+                    .to_owned(),
+            ),
             _ => Err("write exactly one of exact, prefix, suffix, regex".to_owned()),
         }
     }
 }
 
 fn whole(pattern: &str) -> Result<Regex, String> {
-    let wrong = |error: regex_lite::Error| format!("\"{pattern}\" is not a regular expression: {error}");
+    let wrong =
+        |error: regex_lite::Error| format!("\"{pattern}\" is not a regular expression: {error}");
     // By itself first: `a)|(b` would become valid inside the group that anchors it.
     Regex::new(pattern).map_err(wrong)?;
     Regex::new(&format!(r"\A(?:{pattern})\z")).map_err(wrong)
@@ -99,11 +103,23 @@ mod tests {
     fn mistakes_say_what_to_write() {
         for (json, expected) in [
             (r#"{}"#, "write exactly one of exact, prefix, suffix, regex"),
-            (r#"{"exact": "a", "prefix": "a"}"#, "write exactly one of exact, prefix, suffix, regex"),
-            (r#"{"prefix": ""}"#, "an empty prefix, suffix or regex says nothing, write what the string must have"),
-            (r#"{"equals": "a"}"#, r#"equals: unknown field "equals", expected one of "exact", "prefix", "suffix", "regex""#),
+            (
+                r#"{"exact": "a", "prefix": "a"}"#,
+                "write exactly one of exact, prefix, suffix, regex",
+            ),
+            (
+                r#"{"prefix": ""}"#,
+                "an empty prefix, suffix or regex says nothing, write what the string must have",
+            ),
+            (
+                r#"{"equals": "a"}"#,
+                r#"equals: unknown field "equals", expected one of "exact", "prefix", "suffix", "regex""#,
+            ),
             (r#""a""#, r#""a" is given, expected a mapping"#),
-            (r#"{"regex": "a)|(b"}"#, r#""a)|(b" is not a regular expression: found closing ')' without matching '('"#),
+            (
+                r#"{"regex": "a)|(b"}"#,
+                r#""a)|(b" is not a regular expression: found closing ')' without matching '('"#,
+            ),
         ] {
             assert_eq!(read(json).unwrap_err(), expected, "{json}");
         }

@@ -22,7 +22,10 @@ impl TenantId {
     /// left is empty, too long or has any other character: such an id names nobody.
     pub fn normalise(raw: &[u8]) -> Option<Self> {
         let raw = raw.trim_ascii();
-        let mut id = Self { length: 0, bytes: [0; Self::LONGEST] };
+        let mut id = Self {
+            length: 0,
+            bytes: [0; Self::LONGEST],
+        };
         if raw.is_empty() || raw.len() > Self::LONGEST {
             return None;
         }
@@ -43,7 +46,9 @@ impl TenantId {
 
     /// The id's bytes, all of them ASCII.
     pub fn as_bytes(&self) -> &[u8] {
-        self.bytes.get(..usize::from(self.length)).unwrap_or_default()
+        self.bytes
+            .get(..usize::from(self.length))
+            .unwrap_or_default()
     }
 }
 
@@ -83,7 +88,17 @@ mod tests {
 
     #[test]
     fn what_is_no_id_names_nobody() {
-        for raw in [b"".as_slice(), b"   ", b"a b", b"acme,globex", b"acme;x", b"caf\xc3\xa9", b"\xff", b"a\0", &[b'a'; 65]] {
+        for raw in [
+            b"".as_slice(),
+            b"   ",
+            b"a b",
+            b"acme,globex",
+            b"acme;x",
+            b"caf\xc3\xa9",
+            b"\xff",
+            b"a\0",
+            &[b'a'; 65],
+        ] {
             assert_eq!(normal(raw), None, "{raw:?}");
         }
     }

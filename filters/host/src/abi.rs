@@ -11,16 +11,62 @@ use crate::host::HostError;
 unsafe extern "C" {
     fn proxy_log(level: u32, message: *const u8, message_size: usize) -> u32;
     fn proxy_get_current_time_nanoseconds(time: *mut u64) -> u32;
-    fn proxy_get_buffer_bytes(buffer: u32, start: usize, max: usize, data: *mut *mut u8, size: *mut usize) -> u32;
+    fn proxy_get_buffer_bytes(
+        buffer: u32,
+        start: usize,
+        max: usize,
+        data: *mut *mut u8,
+        size: *mut usize,
+    ) -> u32;
     fn proxy_get_header_map_pairs(map: u32, data: *mut *mut u8, size: *mut usize) -> u32;
-    fn proxy_get_header_map_value(map: u32, name: *const u8, name_size: usize, data: *mut *mut u8, size: *mut usize) -> u32;
-    fn proxy_replace_header_map_value(map: u32, name: *const u8, name_size: usize, value: *const u8, value_size: usize) -> u32;
-    fn proxy_add_header_map_value(map: u32, name: *const u8, name_size: usize, value: *const u8, value_size: usize) -> u32;
+    fn proxy_get_header_map_value(
+        map: u32,
+        name: *const u8,
+        name_size: usize,
+        data: *mut *mut u8,
+        size: *mut usize,
+    ) -> u32;
+    fn proxy_replace_header_map_value(
+        map: u32,
+        name: *const u8,
+        name_size: usize,
+        value: *const u8,
+        value_size: usize,
+    ) -> u32;
+    fn proxy_add_header_map_value(
+        map: u32,
+        name: *const u8,
+        name_size: usize,
+        value: *const u8,
+        value_size: usize,
+    ) -> u32;
     fn proxy_remove_header_map_value(map: u32, name: *const u8, name_size: usize) -> u32;
-    fn proxy_get_property(path: *const u8, path_size: usize, data: *mut *mut u8, size: *mut usize) -> u32;
-    fn proxy_set_property(path: *const u8, path_size: usize, value: *const u8, value_size: usize) -> u32;
-    fn proxy_get_shared_data(key: *const u8, key_size: usize, data: *mut *mut u8, size: *mut usize, cas: *mut u32) -> u32;
-    fn proxy_set_shared_data(key: *const u8, key_size: usize, value: *const u8, value_size: usize, cas: u32) -> u32;
+    fn proxy_get_property(
+        path: *const u8,
+        path_size: usize,
+        data: *mut *mut u8,
+        size: *mut usize,
+    ) -> u32;
+    fn proxy_set_property(
+        path: *const u8,
+        path_size: usize,
+        value: *const u8,
+        value_size: usize,
+    ) -> u32;
+    fn proxy_get_shared_data(
+        key: *const u8,
+        key_size: usize,
+        data: *mut *mut u8,
+        size: *mut usize,
+        cas: *mut u32,
+    ) -> u32;
+    fn proxy_set_shared_data(
+        key: *const u8,
+        key_size: usize,
+        value: *const u8,
+        value_size: usize,
+        cas: u32,
+    ) -> u32;
     fn proxy_send_local_response(
         status: u32,
         details: *const u8,
@@ -64,7 +110,10 @@ struct Answer {
 
 impl Answer {
     fn new() -> Self {
-        Self { data: null_mut(), size: 0 }
+        Self {
+            data: null_mut(),
+            size: 0,
+        }
     }
 
     /// The answer to a call that returned `status`; `None` for "not found". An empty answer has no memory of its own.
@@ -73,7 +122,9 @@ impl Answer {
             OK if self.data.is_null() || self.size == 0 => Ok(Some(Vec::new())),
             // SAFETY: the host fills exactly what it asked `proxy_on_memory_allocate` for, which the SDK allocates as a
             // `Box<[u8]>` of that size with the global allocator and hands over.
-            OK => Ok(Some(unsafe { Vec::from_raw_parts(self.data, self.size, self.size) })),
+            OK => Ok(Some(unsafe {
+                Vec::from_raw_parts(self.data, self.size, self.size)
+            })),
             NOT_FOUND => Ok(None),
             status => Err(HostError::Status(status)),
         }
@@ -103,7 +154,15 @@ pub(crate) fn monotonic_time() -> u64 {
 
 pub(crate) fn plugin_configuration() -> Result<Vec<u8>, HostError> {
     let mut answer = Answer::new();
-    let status = unsafe { proxy_get_buffer_bytes(PLUGIN_CONFIGURATION, 0, usize::MAX, &mut answer.data, &mut answer.size) };
+    let status = unsafe {
+        proxy_get_buffer_bytes(
+            PLUGIN_CONFIGURATION,
+            0,
+            usize::MAX,
+            &mut answer.data,
+            &mut answer.size,
+        )
+    };
     Ok(answer.take(status)?.unwrap_or_default())
 }
 
@@ -115,16 +174,32 @@ pub(crate) fn header_map_pairs(map: u32) -> Result<Vec<u8>, HostError> {
 
 pub(crate) fn header_map_value(map: u32, name: &[u8]) -> Result<Option<Vec<u8>>, HostError> {
     let mut answer = Answer::new();
-    let status = unsafe { proxy_get_header_map_value(map, name.as_ptr(), name.len(), &mut answer.data, &mut answer.size) };
+    let status = unsafe {
+        proxy_get_header_map_value(
+            map,
+            name.as_ptr(),
+            name.len(),
+            &mut answer.data,
+            &mut answer.size,
+        )
+    };
     answer.take(status)
 }
 
-pub(crate) fn replace_header_map_value(map: u32, name: &[u8], value: &[u8]) -> Result<(), HostError> {
-    done(unsafe { proxy_replace_header_map_value(map, name.as_ptr(), name.len(), value.as_ptr(), value.len()) })
+pub(crate) fn replace_header_map_value(
+    map: u32,
+    name: &[u8],
+    value: &[u8],
+) -> Result<(), HostError> {
+    done(unsafe {
+        proxy_replace_header_map_value(map, name.as_ptr(), name.len(), value.as_ptr(), value.len())
+    })
 }
 
 pub(crate) fn add_header_map_value(map: u32, name: &[u8], value: &[u8]) -> Result<(), HostError> {
-    done(unsafe { proxy_add_header_map_value(map, name.as_ptr(), name.len(), value.as_ptr(), value.len()) })
+    done(unsafe {
+        proxy_add_header_map_value(map, name.as_ptr(), name.len(), value.as_ptr(), value.len())
+    })
 }
 
 pub(crate) fn remove_header_map_value(map: u32, name: &[u8]) -> Result<(), HostError> {
@@ -133,7 +208,14 @@ pub(crate) fn remove_header_map_value(map: u32, name: &[u8]) -> Result<(), HostE
 
 pub(crate) fn property(path: &[u8]) -> Result<Option<Vec<u8>>, HostError> {
     let mut answer = Answer::new();
-    let status = unsafe { proxy_get_property(path.as_ptr(), path.len(), &mut answer.data, &mut answer.size) };
+    let status = unsafe {
+        proxy_get_property(
+            path.as_ptr(),
+            path.len(),
+            &mut answer.data,
+            &mut answer.size,
+        )
+    };
     answer.take(status)
 }
 
@@ -144,19 +226,35 @@ pub(crate) fn set_property(path: &[u8], value: &[u8]) -> Result<(), HostError> {
 pub(crate) fn shared_data(key: &[u8]) -> Result<Option<(Vec<u8>, u32)>, HostError> {
     let mut answer = Answer::new();
     let mut cas = 0;
-    let status = unsafe { proxy_get_shared_data(key.as_ptr(), key.len(), &mut answer.data, &mut answer.size, &mut cas) };
+    let status = unsafe {
+        proxy_get_shared_data(
+            key.as_ptr(),
+            key.len(),
+            &mut answer.data,
+            &mut answer.size,
+            &mut cas,
+        )
+    };
     Ok(answer.take(status)?.map(|bytes| (bytes, cas)))
 }
 
 /// `Ok(false)` when the key has another version than `cas`.
 pub(crate) fn set_shared_data(key: &[u8], value: &[u8], cas: u32) -> Result<bool, HostError> {
-    match unsafe { proxy_set_shared_data(key.as_ptr(), key.len(), value.as_ptr(), value.len(), cas) } {
+    match unsafe {
+        proxy_set_shared_data(key.as_ptr(), key.len(), value.as_ptr(), value.len(), cas)
+    } {
         CAS_MISMATCH => Ok(false),
         status => done(status).map(|()| true),
     }
 }
 
-pub(crate) fn send_local_response(status: u32, details: &str, body: &[u8], headers: &[u8], grpc_status: i32) -> Result<(), HostError> {
+pub(crate) fn send_local_response(
+    status: u32,
+    details: &str,
+    body: &[u8],
+    headers: &[u8],
+    grpc_status: i32,
+) -> Result<(), HostError> {
     done(unsafe {
         proxy_send_local_response(
             status,

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 
 use crate::abi;
 use crate::headers::{HeaderMap, to_bytes};
-use crate::host::{Expected, Host, HostError, LocalResponse, Map, MetricId, MetricKind, SharedValue};
+use crate::host::{
+    Expected, Host, HostError, LocalResponse, Map, MetricId, MetricKind, SharedValue,
+};
 
 /// The proxy that this module was loaded by. Calls are about the stream whose callback runs.
 #[derive(Debug, Default)]
@@ -63,15 +65,29 @@ impl Host for EnvoyHost {
     }
 
     fn respond(&mut self, response: &LocalResponse<'_>) -> Result<(), HostError> {
-        let grpc_status = response.grpc_status.and_then(|status| i32::try_from(status).ok()).unwrap_or(-1);
-        abi::send_local_response(response.status, response.details, response.body, &to_bytes(response.headers), grpc_status)
+        let grpc_status = response
+            .grpc_status
+            .and_then(|status| i32::try_from(status).ok())
+            .unwrap_or(-1);
+        abi::send_local_response(
+            response.status,
+            response.details,
+            response.body,
+            &to_bytes(response.headers),
+            grpc_status,
+        )
     }
 
     fn shared(&self, key: &[u8]) -> Result<Option<SharedValue>, HostError> {
         Ok(abi::shared_data(key)?.map(|(bytes, version)| SharedValue { bytes, version }))
     }
 
-    fn set_shared(&mut self, key: &[u8], value: &[u8], expected: Expected) -> Result<bool, HostError> {
+    fn set_shared(
+        &mut self,
+        key: &[u8],
+        value: &[u8],
+        expected: Expected,
+    ) -> Result<bool, HostError> {
         let version = match expected {
             // 0 would mean "whatever its version".
             Expected::Absent | Expected::Version(0) => NO_VERSION,

@@ -20,7 +20,11 @@ pub trait Plugin: Sized {
 
     /// Reads the configuration (JSON, UTF-8; empty if none was given). An `Err` is logged by the shell and refused: the
     /// proxy keeps the configuration it has. `plugin_name` tells apart the plugins of a VM, which share their keys of shared data.
-    fn configure(configuration: &[u8], plugin_name: &str, host: &mut dyn Host) -> Result<Self, String>;
+    fn configure(
+        configuration: &[u8],
+        plugin_name: &str,
+        host: &mut dyn Host,
+    ) -> Result<Self, String>;
 
     /// The state for a new request.
     fn stream(&self) -> Self::Stream;
@@ -58,7 +62,13 @@ pub trait Stream {
 
 /// Answers 500: for a request that a filter can do nothing with and must not let pass.
 pub fn give_up(host: &mut dyn Host) -> Action {
-    let response = LocalResponse { status: 500, details: "tollgate_failed", headers: &[], body: b"", grpc_status: Some(13) };
+    let response = LocalResponse {
+        status: 500,
+        details: "tollgate_failed",
+        headers: &[],
+        body: b"",
+        grpc_status: Some(13),
+    };
     if let Err(error) = host.respond(&response) {
         log::error!("the proxy does not take an answer: {error:?}");
     }

@@ -49,19 +49,31 @@ impl HeaderMap {
                 }
             }
         }
-        Ok(Self { buffer, hidden: Vec::new(), added: Vec::new() })
+        Ok(Self {
+            buffer,
+            hidden: Vec::new(),
+            added: Vec::new(),
+        })
     }
 
     /// A map of these headers, in order.
     pub fn from_pairs<N: AsRef<[u8]>, V: AsRef<[u8]>>(pairs: &[(N, V)]) -> Self {
-        Self { buffer: to_bytes(pairs), hidden: Vec::new(), added: Vec::new() }
+        Self {
+            buffer: to_bytes(pairs),
+            hidden: Vec::new(),
+            added: Vec::new(),
+        }
     }
 
     /// Every header in order; those set later come last.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         Entries::new(&self.buffer)
             .filter(|(name, _)| !self.hidden.iter().any(|hidden| hidden == name))
-            .chain(self.added.iter().map(|(name, value)| (name.as_slice(), value.as_slice())))
+            .chain(
+                self.added
+                    .iter()
+                    .map(|(name, value)| (name.as_slice(), value.as_slice())),
+            )
     }
 
     /// Whether there is no header at all. A request always has some: an empty request map means that the
@@ -72,7 +84,9 @@ impl HeaderMap {
 
     /// Every value of a header (its name in lower case), in order.
     pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
-        self.iter().filter(move |(entry, _)| *entry == name.as_bytes()).map(|(_, value)| value)
+        self.iter()
+            .filter(move |(entry, _)| *entry == name.as_bytes())
+            .map(|(_, value)| value)
     }
 
     /// The first value of a header.
@@ -91,7 +105,9 @@ impl HeaderMap {
     }
 
     pub(crate) fn remove(&mut self, name: &[u8]) {
-        if Entries::new(&self.buffer).any(|(entry, _)| entry == name) && !self.hidden.iter().any(|h| h == name) {
+        if Entries::new(&self.buffer).any(|(entry, _)| entry == name)
+            && !self.hidden.iter().any(|h| h == name)
+        {
             self.hidden.push(name.to_vec());
         }
         self.added.retain(|(entry, _)| entry != name);
@@ -159,8 +175,18 @@ impl<'a> Entries<'a> {
     fn new(buffer: &'a [u8]) -> Self {
         let count = read_u32(buffer, 0).unwrap_or(0);
         match data_start(count) {
-            Some(at) => Self { buffer, count, index: 0, at },
-            None => Self { buffer, count: 0, index: 0, at: 0 },
+            Some(at) => Self {
+                buffer,
+                count,
+                index: 0,
+                at,
+            },
+            None => Self {
+                buffer,
+                count: 0,
+                index: 0,
+                at: 0,
+            },
         }
     }
 }
@@ -176,7 +202,10 @@ impl<'a> Iterator for Entries<'a> {
         let name_end = self.at.checked_add(name)?;
         let value_start = name_end.checked_add(1)?;
         let value_end = value_start.checked_add(value)?;
-        let entry = (self.buffer.get(self.at..name_end)?, self.buffer.get(value_start..value_end)?);
+        let entry = (
+            self.buffer.get(self.at..name_end)?,
+            self.buffer.get(value_start..value_end)?,
+        );
         self.index += 1;
         self.at = value_end + 1;
         Some(entry)
@@ -202,7 +231,9 @@ impl Request {
 
     /// A request with these headers that no proxy knows of; for tests of code that only reads.
     pub fn from_pairs<N: AsRef<[u8]>, V: AsRef<[u8]>>(pairs: &[(N, V)]) -> Self {
-        Self { headers: HeaderMap::from_pairs(pairs) }
+        Self {
+            headers: HeaderMap::from_pairs(pairs),
+        }
     }
 
     /// The headers as they are now.
@@ -250,13 +281,21 @@ impl Request {
 
     fn other_spelling(&self, name: &str) -> Option<Vec<u8>> {
         let mut names = self.headers.iter().map(|(entry, _)| entry);
-        names.find(|entry| *entry != name.as_bytes() && same_name(entry, name.as_bytes())).map(<[u8]>::to_vec)
+        names
+            .find(|entry| *entry != name.as_bytes() && same_name(entry, name.as_bytes()))
+            .map(<[u8]>::to_vec)
     }
 }
 
 /// Whether two header names are the same to a reader that takes `_` for `-` and upper case for lower.
 fn same_name(a: &[u8], b: &[u8]) -> bool {
-    let fold = |byte: &u8| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+    let fold = |byte: &u8| {
+        if *byte == b'_' {
+            b'-'
+        } else {
+            byte.to_ascii_lowercase()
+        }
+    };
     a.len() == b.len() && a.iter().map(fold).eq(b.iter().map(fold))
 }
 
@@ -279,7 +318,10 @@ mod tests {
     fn a_map_is_read_as_the_abi_writes_it() {
         let bytes = b"\x02\0\0\0\x05\0\0\0\x03\0\0\0\x01\0\0\0\x00\0\0\0:path\0/\xff?\0x\0\0";
         let map = HeaderMap::parse(bytes.to_vec()).unwrap();
-        assert_eq!(pairs(&map), [(b":path".as_slice(), b"/\xff?".as_slice()), (b"x", b"")]);
+        assert_eq!(
+            pairs(&map),
+            [(b":path".as_slice(), b"/\xff?".as_slice()), (b"x", b"")]
+        );
         assert_eq!(to_bytes(&pairs(&map)), bytes);
     }
 
@@ -293,7 +335,11 @@ mod tests {
     fn lengths_that_do_not_fit_are_malformed() {
         let whole = to_bytes(&[("name", "value"), ("a", "")]);
         for cut in 1..whole.len() {
-            assert_eq!(HeaderMap::parse(whole[..cut].to_vec()), Err(HostError::Malformed), "{cut}");
+            assert_eq!(
+                HeaderMap::parse(whole[..cut].to_vec()),
+                Err(HostError::Malformed),
+                "{cut}"
+            );
         }
         for at in 0..20 {
             let mut bytes = whole.clone();
@@ -314,12 +360,28 @@ mod tests {
     #[test]
     fn owning_a_header_strips_every_copy_and_spelling() {
         let mut host = MemoryHost::new();
-        host.begin(&[("x-tenant-id", "a"), ("x_tenant_id", "b"), ("x-tenant_id", "c"), ("x-tenant-id", "d"), ("x_tenant_id", "e"), ("x-tenant-idx", "f")]);
+        host.begin(&[
+            ("x-tenant-id", "a"),
+            ("x_tenant_id", "b"),
+            ("x-tenant_id", "c"),
+            ("x-tenant-id", "d"),
+            ("x_tenant_id", "e"),
+            ("x-tenant-idx", "f"),
+        ]);
         let mut request = Request::read(&host).unwrap();
         request.own("x-tenant-id", b"acme", &mut host).unwrap();
         for map in [&host.request, request.headers()] {
-            let left: Vec<_> = map.iter().filter(|(name, _)| !name.starts_with(b":")).collect();
-            assert_eq!(left, [(b"x-tenant-idx".as_slice(), b"f".as_slice()), (b"x-tenant-id", b"acme")]);
+            let left: Vec<_> = map
+                .iter()
+                .filter(|(name, _)| !name.starts_with(b":"))
+                .collect();
+            assert_eq!(
+                left,
+                [
+                    (b"x-tenant-idx".as_slice(), b"f".as_slice()),
+                    (b"x-tenant-id", b"acme")
+                ]
+            );
         }
     }
 
@@ -330,17 +392,30 @@ mod tests {
         let mut request = Request::read(&host).unwrap();
         request.own("x-tenant-id", b"acme", &mut host).unwrap();
         request.strip("user-type", &mut host).unwrap();
-        assert_eq!(host.all_calls().into_iter().collect::<Vec<_>>(), [(Call::Headers, 1)]);
+        assert_eq!(
+            host.all_calls().into_iter().collect::<Vec<_>>(),
+            [(Call::Headers, 1)]
+        );
     }
 
     #[test]
     fn stripping_removes_every_copy_and_spelling() {
         let mut host = MemoryHost::new();
-        host.begin(&[("user-type", "vip"), ("user_type", "vip"), ("user-type", "vip")]);
+        host.begin(&[
+            ("user-type", "vip"),
+            ("user_type", "vip"),
+            ("user-type", "vip"),
+        ]);
         let mut request = Request::read(&host).unwrap();
         request.strip("user-type", &mut host).unwrap();
         assert_eq!(request.headers(), &host.request);
-        assert_eq!(host.request.iter().filter(|(name, _)| !name.starts_with(b":")).count(), 0);
+        assert_eq!(
+            host.request
+                .iter()
+                .filter(|(name, _)| !name.starts_with(b":"))
+                .count(),
+            0
+        );
     }
 
     #[test]
@@ -349,7 +424,10 @@ mod tests {
         host.begin(&[("user_type", "vip")]);
         let mut request = Request::read(&host).unwrap();
         host.fail(Call::RemoveHeader, HostError::Status(2));
-        assert_eq!(request.own("user-type", b"standard", &mut host), Err(HostError::Status(2)));
+        assert_eq!(
+            request.own("user-type", b"standard", &mut host),
+            Err(HostError::Status(2))
+        );
     }
 
     #[test]
@@ -360,7 +438,12 @@ mod tests {
     }
 
     fn name() -> impl Strategy<Value = Vec<u8>> {
-        prop_oneof![Just(b"a-b".to_vec()), Just(b"a_b".to_vec()), Just(b"A-b".to_vec()), proptest::collection::vec(any::<u8>(), 0..4)]
+        prop_oneof![
+            Just(b"a-b".to_vec()),
+            Just(b"a_b".to_vec()),
+            Just(b"A-b".to_vec()),
+            proptest::collection::vec(any::<u8>(), 0..4)
+        ]
     }
 
     proptest! {

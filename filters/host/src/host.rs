@@ -93,7 +93,12 @@ pub trait Host {
     fn shared(&self, key: &[u8]) -> Result<Option<SharedValue>, HostError>;
     /// Writes a value of the shared data if `expected` holds: `Ok(false)` when another worker was faster. A key is
     /// never freed, so the set of keys must be bounded.
-    fn set_shared(&mut self, key: &[u8], value: &[u8], expected: Expected) -> Result<bool, HostError>;
+    fn set_shared(
+        &mut self,
+        key: &[u8],
+        value: &[u8],
+        expected: Expected,
+    ) -> Result<bool, HostError>;
     /// Wall-clock time in nanoseconds since 1970-01-01T00:00:00Z. May step back.
     fn now(&self) -> u64;
     /// Nanoseconds from some moment before the proxy started, the same moment for all workers. Unlike [`Host::now`] it neither steps

@@ -9,15 +9,31 @@
 //! headers are seen as duplicates. The SDK (`proxy-wasm`) is used for its contexts and dispatch; its host calls
 //! panic on statuses they do not know and on bytes that are not UTF-8, and one panic takes a worker's VM down.
 
-#![deny(clippy::panic, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
-#![cfg_attr(test, allow(clippy::panic, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
+#![deny(
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing
+)]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::panic,
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing
+    )
+)]
 #![cfg_attr(not(target_arch = "wasm32"), forbid(unsafe_code))]
 
 pub mod filter;
 pub mod headers;
 mod host;
 #[cfg(not(target_arch = "wasm32"))]
-#[allow(clippy::expect_used, reason = "a proxy for tests: it fails them loudly")]
+#[allow(
+    clippy::expect_used,
+    reason = "a proxy for tests: it fails them loudly"
+)]
 pub mod memory;
 
 #[cfg(target_arch = "wasm32")]

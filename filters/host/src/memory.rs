@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::headers::HeaderMap;
-use crate::host::{Expected, Host, HostError, LocalResponse, Map, MetricId, MetricKind, SharedValue};
+use crate::host::{
+    Expected, Host, HostError, LocalResponse, Map, MetricId, MetricKind, SharedValue,
+};
 
 /// The host calls, to count them and to make one fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -109,7 +111,10 @@ impl Default for MemoryHost {
 impl MemoryHost {
     /// A proxy of one worker at 2026-01-01T00:00:00Z, in the request phase of a `GET /`.
     pub fn new() -> Self {
-        let clock = Clock { wall: AtomicU64::new(1_767_225_600_000_000_000), monotonic: AtomicU64::new(3_600_000_000_000) };
+        let clock = Clock {
+            wall: AtomicU64::new(1_767_225_600_000_000_000),
+            monotonic: AtomicU64::new(3_600_000_000_000),
+        };
         let mut host = Self::on(Arc::default(), Arc::new(clock), Arc::default());
         host.begin::<&str, &str>(&[]);
         host
@@ -134,7 +139,11 @@ impl MemoryHost {
 
     /// Another worker of the same proxy: its own requests and metric ids, the same clock, shared data and metrics.
     pub fn worker(&self) -> Self {
-        let mut host = Self::on(self.process.clone(), self.clock.clone(), self.random.clone());
+        let mut host = Self::on(
+            self.process.clone(),
+            self.clock.clone(),
+            self.random.clone(),
+        );
         host.begin::<&str, &str>(&[]);
         host
     }
@@ -142,7 +151,12 @@ impl MemoryHost {
     /// A new request with these headers after `:method` GET, `:path` `/`, `:authority` `shop` and `:scheme` `http`
     /// (a pseudo-header in `headers` takes the default's place). Forgets the last request's answer, properties and response, and the counts of calls.
     pub fn begin<N: AsRef<[u8]>, V: AsRef<[u8]>>(&mut self, headers: &[(N, V)]) {
-        let defaults: [(&str, &str); 4] = [(":method", "GET"), (":path", "/"), (":authority", "shop"), (":scheme", "http")];
+        let defaults: [(&str, &str); 4] = [
+            (":method", "GET"),
+            (":path", "/"),
+            (":authority", "shop"),
+            (":scheme", "http"),
+        ];
         let given = headers.iter().map(|(n, v)| (n.as_ref(), v.as_ref()));
         let kept = defaults.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes()));
         let kept = kept.filter(|(n, _)| !headers.iter().any(|(given, _)| given.as_ref() == *n));
@@ -155,10 +169,16 @@ impl MemoryHost {
     }
 
     /// Goes on to the response phase, with these headers from upstream after `:status`.
-    pub fn begin_response<N: AsRef<[u8]>, V: AsRef<[u8]>>(&mut self, status: u16, headers: &[(N, V)]) {
+    pub fn begin_response<N: AsRef<[u8]>, V: AsRef<[u8]>>(
+        &mut self,
+        status: u16,
+        headers: &[(N, V)],
+    ) {
         let status = status.to_string();
         let given = headers.iter().map(|(n, v)| (n.as_ref(), v.as_ref()));
-        let all: Vec<_> = std::iter::once((":status".as_bytes(), status.as_bytes())).chain(given).collect();
+        let all: Vec<_> = std::iter::once((":status".as_bytes(), status.as_bytes()))
+            .chain(given)
+            .collect();
         self.response = HeaderMap::from_pairs(&all);
         self.phase = Phase::Response;
     }
@@ -176,12 +196,17 @@ impl MemoryHost {
     /// Lets time pass for all workers.
     pub fn advance(&self, nanoseconds: u64) {
         self.clock.wall.fetch_add(nanoseconds, Ordering::SeqCst);
-        self.clock.monotonic.fetch_add(nanoseconds, Ordering::SeqCst);
+        self.clock
+            .monotonic
+            .fetch_add(nanoseconds, Ordering::SeqCst);
     }
 
     /// Sets an attribute that the filter may read by path.
     pub fn set_attribute(&mut self, path: &[&str], value: &[u8]) {
-        self.properties.insert(path.iter().map(|p| (*p).to_owned()).collect(), value.to_vec());
+        self.properties.insert(
+            path.iter().map(|p| (*p).to_owned()).collect(),
+            value.to_vec(),
+        );
     }
 
     /// The answer that a filter gave to the current request.
@@ -196,7 +221,11 @@ impl MemoryHost {
 
     /// What a histogram was given, process-wide, oldest first.
     pub fn recorded(&self, name: &str) -> Vec<u64> {
-        self.process().metrics.get(name).map(|(_, _, recorded)| recorded.clone()).unwrap_or_default()
+        self.process()
+            .metrics
+            .get(name)
+            .map(|(_, _, recorded)| recorded.clone())
+            .unwrap_or_default()
     }
 
     /// The names of all metrics, process-wide, in order.
@@ -216,7 +245,13 @@ impl MemoryHost {
         let mut process = self.process();
         process.last_version += 1;
         let version = process.last_version;
-        process.shared.insert(key.to_vec(), SharedValue { bytes: bytes.to_vec(), version });
+        process.shared.insert(
+            key.to_vec(),
+            SharedValue {
+                bytes: bytes.to_vec(),
+                version,
+            },
+        );
     }
 
     /// Makes every later call of this kind fail on this worker ([`Call::Now`], [`Call::Monotonic`] and [`Call::Random`] cannot fail).
@@ -290,7 +325,11 @@ impl Host for MemoryHost {
 
     fn header(&self, map: Map, name: &str) -> Result<Option<Vec<u8>>, HostError> {
         self.called(Call::Header)?;
-        Ok(self.readable(map).ok_or(BAD_ARGUMENT)?.first(name).map(<[u8]>::to_vec))
+        Ok(self
+            .readable(map)
+            .ok_or(BAD_ARGUMENT)?
+            .first(name)
+            .map(<[u8]>::to_vec))
     }
 
     fn set_header(&mut self, map: Map, name: &str, value: &[u8]) -> Result<(), HostError> {
@@ -330,7 +369,11 @@ impl Host for MemoryHost {
         self.responses.push(RecordedResponse {
             status: response.status,
             details: response.details.to_owned(),
-            headers: response.headers.iter().map(|(n, v)| ((*n).to_owned(), v.to_vec())).collect(),
+            headers: response
+                .headers
+                .iter()
+                .map(|(n, v)| ((*n).to_owned(), v.to_vec()))
+                .collect(),
             body: response.body.to_vec(),
             grpc_status: response.grpc_status,
         });
@@ -341,7 +384,11 @@ impl Host for MemoryHost {
         self.called(Call::Shared)?;
         let value = self.process().shared.get(key).cloned();
         // Out of its lock while it runs, so that it may call this host's workers.
-        let hook = self.after_shared.lock().unwrap_or_else(|e| e.into_inner()).take();
+        let hook = self
+            .after_shared
+            .lock()
+            .unwrap_or_else(|e| e.into_inner())
+            .take();
         if let Some(mut hook) = hook {
             hook(key);
             *self.after_shared.lock().unwrap_or_else(|e| e.into_inner()) = Some(hook);
@@ -349,7 +396,12 @@ impl Host for MemoryHost {
         Ok(value)
     }
 
-    fn set_shared(&mut self, key: &[u8], value: &[u8], expected: Expected) -> Result<bool, HostError> {
+    fn set_shared(
+        &mut self,
+        key: &[u8],
+        value: &[u8],
+        expected: Expected,
+    ) -> Result<bool, HostError> {
         self.called(Call::SetShared)?;
         let mut process = self.process();
         let holds = match (process.shared.get(key), expected) {
@@ -362,7 +414,13 @@ impl Host for MemoryHost {
         if holds {
             process.last_version += 1;
             let version = process.last_version;
-            process.shared.insert(key.to_vec(), SharedValue { bytes: value.to_vec(), version });
+            process.shared.insert(
+                key.to_vec(),
+                SharedValue {
+                    bytes: value.to_vec(),
+                    version,
+                },
+            );
         }
         Ok(holds)
     }
@@ -380,7 +438,10 @@ impl Host for MemoryHost {
     fn random(&self) -> u64 {
         let _ = self.called(Call::Random);
         // A repeatable sequence without short patterns: a Weyl sequence, mixed.
-        let state = self.random.fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::SeqCst).wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let state = self
+            .random
+            .fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::SeqCst)
+            .wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mixed = (state ^ (state >> 32)).wrapping_mul(0xD6E8_FEB8_6659_FD93);
         mixed ^ (mixed >> 32)
     }
@@ -390,7 +451,10 @@ impl Host for MemoryHost {
         let index = match self.metric_names.iter().position(|known| known == name) {
             Some(index) => index,
             None => {
-                self.process().metrics.entry(name.to_owned()).or_insert((kind, 0, Vec::new()));
+                self.process()
+                    .metrics
+                    .entry(name.to_owned())
+                    .or_insert((kind, 0, Vec::new()));
                 self.metric_names.push(name.to_owned());
                 self.metric_names.len() - 1
             }
@@ -400,9 +464,15 @@ impl Host for MemoryHost {
 
     fn increment(&mut self, metric: MetricId, by: i64) -> Result<(), HostError> {
         self.called(Call::Increment)?;
-        let name = self.metric_names.get(metric.0 as usize).cloned().ok_or(BAD_ARGUMENT)?;
+        let name = self
+            .metric_names
+            .get(metric.0 as usize)
+            .cloned()
+            .ok_or(BAD_ARGUMENT)?;
         let mut process = self.process();
-        let Some((kind, value, _)) = process.metrics.get_mut(&name) else { return Err(BAD_ARGUMENT) };
+        let Some((kind, value, _)) = process.metrics.get_mut(&name) else {
+            return Err(BAD_ARGUMENT);
+        };
         if *kind == MetricKind::Histogram || (*kind == MetricKind::Counter && by <= 0) {
             return Err(BAD_ARGUMENT);
         }
@@ -412,14 +482,93 @@ impl Host for MemoryHost {
 
     fn record(&mut self, metric: MetricId, value: u64) -> Result<(), HostError> {
         self.called(Call::Record)?;
-        let name = self.metric_names.get(metric.0 as usize).cloned().ok_or(BAD_ARGUMENT)?;
+        let name = self
+            .metric_names
+            .get(metric.0 as usize)
+            .cloned()
+            .ok_or(BAD_ARGUMENT)?;
         let mut process = self.process();
-        let Some((kind, current, recorded)) = process.metrics.get_mut(&name) else { return Err(BAD_ARGUMENT) };
+        let Some((kind, current, recorded)) = process.metrics.get_mut(&name) else {
+            return Err(BAD_ARGUMENT);
+        };
         match kind {
             MetricKind::Histogram => recorded.push(value),
             MetricKind::Gauge => *current = value as i64,
             MetricKind::Counter => *current += value as i64,
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_several_writers_one_creates_a_key() {
+        let mut first = MemoryHost::new();
+        let mut second = first.worker();
+        assert_eq!(first.set_shared(b"key", b"1", Expected::Absent), Ok(true));
+        assert_eq!(second.set_shared(b"key", b"2", Expected::Absent), Ok(false));
+        assert_eq!(second.shared(b"key").unwrap().unwrap().bytes, b"1");
+    }
+
+    #[test]
+    fn a_write_needs_the_version_that_was_read() {
+        let mut host = MemoryHost::new();
+        host.overwrite_shared(b"key", b"1");
+        let read = host.shared(b"key").unwrap().unwrap();
+        assert_eq!(
+            host.set_shared(b"key", b"2", Expected::Version(read.version)),
+            Ok(true)
+        );
+        assert_eq!(
+            host.set_shared(b"key", b"3", Expected::Version(read.version)),
+            Ok(false)
+        );
+        assert_eq!(host.shared(b"key").unwrap().unwrap().bytes, b"2");
+    }
+
+    #[test]
+    fn a_header_map_exists_in_its_phase_only() {
+        let mut host = MemoryHost::new();
+        assert_eq!(
+            host.header(Map::RequestHeaders, ":path"),
+            Ok(Some(b"/".to_vec()))
+        );
+        assert_eq!(
+            host.add_header(Map::ResponseHeaders, "a", b""),
+            Err(BAD_ARGUMENT)
+        );
+        host.begin_response(204, &[("x", "y")]);
+        assert!(host.headers(Map::RequestHeaders).unwrap().is_empty());
+        assert_eq!(
+            host.set_header(Map::RequestHeaders, "a", b""),
+            Err(BAD_ARGUMENT)
+        );
+        assert_eq!(host.add_header(Map::ResponseHeaders, "a", b""), Ok(()));
+        host.phase = Phase::Log;
+        assert_eq!(
+            host.header(Map::ResponseHeaders, ":status"),
+            Ok(Some(b"204".to_vec()))
+        );
+        assert_eq!(
+            host.header(Map::RequestHeaders, ":method"),
+            Ok(Some(b"GET".to_vec()))
+        );
+    }
+
+    #[test]
+    fn metrics_are_the_process_s_and_ids_the_worker_s() {
+        let mut first = MemoryHost::new();
+        let mut second = first.worker();
+        let _ = second.metric(MetricKind::Counter, "other").unwrap();
+        for host in [&mut first, &mut second] {
+            let id = host.metric(MetricKind::Counter, "requests").unwrap();
+            assert_eq!(host.metric(MetricKind::Counter, "requests"), Ok(id));
+            assert_eq!(host.increment(id, 2), Ok(()));
+            assert_eq!(host.increment(id, 0), Err(BAD_ARGUMENT), "as Envoy does");
+        }
+        assert_eq!(first.metric_value("requests"), Some(4));
     }
 }

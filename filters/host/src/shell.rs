@@ -21,7 +21,10 @@ pub fn start<P: Plugin + 'static>()
 where
     P::Stream: 'static,
 {
-    let level = std::env::var(LOG_LEVEL).ok().and_then(|level| level.parse().ok()).unwrap_or(LevelFilter::Info);
+    let level = std::env::var(LOG_LEVEL)
+        .ok()
+        .and_then(|level| level.parse().ok())
+        .unwrap_or(LevelFilter::Info);
     // Fails only if there is a logger already.
     if log::set_logger(&Logger).is_ok() {
         log::set_max_level(level);
@@ -69,7 +72,11 @@ where
 {
     fn on_configure(&mut self, _size: usize) -> bool {
         let mut host = EnvoyHost;
-        let name = host.property(&["plugin_name"]).ok().flatten().unwrap_or_default();
+        let name = host
+            .property(&["plugin_name"])
+            .ok()
+            .flatten()
+            .unwrap_or_default();
         let plugin = abi::plugin_configuration()
             .map_err(|error| format!("the proxy does not show its configuration: {error:?}"))
             .and_then(|configuration| P::configure(&configuration, &lossy(&name), &mut host));
@@ -87,7 +94,10 @@ where
 
     fn create_http_context(&self, _id: u32) -> Option<Box<dyn HttpContext>> {
         // A plugin whose configuration was refused gets no requests from Envoy; if it ever did, they would pass untouched.
-        Some(Box::new(Flow { stream: self.plugin.as_ref().map(Plugin::stream), answered: false }))
+        Some(Box::new(Flow {
+            stream: self.plugin.as_ref().map(Plugin::stream),
+            answered: false,
+        }))
     }
 
     fn get_type(&self) -> Option<ContextType> {
@@ -105,7 +115,9 @@ impl<S: Stream> Context for Flow<S> {}
 
 impl<S: Stream> HttpContext for Flow<S> {
     fn on_http_request_headers(&mut self, _count: usize, _end_of_stream: bool) -> SdkAction {
-        let Some(stream) = &mut self.stream else { return SdkAction::Continue };
+        let Some(stream) = &mut self.stream else {
+            return SdkAction::Continue;
+        };
         let mut host = EnvoyHost;
         let action = match Request::read(&host) {
             Ok(mut request) => stream.on_request_headers(&mut request, &mut host),

@@ -16,7 +16,9 @@ pub fn policy(limits: &[Limit]) -> String {
     for limit in limits {
         let (quota, window) = match limit.kind {
             // From rest a burst passes, and in this time it comes back.
-            Kind::Rate { interval, burst } => (burst, interval.saturating_mul(burst).div_ceil(SECOND)),
+            Kind::Rate { interval, burst } => {
+                (burst, interval.saturating_mul(burst).div_ceil(SECOND))
+            }
             Kind::Quota { quota, window } => (quota, window.seconds()),
         };
         separate(&mut text);
@@ -30,7 +32,13 @@ pub fn standings(limits: &[Limit], standings: &[Standing]) -> String {
     let mut text = String::with_capacity(limits.len() * 32);
     for (limit, standing) in limits.iter().zip(standings) {
         separate(&mut text);
-        let _ = write!(text, "\"{}\";r={};t={}", limit.name, standing.remaining, standing.more_in.div_ceil(SECOND));
+        let _ = write!(
+            text,
+            "\"{}\";r={};t={}",
+            limit.name,
+            standing.remaining,
+            standing.more_in.div_ceil(SECOND)
+        );
     }
     text
 }
@@ -57,11 +65,21 @@ pub struct Refusal<'a> {
 }
 
 /// The answer to a request that the limits `by` (indices) refused.
-pub fn refusal<'a>(tenant: &TenantId, tier: &'a Tier, standings_now: &[Standing], by: &[usize]) -> Refusal<'a> {
-    let refusing = || by.iter().filter_map(|index| Some((tier.limits.get(*index)?, standings_now.get(*index)?)));
+pub fn refusal<'a>(
+    tenant: &TenantId,
+    tier: &'a Tier,
+    standings_now: &[Standing],
+    by: &[usize],
+) -> Refusal<'a> {
+    let refusing = || {
+        by.iter()
+            .filter_map(|index| Some((tier.limits.get(*index)?, standings_now.get(*index)?)))
+    };
     let longest = refusing().max_by_key(|(_, standing)| standing.more_in);
     let limit = longest.map_or("", |(limit, _)| limit.name.as_str());
-    let retry_after = longest.map_or(1, |(_, standing)| standing.more_in.div_ceil(SECOND)).max(1);
+    let retry_after = longest
+        .map_or(1, |(_, standing)| standing.more_in.div_ceil(SECOND))
+        .max(1);
     let mut violated = String::new();
     for (limit, _) in refusing() {
         if !violated.is_empty() {
@@ -69,7 +87,9 @@ pub fn refusal<'a>(tenant: &TenantId, tier: &'a Tier, standings_now: &[Standing]
         }
         let _ = write!(violated, "\"{}\"", limit.name);
     }
-    let detail = format!("The limit {limit} of tenant {tenant} is used up; the next request can pass in {retry_after} s.");
+    let detail = format!(
+        "The limit {limit} of tenant {tenant} is used up; the next request can pass in {retry_after} s."
+    );
     // Ids and names consist of characters that JSON takes as they are.
     let problem = format!(
         concat!(
@@ -79,5 +99,11 @@ pub fn refusal<'a>(tenant: &TenantId, tier: &'a Tier, standings_now: &[Standing]
         detail = detail,
         violated = violated,
     );
-    Refusal { limit, retry_after, standings: standings(&tier.limits, standings_now), detail, problem }
+    Refusal {
+        limit,
+        retry_after,
+        standings: standings(&tier.limits, standings_now),
+        detail,
+        problem,
+    }
 }

@@ -107,7 +107,9 @@ fn first_day(month: u64) -> u64 {
         _ => 334,
     };
     // 719,162 days lie between 1 January of the year 1 and of 1970.
-    (before - 719_162).saturating_add(in_year).saturating_add(u64::from(leap && month >= 2))
+    (before - 719_162)
+        .saturating_add(in_year)
+        .saturating_add(u64::from(leap && month >= 2))
 }
 
 #[cfg(test)]
@@ -121,7 +123,20 @@ mod tests {
         let (mut day, mut month) = (0, 0);
         for year in 1970_u64..2600 {
             let leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
-            for days in [31, if leap { 29 } else { 28 }, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31] {
+            for days in [
+                31,
+                if leap { 29 } else { 28 },
+                31,
+                30,
+                31,
+                30,
+                31,
+                31,
+                30,
+                31,
+                30,
+                31,
+            ] {
                 assert_eq!(first_day(month), day);
                 for _ in 0..days {
                     assert_eq!(month_of_day(day), month, "day {day}");

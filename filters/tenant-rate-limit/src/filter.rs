@@ -24,7 +24,10 @@ use std::rc::Rc;
 
 use tollgate_common::{Refusal, header, refusal, series_name};
 use tollgate_host::filter::give_up;
-use tollgate_host::{Action, Expected, HeaderMap, Host, HostError, LocalResponse, Map, MetricKind, Plugin, Request, Stream};
+use tollgate_host::{
+    Action, Expected, HeaderMap, Host, HostError, LocalResponse, Map, MetricKind, Plugin, Request,
+    Stream,
+};
 
 use crate::answer;
 use crate::config::{Config, Tier};
@@ -57,14 +60,24 @@ pub struct TenantStream {
 impl Plugin for TenantRateLimit {
     type Stream = TenantStream;
 
-    fn configure(configuration: &[u8], plugin_name: &str, host: &mut dyn Host) -> Result<Self, String> {
+    fn configure(
+        configuration: &[u8],
+        plugin_name: &str,
+        host: &mut dyn Host,
+    ) -> Result<Self, String> {
         let config = Config::parse(configuration).map_err(|error| error.to_string())?;
-        let seed = agree_on_seed(plugin_name, host).map_err(|error| format!("the proxy's shared data does not work: {error:?}"))?;
-        Ok(Self { limiter: Rc::new(Limiter::new(config, plugin_name, seed)) })
+        let seed = agree_on_seed(plugin_name, host)
+            .map_err(|error| format!("the proxy's shared data does not work: {error:?}"))?;
+        Ok(Self {
+            limiter: Rc::new(Limiter::new(config, plugin_name, seed)),
+        })
     }
 
     fn stream(&self) -> TenantStream {
-        TenantStream { limiter: self.limiter.clone(), admitted: None }
+        TenantStream {
+            limiter: self.limiter.clone(),
+            admitted: None,
+        }
     }
 }
 
@@ -92,11 +105,15 @@ impl Stream for TenantStream {
     fn on_request_headers(&mut self, request: &mut Request, host: &mut dyn Host) -> Action {
         let limiter = self.limiter.clone();
         let tenant = limiter.identify(request.headers());
-        let Some(tier) = limiter.tier(tenant.tier) else { return give_up(host) };
+        let Some(tier) = limiter.tier(tenant.tier) else {
+            return give_up(host);
+        };
 
         // First of all, so that whoever logs or counts a refused request sees no client's claim either.
         let owned = request.own(header::TENANT_ID, tenant.id.as_bytes(), host);
-        if let Err(error) = owned.and_then(|()| request.own(header::TENANT_TIER, tier.name.as_bytes(), host)) {
+        if let Err(error) =
+            owned.and_then(|()| request.own(header::TENANT_TIER, tier.name.as_bytes(), host))
+        {
             log::error!("cannot replace the client's tenant headers: {error:?}");
             return give_up(host);
         }
@@ -113,7 +130,14 @@ impl Stream for TenantStream {
             }
             Ok(Verdict::Refuse { standings, by }) => {
                 let grpc = is_grpc(request.headers());
-                refuse(&limiter, &tenant, tier, &answer::refusal(&tenant.id, tier, &standings, &by), grpc, host)
+                refuse(
+                    &limiter,
+                    &tenant,
+                    tier,
+                    &answer::refusal(&tenant.id, tier, &standings, &by),
+                    grpc,
+                    host,
+                )
             }
             Ok(Verdict::Full) => unavailable(&HostError::Malformed, host),
             Err(error) => unavailable(&error, host),
@@ -121,10 +145,17 @@ impl Stream for TenantStream {
     }
 
     fn on_response_headers(&mut self, host: &mut dyn Host) {
-        let Some((tier, standings)) = self.admitted.take() else { return };
-        let Some(tier) = self.limiter.tier(tier) else { return };
+        let Some((tier, standings)) = self.admitted.take() else {
+            return;
+        };
+        let Some(tier) = self.limiter.tier(tier) else {
+            return;
+        };
         // Beside what the upstream says of limits of its own: both fields are lists.
-        for (name, value) in [("ratelimit-policy", &tier.policy), ("ratelimit", &standings)] {
+        for (name, value) in [
+            ("ratelimit-policy", &tier.policy),
+            ("ratelimit", &standings),
+        ] {
             if let Err(error) = host.add_header(Map::ResponseHeaders, name, value.as_bytes()) {
                 log::debug!("cannot add {name} to a response: {error:?}");
             }
@@ -134,21 +165,38 @@ impl Stream for TenantStream {
 
 /// The time on the clocks that these limits go by.
 fn now(limits: &[Limit], host: &dyn Host) -> Now {
-    let rate = limits.iter().any(|limit| matches!(limit.kind, Kind::Rate { .. }));
-    let quota = limits.iter().any(|limit| matches!(limit.kind, Kind::Quota { .. }));
-    Now { monotonic: if rate { host.monotonic() } else { 0 }, utc: if quota { host.now() } else { 0 } }
+    let rate = limits
+        .iter()
+        .any(|limit| matches!(limit.kind, Kind::Rate { .. }));
+    let quota = limits
+        .iter()
+        .any(|limit| matches!(limit.kind, Kind::Quota { .. }));
+    Now {
+        monotonic: if rate { host.monotonic() } else { 0 },
+        utc: if quota { host.now() } else { 0 },
+    }
 }
 
 /// Charges a request to the record at `place`, together with whatever other workers do there at the same time.
-fn charge(place: &Place, limits: &[Limit], now: Now, host: &mut dyn Host) -> Result<Verdict, HostError> {
+fn charge(
+    place: &Place,
+    limits: &[Limit],
+    now: Now,
+    host: &mut dyn Host,
+) -> Result<Verdict, HostError> {
     for _ in 0..TRIES {
         let read = host.shared(&place.key)?;
-        let expected = read.as_ref().map_or(Expected::Absent, |value| Expected::Version(value.version));
+        let expected = read
+            .as_ref()
+            .map_or(Expected::Absent, |value| Expected::Version(value.version));
         let row = match &read {
             None => Row::default(),
             Some(value) => Row::parse(&value.bytes).unwrap_or_else(|| {
                 // Nobody else writes these keys. As after a restart, everyone in this row starts at rest.
-                log::error!("{} bytes in shared data are not a row of records, starting anew", value.bytes.len());
+                log::error!(
+                    "{} bytes in shared data are not a row of records, starting anew",
+                    value.bytes.len()
+                );
                 Row::default()
             }),
         };
@@ -167,19 +215,38 @@ fn charge(place: &Place, limits: &[Limit], now: Now, host: &mut dyn Host) -> Res
 
 /// Whether Envoy takes a request for gRPC, and so answers it with trailers whose message is what would have been the body.
 fn is_grpc(headers: &HeaderMap) -> bool {
-    let rest = headers.first("content-type").and_then(|value| value.strip_prefix(b"application/grpc"));
+    let rest = headers
+        .first("content-type")
+        .and_then(|value| value.strip_prefix(b"application/grpc"));
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"+"))
 }
 
-fn refuse(limiter: &Limiter, tenant: &Tenant, tier: &Tier, answer: &answer::Refusal<'_>, grpc: bool, host: &mut dyn Host) -> Action {
-    let property = Refusal { tenant: tenant.id.as_str(), tier: &tier.name, limit: answer.limit }.to_string();
+fn refuse(
+    limiter: &Limiter,
+    tenant: &Tenant,
+    tier: &Tier,
+    answer: &answer::Refusal<'_>,
+    grpc: bool,
+    host: &mut dyn Host,
+) -> Action {
+    let property = Refusal {
+        tenant: tenant.id.as_str(),
+        tier: &tier.name,
+        limit: answer.limit,
+    }
+    .to_string();
     if let Err(error) = host.set_property(refusal::PROPERTY, property.as_bytes()) {
         log::debug!("cannot set {}: {error:?}", refusal::PROPERTY);
     }
 
     if let Some(metric) = limiter.refused_metric() {
-        let series = series_name(metric, &[("tenant", limiter.label(tenant)), ("limit", answer.limit)]);
-        let counted = host.metric(MetricKind::Counter, &series).and_then(|id| host.increment(id, 1));
+        let series = series_name(
+            metric,
+            &[("tenant", limiter.label(tenant)), ("limit", answer.limit)],
+        );
+        let counted = host
+            .metric(MetricKind::Counter, &series)
+            .and_then(|id| host.increment(id, 1));
         if let Err(error) = counted {
             log::debug!("cannot count in {series}: {error:?}");
         }
@@ -196,7 +263,11 @@ fn refuse(limiter: &Limiter, tenant: &Tenant, tier: &Tier, answer: &answer::Refu
             ("ratelimit-policy", tier.policy.as_bytes()),
             ("ratelimit", answer.standings.as_bytes()),
         ],
-        body: if grpc { answer.detail.as_bytes() } else { answer.problem.as_bytes() },
+        body: if grpc {
+            answer.detail.as_bytes()
+        } else {
+            answer.problem.as_bytes()
+        },
         grpc_status: Some(GRPC_RESOURCE_EXHAUSTED),
     };
     if let Err(error) = host.respond(&response) {

@@ -58,7 +58,10 @@ pub struct Now {
 impl Now {
     /// The later of two moments on each clock.
     pub fn max(self, other: Self) -> Self {
-        Self { monotonic: self.monotonic.max(other.monotonic), utc: self.utc.max(other.utc) }
+        Self {
+            monotonic: self.monotonic.max(other.monotonic),
+            utc: self.utc.max(other.utc),
+        }
     }
 }
 
@@ -141,7 +144,11 @@ impl Limit {
             Kind::Rate { .. } => b" rate".as_slice(),
             Kind::Quota { window, .. } => window.name().as_bytes(),
         });
-        Self { name: name.to_owned(), kind, key: (hasher.finish() >> 32) as u32 }
+        Self {
+            name: name.to_owned(),
+            kind,
+            key: (hasher.finish() >> 32) as u32,
+        }
     }
 
     /// Under which its state is found in a record.
@@ -159,9 +166,16 @@ impl Limit {
             Kind::Rate { interval, burst } => {
                 let whole = burst.saturating_mul(interval);
                 let backlog = match used {
-                    Some(Used::Rate { arrival, interval: old }) => {
+                    Some(Used::Rate {
+                        arrival,
+                        interval: old,
+                    }) => {
                         let left = arrival.saturating_sub(now.monotonic);
-                        let left = if old == interval { left } else { left.div_ceil(old.max(1)).saturating_mul(interval) };
+                        let left = if old == interval {
+                            left
+                        } else {
+                            left.div_ceil(old.max(1)).saturating_mul(interval)
+                        };
                         left.min(whole)
                     }
                     _ => 0,
@@ -169,38 +183,65 @@ impl Limit {
                 let standing = |backlog: u64| {
                     let free = whole.saturating_sub(backlog);
                     let remaining = free / interval.max(1);
-                    Standing { remaining, more_in: interval.saturating_sub(free % interval.max(1)) }
+                    Standing {
+                        remaining,
+                        more_in: interval.saturating_sub(free % interval.max(1)),
+                    }
                 };
                 let after = backlog.saturating_add(interval);
                 if after <= whole {
-                    let used = Used::Rate { arrival: now.monotonic.saturating_add(after), interval };
+                    let used = Used::Rate {
+                        arrival: now.monotonic.saturating_add(after),
+                        interval,
+                    };
                     Opinion::Pass {
-                        state: State { key: self.key, used },
+                        state: State {
+                            key: self.key,
+                            used,
+                        },
                         charged: standing(after),
                         uncharged: standing(backlog),
                     }
                 } else {
-                    Opinion::Wait { uncharged: standing(backlog) }
+                    Opinion::Wait {
+                        uncharged: standing(backlog),
+                    }
                 }
             }
             Kind::Quota { quota, window } => {
                 let current = window.number(now.utc);
                 let (number, count) = match used {
                     // A window that the clock has gone back behind stays the one that counts.
-                    Some(Used::Quota { window: of, number, count }) if of == window && number >= current => (number, count),
+                    Some(Used::Quota {
+                        window: of,
+                        number,
+                        count,
+                    }) if of == window && number >= current => (number, count),
                     _ => (current, 0),
                 };
                 let more_in = window.end(number).saturating_sub(now.utc);
-                let standing = |count: u64| Standing { remaining: quota.saturating_sub(count), more_in };
+                let standing = |count: u64| Standing {
+                    remaining: quota.saturating_sub(count),
+                    more_in,
+                };
                 if count < quota {
-                    let used = Used::Quota { window, number, count: count + 1 };
+                    let used = Used::Quota {
+                        window,
+                        number,
+                        count: count + 1,
+                    };
                     Opinion::Pass {
-                        state: State { key: self.key, used },
+                        state: State {
+                            key: self.key,
+                            used,
+                        },
                         charged: standing(count + 1),
                         uncharged: standing(count),
                     }
                 } else {
-                    Opinion::Wait { uncharged: standing(count) }
+                    Opinion::Wait {
+                        uncharged: standing(count),
+                    }
                 }
             }
         }

@@ -34,13 +34,19 @@ impl Limiter {
     /// Who a request is from: whom the first source with a usable id names, else the missing tenant. An id that is there
     /// several times is as good as none, because whoever reads it next might believe another copy.
     pub fn identify(&self, headers: &HeaderMap) -> Tenant {
-        let found = self.config.sources.iter().find_map(|Source::Header(name)| match headers.copies(name) {
-            Copies::One(value) => TenantId::normalise(value),
-            Copies::Absent | Copies::Several => None,
+        let found = self.config.sources.iter().find_map(|Source::Header(name)| {
+            match headers.copies(name) {
+                Copies::One(value) => TenantId::normalise(value),
+                Copies::Absent | Copies::Several => None,
+            }
         });
         let id = found.unwrap_or(self.config.missing);
         let listed = self.config.tenants.get(&id);
-        Tenant { id, tier: *listed.unwrap_or(&self.config.unknown), listed: listed.is_some() }
+        Tenant {
+            id,
+            tier: *listed.unwrap_or(&self.config.unknown),
+            listed: listed.is_some(),
+        }
     }
 
     /// The tier of an index that this limiter gave.
@@ -52,7 +58,10 @@ impl Limiter {
     pub fn place(&self, tenant: &Tenant, tier: &Tier) -> Place {
         match tenant.listed {
             true => self.table.listed(&tenant.id),
-            false => self.table.individual(&tenant.id).unwrap_or_else(|| self.together(tier)),
+            false => self
+                .table
+                .individual(&tenant.id)
+                .unwrap_or_else(|| self.together(tier)),
         }
     }
 
@@ -69,6 +78,10 @@ impl Limiter {
     /// A tenant's value of the metric label `tenant`: its id if the configuration names it, else `other`, so that clients
     /// cannot invent series.
     pub fn label<'a>(&self, tenant: &'a Tenant) -> &'a str {
-        if tenant.listed || tenant.id == self.config.missing { tenant.id.as_str() } else { "other" }
+        if tenant.listed || tenant.id == self.config.missing {
+            tenant.id.as_str()
+        } else {
+            "other"
+        }
     }
 }

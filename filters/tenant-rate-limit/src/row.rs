@@ -54,19 +54,20 @@ pub struct Row<'a> {
 }
 
 impl<'a> Row<'a> {
-    /// Reads a row; `None` if these bytes are none.
+    /// Reads a row; `None` if these bytes are none. A state of a kind that is not known is read as no state.
     pub fn parse(bytes: &'a [u8]) -> Option<Self> {
         let (header, records) = bytes.split_at_checked(HEADER)?;
         let mut reader = Reader(header);
         if reader.byte()? != VERSION {
             return None;
         }
-        let latest = Now { monotonic: reader.u64()?, utc: reader.u64()? };
+        let latest = Now {
+            monotonic: reader.u64()?,
+            utc: reader.u64()?,
+        };
         let mut rest = records;
         while !rest.is_empty() {
-            let (record, after) = Record::split(rest)?;
-            record.states().try_for_each(|state| state.map(drop))?;
-            rest = after;
+            (_, rest) = Record::split(rest)?;
         }
         Some(Self { latest, records })
     }
@@ -74,8 +75,8 @@ impl<'a> Row<'a> {
     fn records(&self) -> impl Iterator<Item = Record<'a>> {
         let mut rest = self.records;
         std::iter::from_fn(move || {
-            let (record, after) = Record::split(rest)?;
-            rest = after;
+            let record;
+            (record, rest) = Record::split(rest)?;
             Some(record)
         })
     }
@@ -83,13 +84,20 @@ impl<'a> Row<'a> {
     /// Judges one request of the tenant `id` by all `limits`, in a row that holds up to `capacity` records.
     pub fn charge(&self, id: u64, capacity: usize, limits: &[Limit], now: Now) -> Verdict {
         let now = now.max(self.latest);
-        let own = self.records().find(|record| record.id == id);
-        if own.is_none() && self.records().filter(|record| !record.at_rest(now)).count() >= capacity {
+        let own = self.records().find(|record| record.has_id(id));
+        let in_use = || self.records().filter(|record| !record.at_rest(now));
+        if own.is_none() && in_use().nth(capacity.saturating_sub(1)).is_some() {
             return Verdict::Full;
         }
 
-        let used = |key: u32| own.and_then(|record| record.states().flatten().find(|state| state.key == key)).map(|state| state.used);
-        let opinions: Vec<Opinion> = limits.iter().map(|limit| limit.ask(used(limit.key()), now)).collect();
+        let used = |key: u32| {
+            own.and_then(|record| record.states().find(|state| state.key == key))
+                .map(|state| state.used)
+        };
+        let opinions: Vec<Opinion> = limits
+            .iter()
+            .map(|limit| limit.ask(used(limit.key()), now))
+            .collect();
         let waiting = |opinion: &Opinion| matches!(opinion, Opinion::Wait { .. });
         if opinions.iter().any(waiting) {
             let standing = |opinion: &Opinion| match opinion {
@@ -97,15 +105,21 @@ impl<'a> Row<'a> {
             };
             return Verdict::Refuse {
                 standings: opinions.iter().map(standing).collect(),
-                by: opinions.iter().enumerate().filter(|(_, opinion)| waiting(opinion)).map(|(index, _)| index).collect(),
+                by: opinions
+                    .iter()
+                    .enumerate()
+                    .filter(|(_, opinion)| waiting(opinion))
+                    .map(|(index, _)| index)
+                    .collect(),
             };
         }
 
-        let mut row = Vec::with_capacity(HEADER + self.records.len() + RECORD_HEADER + limits.len() * STATE);
+        let mut row =
+            Vec::with_capacity(HEADER + self.records.len() + RECORD_HEADER + limits.len() * STATE);
         row.push(VERSION);
         row.extend_from_slice(&now.monotonic.to_le_bytes());
         row.extend_from_slice(&now.utc.to_le_bytes());
-        for record in self.records().filter(|record| record.id != id && !record.at_rest(now)) {
+        for record in in_use().filter(|record| !record.has_id(id)) {
             row.extend_from_slice(record.bytes);
         }
         let charged = opinions.iter().filter_map(|opinion| match opinion {
@@ -113,8 +127,10 @@ impl<'a> Row<'a> {
             Opinion::Wait { .. } => None,
         });
         // Limits that the tenant had under another configuration, should they come back.
-        let other = own.into_iter().flat_map(|record| record.states()).flatten();
-        let other = other.filter(|state| !state.used.at_rest(now) && !limits.iter().any(|limit| limit.key() == state.key));
+        let other = own.into_iter().flat_map(Record::states);
+        let other = other.filter(|state| {
+            !state.used.at_rest(now) && !limits.iter().any(|limit| limit.key() == state.key)
+        });
         let states: Vec<State> = charged.chain(other).take(STATES_IN_RECORD).collect();
         row.extend_from_slice(&id.to_le_bytes());
         row.push(states.len() as u8);
@@ -125,39 +141,51 @@ impl<'a> Row<'a> {
             Opinion::Pass { charged, .. } => Some(*charged),
             Opinion::Wait { .. } => None,
         });
-        Verdict::Admit { row, standings: standings.collect() }
+        Verdict::Admit {
+            row,
+            standings: standings.collect(),
+        }
     }
 }
 
 #[derive(Clone, Copy)]
 struct Record<'a> {
-    id: u64,
     bytes: &'a [u8],
 }
 
 impl<'a> Record<'a> {
+    /// The first record of these bytes, and what comes after it.
     fn split(bytes: &'a [u8]) -> Option<(Self, &'a [u8])> {
-        let mut reader = Reader(bytes);
-        let id = reader.u64()?;
-        let states = usize::from(reader.byte()?);
+        let states = usize::from(*bytes.get(RECORD_HEADER - 1)?);
         let (bytes, after) = bytes.split_at_checked(RECORD_HEADER + states * STATE)?;
-        Some((Self { id, bytes }, after))
+        Some((Self { bytes }, after))
     }
 
-    /// The states; `None` for bytes that are none, which [`Row::parse`] has ruled out.
-    fn states(self) -> impl Iterator<Item = Option<State>> + 'a {
-        self.bytes.get(RECORD_HEADER..).unwrap_or_default().chunks_exact(STATE).map(read)
+    fn has_id(self, id: u64) -> bool {
+        self.bytes.starts_with(&id.to_le_bytes())
+    }
+
+    fn states(self) -> impl Iterator<Item = State> + 'a {
+        self.bytes
+            .get(RECORD_HEADER..)
+            .unwrap_or_default()
+            .chunks_exact(STATE)
+            .filter_map(read)
     }
 
     fn at_rest(self, now: Now) -> bool {
-        self.states().flatten().all(|state| state.used.at_rest(now))
+        self.states().all(|state| state.used.at_rest(now))
     }
 }
 
 fn push(row: &mut Vec<u8>, state: State) {
     let (kind, a, b) = match state.used {
         Used::Rate { arrival, interval } => (RATE, arrival, interval),
-        Used::Quota { window, number, count } => {
+        Used::Quota {
+            window,
+            number,
+            count,
+        } => {
             let kind = match window {
                 Window::Minute => 1,
                 Window::Hour => 2,
@@ -178,9 +206,16 @@ fn read(bytes: &[u8]) -> Option<State> {
     let kind = reader.byte()?;
     let key = reader.u32()?;
     let (a, b) = (reader.u64()?, reader.u64()?);
-    let quota = |window| Used::Quota { window, number: a, count: b };
+    let quota = |window| Used::Quota {
+        window,
+        number: a,
+        count: b,
+    };
     let used = match kind {
-        RATE => Used::Rate { arrival: a, interval: b },
+        RATE => Used::Rate {
+            arrival: a,
+            interval: b,
+        },
         1 => quota(Window::Minute),
         2 => quota(Window::Hour),
         3 => quota(Window::Day),

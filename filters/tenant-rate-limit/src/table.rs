@@ -50,7 +50,11 @@ pub struct Place {
 impl Table {
     /// A table of the plugin of this name, for `individually` tenants that are not listed.
     pub fn new(plugin: &str, individually: u64, seed: Seed) -> Self {
-        Self { prefix: prefix(plugin), rows: individually.div_ceil(TENANTS_FOR_A_ROW), seed }
+        Self {
+            prefix: prefix(plugin),
+            rows: individually.div_ceil(TENANTS_FOR_A_ROW),
+            seed,
+        }
     }
 
     /// The key under which the workers of a proxy agree on a seed.
@@ -72,7 +76,11 @@ impl Table {
         hasher.write(tenant.as_bytes());
         let id = hasher.finish();
         let row = (u128::from(id) * u128::from(self.rows)) >> 64;
-        Some(Place { key: format!("{}row/{row}", self.prefix).into_bytes(), id, capacity: RECORDS_IN_ROW })
+        Some(Place {
+            key: format!("{}row/{row}", self.prefix).into_bytes(),
+            id,
+            capacity: RECORDS_IN_ROW,
+        })
     }
 
     /// The place of all tenants of a tier that have none of their own.
@@ -81,7 +89,11 @@ impl Table {
     }
 
     fn alone(&self, kind: &str, name: &str) -> Place {
-        Place { key: format!("{}{kind}/{name}", self.prefix).into_bytes(), id: 0, capacity: 1 }
+        Place {
+            key: format!("{}{kind}/{name}", self.prefix).into_bytes(),
+            id: 0,
+            capacity: 1,
+        }
     }
 }
 

@@ -8,12 +8,15 @@ use crate::api;
 use crate::model::workload::STATS_FLUSH_INTERVAL;
 use crate::model::{CLUSTER_DOMAIN, Role};
 
-const DOWNSTREAM_CONNECTIONS: &str =
-    "type.googleapis.com/envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig";
+const DOWNSTREAM_CONNECTIONS: &str = "type.googleapis.com/envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig";
 
 pub(super) fn bootstrap(proxy: &Proxy) -> Value {
     let (workload, pod) = (proxy.workload, proxy.pod);
-    let kind = if workload.role == Role::Gateway { "router" } else { "sidecar" };
+    let kind = if workload.role == Role::Gateway {
+        "router"
+    } else {
+        "sidecar"
+    };
     let namespace = &workload.namespace;
     json!({
         "node": {
@@ -66,7 +69,10 @@ pub(super) fn bootstrap(proxy: &Proxy) -> Value {
 fn stats_tags(extra: &[&str]) -> Vec<Value> {
     let before = [
         ("cluster_name", r"^cluster(\.(.+);)"),
-        ("http_conn_manager_prefix", r"^http\.(((?:[_.[:digit:]\w]*|[_\[\]aAbBcCdDeEfF[:digit:]\w\:]*));\.)"),
+        (
+            "http_conn_manager_prefix",
+            r"^http\.(((?:[_.[:digit:]\w]*|[_\[\]aAbBcCdDeEfF[:digit:]\w\:]*));\.)",
+        ),
         ("thread_name", r"^server(\.(.+))\.watchdog"),
         ("tcp_prefix", r"^tcp\.((.*?)\.)\w+?$"),
         ("response_code", r"_rq(_(\d{3}))$"),
@@ -75,8 +81,14 @@ fn stats_tags(extra: &[&str]) -> Vec<Value> {
             "http_conn_manager_listener_prefix",
             r"^listener(?=\.).*?\.http\.(((?:[_.[:digit:]]*|[_\[\]aAbBcCdDeEfF[:digit:]]*))\.)",
         ),
-        ("listener_address", r"^listener\.(((?:[_.[:digit:]]*|[_\[\]aAbBcCdDeEfF[:digit:]]*))\.)"),
-        ("mongo_prefix", r"^mongo\.(.+?)\.(collection|cmd|cx_|op_|delays_|decoding_)(.*?)$"),
+        (
+            "listener_address",
+            r"^listener\.(((?:[_.[:digit:]]*|[_\[\]aAbBcCdDeEfF[:digit:]]*))\.)",
+        ),
+        (
+            "mongo_prefix",
+            r"^mongo\.(.+?)\.(collection|cmd|cx_|op_|delays_|decoding_)(.*?)$",
+        ),
     ];
     let after = [
         ("cache", r"(cache\.(.+?)\.)"),
@@ -88,8 +100,15 @@ fn stats_tags(extra: &[&str]) -> Vec<Value> {
         ("authz_dry_run_result", r"(\.shadow_(allowed|denied))"),
     ];
     let tag = |(name, regex): (&str, &str)| json!({ "tag_name": name, "regex": regex });
-    let extra = extra.iter().map(|name| json!({ "tag_name": name, "regex": format!(r"({name}=\.=(.*?);\.;)") }));
-    before.into_iter().map(tag).chain(extra).chain(after.into_iter().map(tag)).collect()
+    let extra = extra
+        .iter()
+        .map(|name| json!({ "tag_name": name, "regex": format!(r"({name}=\.=(.*?);\.;)") }));
+    before
+        .into_iter()
+        .map(tag)
+        .chain(extra)
+        .chain(after.into_iter().map(tag))
+        .collect()
 }
 
 /// How often histograms are summed up. As in Istio, an annotation that is not a duration counts for nothing.

@@ -38,17 +38,25 @@ fn outbound_cluster(
     let of_subset = subset.and_then(|subset| subset.policy.as_ref());
     let load_balancer = of_subset.and_then(|policy| policy.load_balancer.as_ref());
     let load_balancer = load_balancer.or_else(|| policy?.load_balancer.as_ref());
-    let tls = of_subset.and_then(|policy| policy.tls.as_ref()).or_else(|| policy?.tls.as_ref());
+    let tls = of_subset
+        .and_then(|policy| policy.tls.as_ref())
+        .or_else(|| policy?.tls.as_ref());
 
     let mut cluster = cluster(&name);
-    cluster["lb_policy"] = json!(match load_balancer.map(|settings| settings.simple).unwrap_or_default() {
+    cluster["lb_policy"] = json!(match load_balancer
+        .map(|settings| settings.simple)
+        .unwrap_or_default()
+    {
         SimpleLb::Unspecified | SimpleLb::LeastRequest | SimpleLb::LeastConn => "LEAST_REQUEST",
         SimpleLb::RoundRobin => "ROUND_ROBIN",
         SimpleLb::Random => "RANDOM",
     });
     cluster["load_assignment"] = load_assignment(&name, endpoints(proxy, port, subset));
     match port.protocol {
-        Protocol::Http2 => set_protocol(&mut cluster, json!({ "explicit_http_config": { "http2_protocol_options": {} } })),
+        Protocol::Http2 => set_protocol(
+            &mut cluster,
+            json!({ "explicit_http_config": { "http2_protocol_options": {} } }),
+        ),
         // The client's version, in sidecars; Istio leaves it out at gateways, where clients choose their version without
         // knowing what a Service can speak.
         Protocol::Unknown if proxy.workload.role == Role::Sidecar => set_protocol(
@@ -58,9 +66,19 @@ fn outbound_cluster(
         Protocol::Http | Protocol::Unknown | Protocol::Tcp => {}
     }
 
-    let server_name = format!("outbound_.{}_.{}_.{}", port.number, subset_name.unwrap_or_default(), service.host);
+    let server_name = format!(
+        "outbound_.{}_.{}_.{}",
+        port.number,
+        subset_name.unwrap_or_default(),
+        service.host
+    );
     let identities = service.identities(&proxy.mesh.workloads);
-    let mutual = tls::upstream(proxy, &identities, &server_name, port.protocol == Protocol::Http2);
+    let mutual = tls::upstream(
+        proxy,
+        &identities,
+        &server_name,
+        port.protocol == Protocol::Http2,
+    );
     if tls.is_some() {
         // Asked for by name, so for every pod.
         cluster["transport_socket"] = mutual;
@@ -80,7 +98,10 @@ fn endpoints(proxy: &Proxy, port: &ServicePort, subset: Option<&Subset>) -> Vec<
     for target in &port.targets {
         let workload = &proxy.mesh.workloads[target.workload];
         let in_subset = |subset: &Subset| {
-            subset.labels.iter().all(|(name, value)| workload.labels.get(name) == Some(value))
+            subset
+                .labels
+                .iter()
+                .all(|(name, value)| workload.labels.get(name) == Some(value))
         };
         if !subset.is_none_or(in_subset) {
             continue;
@@ -88,17 +109,20 @@ fn endpoints(proxy: &Proxy, port: &ServicePort, subset: Option<&Subset>) -> Vec<
         // What Istio injects as a gateway does not take mutual TLS by itself.
         let mutual = workload.role == Role::Sidecar && workload.mutual_tls != MutualTls::Disable;
         for pod in workload.pods() {
-            let Some(site) = proxy.site.pods.get(&pod) else { continue };
+            let Some(site) = proxy.site.pods.get(&pod) else {
+                continue;
+            };
             let listening = match workload.role {
                 Role::Sidecar => &site.inbound,
                 Role::Gateway => &site.gateway,
                 Role::Plain => &site.app,
             };
-            let Some(here) = listening.get(&target.port) else { continue };
+            let Some(here) = listening.get(&target.port) else {
+                continue;
+            };
             let mut endpoint = json!({ "endpoint": { "address": address(*here) } });
             if mutual {
-                endpoint["metadata"] =
-                    json!({ "filter_metadata": { "envoy.transport_socket_match": { "tlsMode": "istio" } } });
+                endpoint["metadata"] = json!({ "filter_metadata": { "envoy.transport_socket_match": { "tlsMode": "istio" } } });
             }
             endpoints.push(endpoint);
         }
@@ -131,9 +155,16 @@ pub(super) fn inbound(proxy: &Proxy) -> Vec<Value> {
 
 /// What a container's port speaks, as the Service in front of it says.
 fn protocol(proxy: &Proxy, port: u16) -> Protocol {
-    let ports = proxy.mesh.services.values().flat_map(|service| &service.ports);
+    let ports = proxy
+        .mesh
+        .services
+        .values()
+        .flat_map(|service| &service.ports);
     let mut ports = ports.filter(|service_port| {
-        service_port.targets.iter().any(|target| target.port == port && target.workload == proxy.index)
+        service_port
+            .targets
+            .iter()
+            .any(|target| target.port == port && target.workload == proxy.index)
     });
     ports.next().map_or(Protocol::Unknown, |port| port.protocol)
 }

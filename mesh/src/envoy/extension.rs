@@ -35,15 +35,27 @@ pub(super) fn filters(proxy: &Proxy, traffic: Traffic) -> Vec<Value> {
 /// What the filters of this proxy's listeners are told, by full name.
 pub(super) fn extensions(proxy: &Proxy) -> BTreeMap<String, Value> {
     let traffic: Vec<Traffic> = match proxy.workload.role {
-        Role::Gateway => proxy.workload.gateway_ports.iter().copied().map(Traffic::Gateway).collect(),
+        Role::Gateway => proxy
+            .workload
+            .gateway_ports
+            .iter()
+            .copied()
+            .map(Traffic::Gateway)
+            .collect(),
         Role::Plain => Vec::new(),
         Role::Sidecar => {
             let inbound = proxy.workload.ports().into_iter().map(Traffic::Inbound);
-            inbound.chain(proxy.here.outbound_proxy.map(|_| Traffic::Outbound)).collect()
+            inbound
+                .chain(proxy.here.outbound_proxy.map(|_| Traffic::Outbound))
+                .collect()
         }
     };
-    let plugins = traffic.into_iter().flat_map(|traffic| plugin::chain(&proxy.mesh.plugins, proxy.workload, traffic));
-    plugins.map(|plugin| (plugin.full_name(), extension(proxy, plugin))).collect()
+    let plugins = traffic
+        .into_iter()
+        .flat_map(|traffic| plugin::chain(&proxy.mesh.plugins, proxy.workload, traffic));
+    plugins
+        .map(|plugin| (plugin.full_name(), extension(proxy, plugin)))
+        .collect()
 }
 
 fn extension(proxy: &Proxy, plugin: &Plugin) -> Value {
@@ -65,8 +77,7 @@ fn extension(proxy: &Proxy, plugin: &Plugin) -> Value {
         config["root_id"] = json!(name);
     }
     if let Some(configuration) = &plugin.configuration {
-        config["configuration"] =
-            json!({ "@type": "type.googleapis.com/google.protobuf.StringValue", "value": configuration });
+        config["configuration"] = json!({ "@type": "type.googleapis.com/google.protobuf.StringValue", "value": configuration });
     }
     json!({ "name": resource_name(plugin), "typed_config": { "@type": WASM, "config": config } })
 }

@@ -10,16 +10,20 @@ use crate::model::MutualTls;
 use crate::model::plugin::Traffic;
 use crate::model::routing;
 
-const HTTP_CONNECTION_MANAGER: &str =
-    "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
+const HTTP_CONNECTION_MANAGER: &str = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
 
 /// Istio's default format for access logs.
 const ACCESS_LOG_FORMAT: &str = concat!(
-    "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%\" %RESPONSE_CODE% %RESPONSE_FLAGS% ",
-    "%RESPONSE_CODE_DETAILS% %CONNECTION_TERMINATION_DETAILS% \"%UPSTREAM_TRANSPORT_FAILURE_REASON%\" ",
-    "%BYTES_RECEIVED% %BYTES_SENT% %DURATION% %RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)% \"%REQ(X-FORWARDED-FOR)%\" ",
-    "\"%REQ(USER-AGENT)%\" \"%REQ(X-REQUEST-ID)%\" \"%REQ(:AUTHORITY)%\" \"%UPSTREAM_HOST%\" %UPSTREAM_CLUSTER_RAW% ",
-    "%UPSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_REMOTE_ADDRESS% %REQUESTED_SERVER_NAME% ",
+    "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%\" \
+     %RESPONSE_CODE% %RESPONSE_FLAGS% ",
+    "%RESPONSE_CODE_DETAILS% %CONNECTION_TERMINATION_DETAILS% \
+     \"%UPSTREAM_TRANSPORT_FAILURE_REASON%\" ",
+    "%BYTES_RECEIVED% %BYTES_SENT% %DURATION% %RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)% \
+     \"%REQ(X-FORWARDED-FOR)%\" ",
+    "\"%REQ(USER-AGENT)%\" \"%REQ(X-REQUEST-ID)%\" \"%REQ(:AUTHORITY)%\" \"%UPSTREAM_HOST%\" \
+     %UPSTREAM_CLUSTER_RAW% ",
+    "%UPSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_REMOTE_ADDRESS% \
+     %REQUESTED_SERVER_NAME% ",
     "%ROUTE_NAME%\n"
 );
 
@@ -27,15 +31,20 @@ const ACCESS_LOG_FORMAT: &str = concat!(
 pub(super) fn gateway(proxy: &Proxy, listener: &routing::Listener) -> Option<Value> {
     let here = *proxy.here.gateway.get(&listener.port)?;
     let name = listener_name("0.0.0.0", listener.port);
-    let manager = connection_manager(proxy, &format!("outbound_{name};"), Traffic::Gateway(listener.port), json!({
-        "rds": rds(proxy, &route::gateway_name(listener.port)),
-        "use_remote_address": true,
-        "http_protocol_options": {},
-        "proxy_100_continue": true,
-        "server_name": "istio-envoy",
-        "forward_client_cert_details": "SANITIZE_SET",
-        "set_current_client_cert_details": { "subject": true, "cert": true, "dns": true, "uri": true },
-    }));
+    let manager = connection_manager(
+        proxy,
+        &format!("outbound_{name};"),
+        Traffic::Gateway(listener.port),
+        json!({
+            "rds": rds(proxy, &route::gateway_name(listener.port)),
+            "use_remote_address": true,
+            "http_protocol_options": {},
+            "proxy_100_continue": true,
+            "server_name": "istio-envoy",
+            "forward_client_cert_details": "SANITIZE_SET",
+            "set_current_client_cert_details": { "subject": true, "cert": true, "dns": true, "uri": true },
+        }),
+    );
     Some(json!({
         "name": name,
         "address": address(here),
@@ -48,29 +57,49 @@ pub(super) fn gateway(proxy: &Proxy, listener: &routing::Listener) -> Option<Val
 /// What comes to the application, per port of its containers.
 pub(super) fn inbound(proxy: &Proxy) -> Vec<Value> {
     let ports = proxy.workload.ports().into_iter();
-    ports.filter_map(|port| proxy.here.inbound.get(&port).map(|here| inbound_port(proxy, port, *here))).collect()
+    ports
+        .filter_map(|port| {
+            proxy
+                .here
+                .inbound
+                .get(&port)
+                .map(|here| inbound_port(proxy, port, *here))
+        })
+        .collect()
 }
 
 fn inbound_port(proxy: &Proxy, port: u16, here: SocketAddr) -> Value {
     let name = listener_name("0.0.0.0", port);
-    let manager = connection_manager(proxy, &format!("inbound_{name};"), Traffic::Inbound(port), json!({
-        "route_config": route::inbound(port),
-        "use_remote_address": false,
-        "proxy_100_continue": true,
-        "server_name": "istio-envoy",
-        "forward_client_cert_details": "APPEND_FORWARD",
-        "set_current_client_cert_details": { "subject": true, "dns": true, "uri": true },
-    }));
+    let manager = connection_manager(
+        proxy,
+        &format!("inbound_{name};"),
+        Traffic::Inbound(port),
+        json!({
+            "route_config": route::inbound(port),
+            "use_remote_address": false,
+            "proxy_100_continue": true,
+            "server_name": "istio-envoy",
+            "forward_client_cert_details": "APPEND_FORWARD",
+            "set_current_client_cert_details": { "subject": true, "dns": true, "uri": true },
+        }),
+    );
     let chain = |matches: Value, socket: Option<Value>| {
-        let mut chain = json!({ "name": name, "filter_chain_match": matches, "filters": [manager] });
+        let mut chain =
+            json!({ "name": name, "filter_chain_match": matches, "filters": [manager] });
         if let Some(socket) = socket {
             chain["transport_socket"] = socket;
         }
         chain
     };
-    let with_tls = || chain(json!({ "transport_protocol": "tls" }), Some(tls::downstream(proxy)));
+    let with_tls = || {
+        chain(
+            json!({ "transport_protocol": "tls" }),
+            Some(tls::downstream(proxy)),
+        )
+    };
     let with_mesh_tls = || {
-        let matches = json!({ "transport_protocol": "tls", "application_protocols": tls::MESH_PROTOCOLS });
+        let matches =
+            json!({ "transport_protocol": "tls", "application_protocols": tls::MESH_PROTOCOLS });
         chain(matches, Some(tls::downstream(proxy)))
     };
     let plain = || chain(json!({ "transport_protocol": "raw_buffer" }), None);
@@ -101,11 +130,16 @@ fn inbound_port(proxy: &Proxy, port: u16, here: SocketAddr) -> Value {
 /// What the application sends: it takes the sidecar for its HTTP proxy.
 pub(super) fn outbound(proxy: &Proxy, here: SocketAddr) -> Value {
     let name = listener_name(&here.ip().to_string(), here.port());
-    let manager = connection_manager(proxy, &format!("outbound_{name};"), Traffic::Outbound, json!({
-        "rds": rds(proxy, HTTP_PROXY),
-        "use_remote_address": false,
-        "http_protocol_options": { "allow_absolute_url": true },
-    }));
+    let manager = connection_manager(
+        proxy,
+        &format!("outbound_{name};"),
+        Traffic::Outbound,
+        json!({
+            "rds": rds(proxy, HTTP_PROXY),
+            "use_remote_address": false,
+            "http_protocol_options": { "allow_absolute_url": true },
+        }),
+    );
     json!({
         "name": name,
         "address": address(here),
@@ -158,7 +192,10 @@ fn connection_manager(proxy: &Proxy, stat_prefix: &str, traffic: Traffic, own: V
 fn http_filters(proxy: &Proxy, traffic: Traffic) -> Vec<Value> {
     let filter = |name: &str, type_url: &str, config: Value| {
         let mut typed: Map<String, Value> = Map::new();
-        typed.insert("@type".to_owned(), json!(format!("type.googleapis.com/{type_url}")));
+        typed.insert(
+            "@type".to_owned(),
+            json!(format!("type.googleapis.com/{type_url}")),
+        );
         if let Value::Object(config) = config {
             typed.extend(config);
         }
@@ -171,9 +208,21 @@ fn http_filters(proxy: &Proxy, traffic: Traffic) -> Vec<Value> {
             "envoy.extensions.filters.http.grpc_stats.v3.FilterConfig",
             json!({ "emit_filter_state": true, "stats_for_all_methods": false }),
         ),
-        filter("envoy.filters.http.fault", "envoy.extensions.filters.http.fault.v3.HTTPFault", json!({})),
-        filter("envoy.filters.http.cors", "envoy.extensions.filters.http.cors.v3.Cors", json!({})),
-        filter("envoy.filters.http.router", "envoy.extensions.filters.http.router.v3.Router", json!({})),
+        filter(
+            "envoy.filters.http.fault",
+            "envoy.extensions.filters.http.fault.v3.HTTPFault",
+            json!({}),
+        ),
+        filter(
+            "envoy.filters.http.cors",
+            "envoy.extensions.filters.http.cors.v3.Cors",
+            json!({}),
+        ),
+        filter(
+            "envoy.filters.http.router",
+            "envoy.extensions.filters.http.router.v3.Router",
+            json!({}),
+        ),
     ]);
     filters
 }

@@ -108,12 +108,25 @@ impl Mesh {
             return configuration;
         };
         let workload = &self.workloads[index];
-        let proxy = Proxy { mesh: self, site, index, workload, pod, here };
+        let proxy = Proxy {
+            mesh: self,
+            site,
+            index,
+            workload,
+            pod,
+            here,
+        };
         match workload.role {
             Role::Plain => return configuration,
             Role::Gateway => {
-                for listener in self.listeners.iter().filter(|listener| listener.workload == index) {
-                    configuration.listeners.extend(listener::gateway(&proxy, listener));
+                for listener in self
+                    .listeners
+                    .iter()
+                    .filter(|listener| listener.workload == index)
+                {
+                    configuration
+                        .listeners
+                        .extend(listener::gateway(&proxy, listener));
                     let (name, routes) = route::gateway(&proxy, listener);
                     configuration.routes.insert(name, routes);
                 }
@@ -122,8 +135,12 @@ impl Mesh {
                 configuration.listeners.extend(listener::inbound(&proxy));
                 configuration.clusters.extend(cluster::inbound(&proxy));
                 if let Some(address) = here.outbound_proxy {
-                    configuration.listeners.push(listener::outbound(&proxy, address));
-                    configuration.routes.insert(route::HTTP_PROXY.to_owned(), route::outbound(&proxy));
+                    configuration
+                        .listeners
+                        .push(listener::outbound(&proxy, address));
+                    configuration
+                        .routes
+                        .insert(route::HTTP_PROXY.to_owned(), route::outbound(&proxy));
                 }
             }
         }
@@ -152,13 +169,25 @@ impl ProxyConfiguration {
     pub fn files(&self, directory: &Path) -> Vec<(PathBuf, String)> {
         let mut files = Vec::new();
         for (name, extension) in &self.extensions {
-            files.push((directory.join(extension_file(name)), response(EXTENSION, std::slice::from_ref(extension))));
+            files.push((
+                directory.join(extension_file(name)),
+                response(EXTENSION, std::slice::from_ref(extension)),
+            ));
         }
         for (name, routes) in &self.routes {
-            files.push((directory.join(route_file(name)), response(ROUTE_CONFIGURATION, std::slice::from_ref(routes))));
+            files.push((
+                directory.join(route_file(name)),
+                response(ROUTE_CONFIGURATION, std::slice::from_ref(routes)),
+            ));
         }
-        files.push((directory.join(CLUSTERS_FILE), response(CLUSTER, &self.clusters)));
-        files.push((directory.join(LISTENERS_FILE), response(LISTENER, &self.listeners)));
+        files.push((
+            directory.join(CLUSTERS_FILE),
+            response(CLUSTER, &self.clusters),
+        ));
+        files.push((
+            directory.join(LISTENERS_FILE),
+            response(LISTENER, &self.listeners),
+        ));
         files.push((directory.join("bootstrap.json"), pretty(&self.bootstrap)));
         files
     }
@@ -189,7 +218,9 @@ fn response(type_url: &str, resources: &[Value]) -> String {
         .collect();
     let mut hasher = DefaultHasher::new();
     Value::from(resources.clone()).to_string().hash(&mut hasher);
-    pretty(&json!({ "version_info": format!("{:016x}", hasher.finish()), "type_url": type_url, "resources": resources }))
+    pretty(
+        &json!({ "version_info": format!("{:016x}", hasher.finish()), "type_url": type_url, "resources": resources }),
+    )
 }
 
 fn pretty(value: &Value) -> String {

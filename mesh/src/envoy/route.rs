@@ -32,22 +32,35 @@ pub(super) fn gateway(proxy: &Proxy, listener: &Listener) -> (String, Value) {
             if !virtual_service.gateways.contains(&gateway.name) {
                 continue;
             }
-            let opened = host::of_server(&server.hosts, &gateway.namespace, &virtual_service.namespace);
+            let opened = host::of_server(
+                &server.hosts,
+                &gateway.namespace,
+                &virtual_service.namespace,
+            );
             for host in host::intersection(&opened, &virtual_service.hosts) {
-                hosts.entry(host).or_insert_with(|| (server.number, Vec::new())).1.push(virtual_service);
+                hosts
+                    .entry(host)
+                    .or_insert_with(|| (server.number, Vec::new()))
+                    .1
+                    .push(virtual_service);
             }
         }
     }
 
     // Hosts with the same routes are one virtual host, named for the most specific of them.
-    let mut sorted: Vec<(String, u16, Vec<&VirtualService>)> =
-        hosts.into_iter().map(|(host, (number, virtual_services))| (host, number, virtual_services)).collect();
+    let mut sorted: Vec<(String, u16, Vec<&VirtualService>)> = hosts
+        .into_iter()
+        .map(|(host, (number, virtual_services))| (host, number, virtual_services))
+        .collect();
     sorted.sort_by(|(a, ..), (b, ..)| host::by_specificity(a, b));
     let mut collapsed: Vec<(String, Vec<String>, Vec<&VirtualService>)> = Vec::new();
     for (host, number, virtual_services) in sorted {
         let same = |others: &[&VirtualService]| {
             others.len() == virtual_services.len()
-                && others.iter().zip(&virtual_services).all(|(a, b)| std::ptr::eq(*a, *b))
+                && others
+                    .iter()
+                    .zip(&virtual_services)
+                    .all(|(a, b)| std::ptr::eq(*a, *b))
         };
         match collapsed.iter_mut().find(|(_, _, others)| same(others)) {
             Some((_, domains, _)) => domains.push(host),
@@ -57,11 +70,17 @@ pub(super) fn gateway(proxy: &Proxy, listener: &Listener) -> (String, Value) {
     let mut virtual_hosts: Vec<Value> = collapsed
         .into_iter()
         .map(|(name, domains, virtual_services)| {
-            let routes: Vec<BuiltRoute> = virtual_services.into_iter().flat_map(routes_of).collect();
+            let routes: Vec<BuiltRoute> =
+                virtual_services.into_iter().flat_map(routes_of).collect();
             // Several VirtualServices may each end with a route for everything; only the first of these can be reached, but
             // it must not hide what the next VirtualService asks for in particular.
-            let (last, first): (Vec<BuiltRoute>, Vec<BuiltRoute>) = routes.into_iter().partition(|route| route.catches_all);
-            let routes = first.into_iter().chain(last).map(|route| route.json).collect();
+            let (last, first): (Vec<BuiltRoute>, Vec<BuiltRoute>) =
+                routes.into_iter().partition(|route| route.catches_all);
+            let routes = first
+                .into_iter()
+                .chain(last)
+                .map(|route| route.json)
+                .collect();
             virtual_host(&name, &domains, routes)
         })
         .collect();
@@ -83,18 +102,29 @@ pub(super) fn outbound(proxy: &Proxy) -> Value {
         for port in service.ports.iter().filter(|port| port.protocol.is_http()) {
             let domains = domains(service, port, &proxy.workload.namespace);
             let routes = match virtual_service_for(proxy, service) {
-                Some(virtual_service) => routes_of(virtual_service).into_iter().map(|route| route.json).collect(),
+                Some(virtual_service) => routes_of(virtual_service)
+                    .into_iter()
+                    .map(|route| route.json)
+                    .collect(),
                 None => vec![default_route(service, port)],
             };
-            virtual_hosts.push(virtual_host(&domain(&service.host, port.number), &domains, routes));
+            virtual_hosts.push(virtual_host(
+                &domain(&service.host, port.number),
+                &domains,
+                routes,
+            ));
         }
     }
     sort_by_name(&mut virtual_hosts);
-    virtual_hosts.push(virtual_host("block_all", &["*".to_owned()], vec![json!({
-        "name": "block_all",
-        "match": { "prefix": "/" },
-        "direct_response": { "status": 502 },
-    })]));
+    virtual_hosts.push(virtual_host(
+        "block_all",
+        &["*".to_owned()],
+        vec![json!({
+            "name": "block_all",
+            "match": { "prefix": "/" },
+            "direct_response": { "status": 502 },
+        })],
+    ));
     route_configuration(HTTP_PROXY, virtual_hosts)
 }
 
@@ -124,10 +154,21 @@ pub(super) fn inbound(port: u16) -> Value {
 
 /// The VirtualService whose host is the most specific that covers the Service.
 fn virtual_service_for<'a>(proxy: &Proxy<'a>, service: &Service) -> Option<&'a VirtualService> {
-    let of_mesh = proxy.mesh.virtual_services.iter().filter(|virtual_service| virtual_service.mesh);
-    let hosts = of_mesh.flat_map(|virtual_service| virtual_service.hosts.iter().map(move |host| (host, virtual_service)));
+    let of_mesh = proxy
+        .mesh
+        .virtual_services
+        .iter()
+        .filter(|virtual_service| virtual_service.mesh);
+    let hosts = of_mesh.flat_map(|virtual_service| {
+        virtual_service
+            .hosts
+            .iter()
+            .map(move |host| (host, virtual_service))
+    });
     let covering = hosts.filter(|(host, _)| host::subset_of(&service.host, host));
-    covering.min_by(|(a, _), (b, _)| host::by_specificity(a, b)).map(|(_, virtual_service)| virtual_service)
+    covering
+        .min_by(|(a, _), (b, _)| host::by_specificity(a, b))
+        .map(|(_, virtual_service)| virtual_service)
 }
 
 /// All names by which an application of a namespace may call a Service's port. Without a port, only if it is HTTP's own.
@@ -141,7 +182,11 @@ fn domains(service: &Service, port: &ServicePort, client_namespace: &str) -> Vec
     names.push(format!("{name}.{namespace}"));
     let with_port = |name: String| {
         let with_port = domain(&name, port.number);
-        if port.number == 80 { vec![name, with_port] } else { vec![with_port] }
+        if port.number == 80 {
+            vec![name, with_port]
+        } else {
+            vec![with_port]
+        }
     };
     names.into_iter().flat_map(with_port).collect()
 }
@@ -157,7 +202,11 @@ fn routes_of(virtual_service: &VirtualService) -> Vec<BuiltRoute> {
     let mut routes = Vec::new();
     for route in &virtual_service.routes {
         let everything = HttpMatchRequest::default();
-        let matches = if route.matches.is_empty() { std::slice::from_ref(&everything) } else { &route.matches };
+        let matches = if route.matches.is_empty() {
+            std::slice::from_ref(&everything)
+        } else {
+            &route.matches
+        };
         for wanted in matches {
             let built = build(route, wanted);
             let catches_all = built.catches_all;
@@ -174,7 +223,10 @@ fn build(route: &Route, wanted: &HttpMatchRequest) -> BuiltRoute {
     let (matches, catches_all) = route_match(wanted);
     let mut json = json!({ "match": matches, "route": action(route) });
     let name = match (&route.name, &wanted.name) {
-        (name, Some(of_match)) => Some(format!("{}.{of_match}", name.as_deref().unwrap_or_default())),
+        (name, Some(of_match)) => Some(format!(
+            "{}.{of_match}",
+            name.as_deref().unwrap_or_default()
+        )),
         (name, None) => name.clone(),
     };
     if let Some(name) = name {
@@ -184,7 +236,9 @@ fn build(route: &Route, wanted: &HttpMatchRequest) -> BuiltRoute {
 }
 
 fn action(route: &Route) -> Value {
-    let timeout = route.timeout.map_or_else(|| "0s".to_owned(), |timeout| duration(timeout.0));
+    let timeout = route
+        .timeout
+        .map_or_else(|| "0s".to_owned(), |timeout| duration(timeout.0));
     let mut action = json!({
         "timeout": timeout,
         // What a gRPC client may ask for.
@@ -192,7 +246,11 @@ fn action(route: &Route) -> Value {
         "retry_policy": default_retry_policy(),
     });
     let cluster = |destination: &Destination| {
-        outbound_cluster_name(destination.port, destination.subset.as_deref(), &destination.host)
+        outbound_cluster_name(
+            destination.port,
+            destination.subset.as_deref(),
+            &destination.host,
+        )
     };
     match route.destinations.as_slice() {
         // Its weight does not matter.
@@ -254,7 +312,11 @@ fn route_match(wanted: &HttpMatchRequest) -> (Value, bool) {
     }
 
     let mut headers: Vec<Value> = Vec::new();
-    let names: BTreeSet<&String> = wanted.headers.keys().chain(wanted.without_headers.keys()).collect();
+    let names: BTreeSet<&String> = wanted
+        .headers
+        .keys()
+        .chain(wanted.without_headers.keys())
+        .collect();
     for name in names {
         if let Some(value) = wanted.headers.get(name) {
             headers.push(value_match(name, value));
@@ -269,10 +331,21 @@ fn route_match(wanted: &HttpMatchRequest) -> (Value, bool) {
             headers.push(without);
         }
     }
-    for (name, value) in [(":method", &wanted.method), (":authority", &wanted.authority)] {
-        headers.extend(value.as_ref().map(|value| json!({ "name": name, "string_match": string_match(value) })));
+    for (name, value) in [
+        (":method", &wanted.method),
+        (":authority", &wanted.authority),
+    ] {
+        headers.extend(
+            value
+                .as_ref()
+                .map(|value| json!({ "name": name, "string_match": string_match(value) })),
+        );
     }
-    let query: Vec<Value> = wanted.query_params.iter().map(|(name, value)| value_match(name, value)).collect();
+    let query: Vec<Value> = wanted
+        .query_params
+        .iter()
+        .map(|(name, value)| value_match(name, value))
+        .collect();
 
     let catches_all = any_path && headers.is_empty() && query.is_empty();
     if !headers.is_empty() {

@@ -14,7 +14,11 @@ pub(crate) fn service(name: &str, namespace: &str) -> String {
 /// `product-service.ecommerce` is already a full name to it.
 pub(crate) fn resolve(host: &str, namespace: &str) -> String {
     let host = host.to_ascii_lowercase();
-    if host.contains('.') || host.contains(':') || host == "*" { host } else { service(&host, namespace) }
+    if host.contains('.') || host.contains(':') || host == "*" {
+        host
+    } else {
+        service(&host, namespace)
+    }
 }
 
 pub(crate) fn is_wildcard(host: &str) -> bool {
@@ -53,19 +57,29 @@ pub(crate) fn intersection(hosts: &[String], others: &[String]) -> Vec<String> {
 
 /// The more specific host first: wildcards last, then the longer one, then by name.
 pub(crate) fn by_specificity(a: &str, b: &str) -> Ordering {
-    is_wildcard(a).cmp(&is_wildcard(b)).then(b.len().cmp(&a.len())).then(a.cmp(b))
+    is_wildcard(a)
+        .cmp(&is_wildcard(b))
+        .then(b.len().cmp(&a.len()))
+        .then(a.cmp(b))
 }
 
 /// The hosts of a gateway's server that VirtualServices of a namespace may use: `hosts` as written there, where a namespace
 /// may stand before a slash (`*` for any, `.` for the Gateway's own).
 pub(crate) fn of_server(hosts: &[String], gateway_namespace: &str, namespace: &str) -> Vec<String> {
-    let hosts = hosts.iter().filter_map(|host| match host.split_once('/') {
-        None => Some(host),
-        Some((".", _)) if gateway_namespace != namespace => None,
-        Some((only, _)) if only != "." && only != "*" && only != namespace => None,
-        Some(_) => Some(host),
-    });
-    hosts.map(|host| host.rsplit('/').next().unwrap_or_default().to_ascii_lowercase()).collect()
+    let open = |host: &&String| match host.split_once('/') {
+        None | Some(("*", _)) => true,
+        Some((".", _)) => gateway_namespace == namespace,
+        Some((only, _)) => only == namespace,
+    };
+    let hosts = hosts.iter().filter(open);
+    hosts
+        .map(|host| {
+            host.rsplit('/')
+                .next()
+                .unwrap_or_default()
+                .to_ascii_lowercase()
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -78,20 +92,47 @@ mod tests {
 
     #[test]
     fn only_names_without_a_dot_are_completed() {
-        assert_eq!(resolve("cart-service", "ecommerce"), "cart-service.ecommerce.svc.cluster.local");
-        assert_eq!(resolve("cart-service.ecommerce", "other"), "cart-service.ecommerce");
-        assert_eq!(resolve("Cart-Service", "ecommerce"), "cart-service.ecommerce.svc.cluster.local");
+        assert_eq!(
+            resolve("cart-service", "ecommerce"),
+            "cart-service.ecommerce.svc.cluster.local"
+        );
+        assert_eq!(
+            resolve("cart-service.ecommerce", "other"),
+            "cart-service.ecommerce"
+        );
+        assert_eq!(
+            resolve("Cart-Service", "ecommerce"),
+            "cart-service.ecommerce.svc.cluster.local"
+        );
         assert_eq!(resolve("*", "ecommerce"), "*");
     }
 
     #[test]
     fn the_narrower_of_two_hosts_is_what_both_cover() {
-        assert_eq!(intersection(&strings(&["foo.com", "bar.com"]), &strings(&["*.com"])), ["foo.com", "bar.com"]);
-        assert_eq!(intersection(&strings(&["foo.com", "*.net"]), &strings(&["*.com", "bar.net"])), ["foo.com", "bar.net"]);
-        assert_eq!(intersection(&strings(&["foo.com", "*.net"]), &strings(&["*.bar.net"])), ["*.bar.net"]);
-        assert_eq!(intersection(&strings(&["foo.com"]), &strings(&["bar.com"])), [""; 0]);
+        assert_eq!(
+            intersection(&strings(&["foo.com", "bar.com"]), &strings(&["*.com"])),
+            ["foo.com", "bar.com"]
+        );
+        assert_eq!(
+            intersection(
+                &strings(&["foo.com", "*.net"]),
+                &strings(&["*.com", "bar.net"])
+            ),
+            ["foo.com", "bar.net"]
+        );
+        assert_eq!(
+            intersection(&strings(&["foo.com", "*.net"]), &strings(&["*.bar.net"])),
+            ["*.bar.net"]
+        );
+        assert_eq!(
+            intersection(&strings(&["foo.com"]), &strings(&["bar.com"])),
+            [""; 0]
+        );
         assert_eq!(intersection(&strings(&["*"]), &strings(&["*"])), ["*"]);
-        assert_eq!(intersection(&strings(&["*.foo.com"]), &strings(&["foo.com"])), [""; 0]);
+        assert_eq!(
+            intersection(&strings(&["*.foo.com"]), &strings(&["foo.com"])),
+            [""; 0]
+        );
     }
 
     #[test]
@@ -104,7 +145,13 @@ mod tests {
     #[test]
     fn a_server_opens_its_hosts_to_the_namespaces_it_names() {
         let hosts = strings(&["shop/a.com", "*/b.com", "./c.com", "d.com"]);
-        assert_eq!(of_server(&hosts, "edge", "shop"), ["a.com", "b.com", "d.com"]);
-        assert_eq!(of_server(&hosts, "edge", "edge"), ["b.com", "c.com", "d.com"]);
+        assert_eq!(
+            of_server(&hosts, "edge", "shop"),
+            ["a.com", "b.com", "d.com"]
+        );
+        assert_eq!(
+            of_server(&hosts, "edge", "edge"),
+            ["b.com", "c.com", "d.com"]
+        );
     }
 }

@@ -47,8 +47,7 @@ pub struct Mesh {
 
 impl Mesh {
     /// Resolves the objects of some manifests.
-    pub fn build(objects: Objects) -> Result<Self, Problems> {
-        let mut objects = objects;
+    pub fn build(mut objects: Objects) -> Result<Self, Problems> {
         by_age(&mut objects.gateways);
         by_age(&mut objects.virtual_services);
         by_age(&mut objects.destination_rules);
@@ -73,9 +72,12 @@ impl Mesh {
         let gateways = routing::gateways(&objects.gateways);
         let listeners = routing::listeners(&objects.gateways, &workloads, &services, &mut problems);
         for listener in &listeners {
-            workloads[listener.workload].gateway_ports.push(listener.port);
+            workloads[listener.workload]
+                .gateway_ports
+                .push(listener.port);
         }
-        let rules = routing::destination_rules(&objects.destination_rules, &services, &mut problems);
+        let rules =
+            routing::destination_rules(&objects.destination_rules, &services, &mut problems);
         let known = routing::Known {
             workloads: &workloads,
             services: &services,
@@ -83,10 +85,27 @@ impl Mesh {
             listeners: &listeners,
             rules: &rules,
         };
-        let virtual_services = routing::virtual_services(&objects.virtual_services, &known, &mut problems);
-        let plugins = plugin::build(&objects.wasm_plugins, &workloads, services.values(), &mut problems);
+        let virtual_services =
+            routing::virtual_services(&objects.virtual_services, &known, &mut problems);
+        let plugins = plugin::build(
+            &objects.wasm_plugins,
+            &workloads,
+            services.values(),
+            &mut problems,
+        );
 
-        Problems::or(problems, Self { workloads, services, gateways, virtual_services, plugins, rules, listeners })
+        Problems::or(
+            problems,
+            Self {
+                workloads,
+                services,
+                gateways,
+                virtual_services,
+                plugins,
+                rules,
+                listeners,
+            },
+        )
     }
 
     /// The workload of a pod.
@@ -95,12 +114,17 @@ impl Mesh {
     }
 
     pub(crate) fn index_of(&self, pod: &PodName) -> Option<usize> {
-        self.workloads.iter().position(|workload| workload.pods().contains(pod))
+        self.workloads
+            .iter()
+            .position(|workload| workload.pods().contains(pod))
     }
 
     /// The modules that its plugins need.
     pub fn modules(&self) -> BTreeSet<&str> {
-        self.plugins.iter().map(|plugin| plugin.module.as_str()).collect()
+        self.plugins
+            .iter()
+            .map(|plugin| plugin.module.as_str())
+            .collect()
     }
 }
 
@@ -111,14 +135,16 @@ fn by_age<T>(objects: &mut [Object<T>]) {
 /// Without its ServiceAccount a Deployment has no pods on a cluster. Every namespace has the one named `default`.
 fn check_service_accounts(objects: &Objects, workloads: &[Workload], problems: &mut Vec<Problem>) {
     for (deployment, workload) in objects.deployments.iter().zip(workloads) {
-        let exists = objects
-            .service_accounts
-            .iter()
-            .any(|account| account.name == workload.service_account && account.namespace == workload.namespace);
+        let exists = objects.service_accounts.iter().any(|account| {
+            account.name == workload.service_account && account.namespace == workload.namespace
+        });
         if !exists && workload.service_account != "default" {
             problems.push(deployment.source.problem(
                 "spec.template.spec.serviceAccountName",
-                format!("there is no ServiceAccount {} in the namespace {}", workload.service_account, workload.namespace),
+                format!(
+                    "there is no ServiceAccount {} in the namespace {}",
+                    workload.service_account, workload.namespace
+                ),
             ));
         }
     }
@@ -126,6 +152,13 @@ fn check_service_accounts(objects: &Objects, workloads: &[Workload], problems: &
 
 /// For messages: `"a", "b"`.
 fn quoted_list(names: impl IntoIterator<Item = impl AsRef<str>>) -> String {
-    let names: Vec<String> = names.into_iter().map(|name| format!("{:?}", name.as_ref())).collect();
-    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+    let names: Vec<String> = names
+        .into_iter()
+        .map(|name| format!("{:?}", name.as_ref()))
+        .collect();
+    if names.is_empty() {
+        "none".to_owned()
+    } else {
+        names.join(", ")
+    }
 }

@@ -27,7 +27,11 @@ enum Scope {
 }
 
 /// Sets the demand of every workload: that of its own policy, else its namespace's, else the mesh's, else PERMISSIVE.
-pub(crate) fn apply(policies: &[Object<PeerAuthentication>], workloads: &mut [Workload], problems: &mut Vec<Problem>) {
+pub(crate) fn apply(
+    policies: &[Object<PeerAuthentication>],
+    workloads: &mut [Workload],
+    problems: &mut Vec<Problem>,
+) {
     let mut decided: BTreeMap<Scope, &Object<PeerAuthentication>> = BTreeMap::new();
     for policy in policies {
         for scope in scopes(policy, workloads, problems) {
@@ -40,7 +44,8 @@ pub(crate) fn apply(policies: &[Object<PeerAuthentication>], workloads: &mut [Wo
                 problems.push(policy.source.problem(
                     "metadata.name",
                     format!(
-                        "a second PeerAuthentication for {pods} beside {} ({}); Istio takes the oldest and ignores the others",
+                        "a second PeerAuthentication for {pods} beside {} ({}); Istio takes the \
+                         oldest and ignores the others",
                         other.name, other.source
                     ),
                 ));
@@ -64,8 +69,17 @@ pub(crate) fn apply(policies: &[Object<PeerAuthentication>], workloads: &mut [Wo
     }
 }
 
-fn scopes(policy: &Object<PeerAuthentication>, workloads: &[Workload], problems: &mut Vec<Problem>) -> Vec<Scope> {
-    let Some(selector) = policy.spec.selector.as_ref().filter(|selector| !selector.match_labels.is_empty()) else {
+fn scopes(
+    policy: &Object<PeerAuthentication>,
+    workloads: &[Workload],
+    problems: &mut Vec<Problem>,
+) -> Vec<Scope> {
+    let Some(selector) = policy
+        .spec
+        .selector
+        .as_ref()
+        .filter(|selector| !selector.match_labels.is_empty())
+    else {
         return vec![Scope::Namespace(policy.namespace.clone())];
     };
     if policy.namespace == ROOT_NAMESPACE {
@@ -82,11 +96,18 @@ fn scopes(policy: &Object<PeerAuthentication>, workloads: &[Workload], problems:
         let selected = workload.namespace == policy.namespace && selector.matches(&workload.labels);
         (selected && workload.role == Role::Sidecar).then_some(Scope::Workload(index))
     };
-    let scopes: Vec<Scope> = workloads.iter().enumerate().filter_map(of_workload).collect();
+    let scopes: Vec<Scope> = workloads
+        .iter()
+        .enumerate()
+        .filter_map(of_workload)
+        .collect();
     if scopes.is_empty() {
         problems.push(policy.source.problem(
             "spec.selector.matchLabels",
-            format!("selects no pod with a sidecar in the namespace {}", policy.namespace),
+            format!(
+                "selects no pod with a sidecar in the namespace {}",
+                policy.namespace
+            ),
         ));
     }
     scopes

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Number, Value};
 
+use super::ROOT_NAMESPACE;
 use super::service::Service;
 use super::workload::{Role, Workload};
-use super::ROOT_NAMESPACE;
 use crate::api::Object;
-use crate::api::extensions::{FailStrategy, PluginPhase, TrafficSelector, WasmPlugin, WorkloadMode};
+use crate::api::extensions::{
+    FailStrategy, PluginPhase, TrafficSelector, WasmPlugin, WorkloadMode,
+};
 use crate::api::meta::LabelSelector;
 use crate::problem::Problem;
 
@@ -63,8 +65,16 @@ impl Plugin {
             Traffic::Gateway(port) => (WorkloadMode::Client, Some(port)),
         };
         let holds = |wanted: &TrafficSelector| {
-            let mode = wanted.mode == side || matches!(wanted.mode, WorkloadMode::Undefined | WorkloadMode::ClientAndServer);
-            mode && (wanted.ports.is_empty() || wanted.ports.iter().any(|wanted| Some(wanted.number) == port))
+            let mode = wanted.mode == side
+                || matches!(
+                    wanted.mode,
+                    WorkloadMode::Undefined | WorkloadMode::ClientAndServer
+                );
+            mode && (wanted.ports.is_empty()
+                || wanted
+                    .ports
+                    .iter()
+                    .any(|wanted| Some(wanted.number) == port))
         };
         self.matches.is_empty() || self.matches.iter().any(holds)
     }
@@ -73,9 +83,15 @@ impl Plugin {
 /// The plugins for some traffic of a proxy, in the order in which a request passes them: by phase, then the highest
 /// priority first, those without one last; of equals those of the proxy's own namespace before the root namespace's, and
 /// `plugins` are in the order of their age already.
-pub(crate) fn chain<'a>(plugins: &'a [Plugin], workload: &Workload, traffic: Traffic) -> Vec<&'a Plugin> {
-    let mut chain: Vec<&Plugin> =
-        plugins.iter().filter(|plugin| plugin.selects(workload) && plugin.takes(traffic)).collect();
+pub(crate) fn chain<'a>(
+    plugins: &'a [Plugin],
+    workload: &Workload,
+    traffic: Traffic,
+) -> Vec<&'a Plugin> {
+    let mut chain: Vec<&Plugin> = plugins
+        .iter()
+        .filter(|plugin| plugin.selects(workload) && plugin.takes(traffic))
+        .collect();
     chain.sort_by_key(|plugin| {
         let phase = match plugin.phase {
             PluginPhase::Authn => 0,
@@ -150,14 +166,25 @@ fn module(url: &str) -> Result<String, String> {
     let path = match url.split_once("://") {
         Some(("oci", path)) => path,
         Some((scheme, _)) => {
-            return Err(format!("the scheme {scheme} is not implemented by the local mesh, {INSTEAD}"));
+            return Err(format!(
+                "the scheme {scheme} is not implemented by the local mesh, {INSTEAD}"
+            ));
         }
-        None if url.split('/').next().is_some_and(|registry| registry.contains(':')) => {
-            return Err(format!("Istio cannot read {url:?}: a registry with a port needs a scheme before it, {INSTEAD}"));
+        None if url
+            .split('/')
+            .next()
+            .is_some_and(|registry| registry.contains(':')) =>
+        {
+            return Err(format!(
+                "Istio cannot read {url:?}: a registry with a port needs a scheme before it, \
+                 {INSTEAD}"
+            ));
         }
         None => url,
     };
-    let (_, last) = path.rsplit_once('/').ok_or_else(|| format!("{url:?} names no module, {INSTEAD}"))?;
+    let (_, last) = path
+        .rsplit_once('/')
+        .ok_or_else(|| format!("{url:?} names no module, {INSTEAD}"))?;
     let name = last.split(['@', ':']).next().unwrap_or_default();
     let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     if name.is_empty() || name.starts_with('.') || !name.bytes().all(is_name) {
@@ -182,8 +209,10 @@ fn as_istio_writes(config: &Map<String, Value>) -> String {
             }
             Value::Array(values) => values.iter().map(double).collect(),
             Value::Object(fields) => {
-                let sorted: BTreeMap<String, Value> =
-                    fields.iter().map(|(name, value)| (name.clone(), double(value))).collect();
+                let sorted: BTreeMap<String, Value> = fields
+                    .iter()
+                    .map(|(name, value)| (name.clone(), double(value)))
+                    .collect();
                 sorted.into_iter().collect()
             }
             other => other.clone(),
@@ -215,28 +244,44 @@ mod tests {
         let refused = |url| module(url).unwrap_err();
         assert_eq!(
             refused("file:///opt/filters/a.wasm"),
-            "the scheme file is not implemented by the local mesh, write oci://registry/path/module:tag"
+            "the scheme file is not implemented by the local mesh, write \
+             oci://registry/path/module:tag"
         );
         assert_eq!(
             refused("https://example.com/a.wasm"),
-            "the scheme https is not implemented by the local mesh, write oci://registry/path/module:tag"
+            "the scheme https is not implemented by the local mesh, write \
+             oci://registry/path/module:tag"
         );
         assert_eq!(
             refused("localhost:5000/a"),
             "Istio cannot read \"localhost:5000/a\": a registry with a port needs a scheme before it, write \
              oci://registry/path/module:tag"
         );
-        assert_eq!(refused("oci://ghcr.io"), "\"oci://ghcr.io\" names no module, write oci://registry/path/module:tag");
-        assert_eq!(refused("oci://a/.."), "\"oci://a/..\" names no module, write oci://registry/path/module:tag");
-        assert_eq!(refused(""), "\"\" names no module, write oci://registry/path/module:tag");
+        assert_eq!(
+            refused("oci://ghcr.io"),
+            "\"oci://ghcr.io\" names no module, write oci://registry/path/module:tag"
+        );
+        assert_eq!(
+            refused("oci://a/.."),
+            "\"oci://a/..\" names no module, write oci://registry/path/module:tag"
+        );
+        assert_eq!(
+            refused(""),
+            "\"\" names no module, write oci://registry/path/module:tag"
+        );
     }
 
     #[test]
     fn numbers_reach_the_module_as_doubles() {
-        let Value::Object(config) = json!({"b": 10000, "a": [1.0, 1.5, {"c": -3.0}], "d": "1.0", "e": 1e300}) else {
+        let Value::Object(config) =
+            json!({"b": 10000, "a": [1.0, 1.5, {"c": -3.0}], "d": "1.0", "e": 1e300})
+        else {
             unreachable!()
         };
         let written: Value = serde_json::from_str(&as_istio_writes(&config)).unwrap();
-        assert_eq!(written, json!({"b": 10000, "a": [1, 1.5, {"c": -3}], "d": "1.0", "e": 1e300}));
+        assert_eq!(
+            written,
+            json!({"b": 10000, "a": [1, 1.5, {"c": -3}], "d": "1.0", "e": 1e300})
+        );
     }
 }

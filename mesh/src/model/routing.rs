@@ -104,7 +104,10 @@ pub(crate) fn gateways(objects: &[Object<api::Gateway>]) -> Vec<Gateway> {
             .spec
             .servers
             .iter()
-            .map(|server| Server { number: server.port.number, hosts: server.hosts.clone() })
+            .map(|server| Server {
+                number: server.port.number,
+                hosts: server.hosts.clone(),
+            })
             .collect(),
     });
     gateways.collect()
@@ -124,7 +127,9 @@ pub(crate) fn listeners(
             .filter(|index| {
                 let labels = &workloads[*index].labels;
                 workloads[*index].role == Role::Gateway
-                    && selector.iter().all(|(name, value)| labels.get(name) == Some(value))
+                    && selector
+                        .iter()
+                        .all(|(name, value)| labels.get(name) == Some(value))
             })
             .collect();
         if selected.is_empty() {
@@ -135,7 +140,11 @@ pub(crate) fn listeners(
             ));
         }
         if object.spec.servers.is_empty() {
-            problems.push(object.source.problem("spec.servers", "is empty, write at least one server"));
+            problems.push(
+                object
+                    .source
+                    .problem("spec.servers", "is empty, write at least one server"),
+            );
         }
         for (index, server) in object.spec.servers.iter().enumerate() {
             if server.hosts.is_empty() {
@@ -146,19 +155,33 @@ pub(crate) fn listeners(
             }
             for workload in &selected {
                 let port = target_port(server.port.number, *workload, services);
-                listeners.entry((*workload, port)).or_default().push((gateway, index));
+                listeners
+                    .entry((*workload, port))
+                    .or_default()
+                    .push((gateway, index));
             }
         }
     }
-    let listeners = listeners.into_iter().map(|((workload, port), servers)| Listener { workload, port, servers });
+    let listeners = listeners
+        .into_iter()
+        .map(|((workload, port), servers)| Listener {
+            workload,
+            port,
+            servers,
+        });
     listeners.collect()
 }
 
 /// A Gateway's port is that of a Service in front of the gateway, if there is one, and the gateway listens on what that
 /// Service targets; else on the port itself.
 fn target_port(number: u16, workload: usize, services: &BTreeMap<String, Service>) -> u16 {
-    let ports = services.values().flat_map(|service| &service.ports).filter(|port| port.number == number);
-    let mut targets = ports.flat_map(|port| &port.targets).filter(|target| target.workload == workload);
+    let ports = services
+        .values()
+        .flat_map(|service| &service.ports)
+        .filter(|port| port.number == number);
+    let mut targets = ports
+        .flat_map(|port| &port.targets)
+        .filter(|target| target.workload == workload);
     targets.next().map_or(number, |target| target.port)
 }
 
@@ -168,7 +191,9 @@ fn gateway_name(name: &str, namespace: &str) -> String {
     match (name.split_once('/'), name.split_once('.')) {
         (Some((".", name)), _) => format!("{namespace}/{name}"),
         (Some(_), _) => name.to_owned(),
-        (None, Some((name, rest))) => format!("{}/{name}", rest.split('.').next().unwrap_or_default()),
+        (None, Some((name, rest))) => {
+            format!("{}/{name}", rest.split('.').next().unwrap_or_default())
+        }
         (None, None) => format!("{namespace}/{name}"),
     }
 }
@@ -181,13 +206,26 @@ pub(crate) fn destination_rules(
     let mut rules: Vec<DestinationRule> = Vec::new();
     for object in objects {
         let host = host::resolve(&object.spec.host, &object.namespace);
-        if !services.keys().any(|service| host::subset_of(service, &host)) {
-            problems.push(object.source.problem("spec.host", unknown_host(&object.spec.host, &host, services)));
+        if !services
+            .keys()
+            .any(|service| host::subset_of(service, &host))
+        {
+            problems.push(object.source.problem(
+                "spec.host",
+                unknown_host(&object.spec.host, &host, services),
+            ));
         }
-        let existing = rules.iter().position(|rule| rule.namespace == object.namespace && rule.host == host);
+        let existing = rules
+            .iter()
+            .position(|rule| rule.namespace == object.namespace && rule.host == host);
         let index = existing.unwrap_or_else(|| {
             let namespace = object.namespace.clone();
-            rules.push(DestinationRule { namespace, host, policy: None, subsets: Vec::new() });
+            rules.push(DestinationRule {
+                namespace,
+                host,
+                policy: None,
+                subsets: Vec::new(),
+            });
             rules.len() - 1
         });
         let rule = &mut rules[index];
@@ -209,14 +247,25 @@ pub(crate) fn destination_rules(
             if rule.subsets.iter().any(|other| other.name == subset.name) {
                 problems.push(object.source.problem(
                     &format!("spec.subsets[{index}].name"),
-                    format!("there is another subset {:?} of {}; Istio takes one of them", subset.name, rule.host),
+                    format!(
+                        "there is another subset {:?} of {}; Istio takes one of them",
+                        subset.name, rule.host
+                    ),
                 ));
                 continue;
             }
-            if subset.name.is_empty() || !subset.name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
+            if subset.name.is_empty()
+                || !subset
+                    .name
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+            {
                 problems.push(object.source.problem(
                     &format!("spec.subsets[{index}].name"),
-                    format!("{:?} is not a name; write letters, digits and dashes", subset.name),
+                    format!(
+                        "{:?} is not a name; write letters, digits and dashes",
+                        subset.name
+                    ),
                 ));
             }
             rule.subsets.push(Subset {
@@ -238,7 +287,9 @@ pub(crate) fn rule_for<'a>(
     client_namespace: &str,
 ) -> Option<&'a DestinationRule> {
     let namespaces = [client_namespace, &service.namespace, ROOT_NAMESPACE];
-    let namespaces = namespaces.iter().skip(usize::from(client_namespace == ROOT_NAMESPACE));
+    let namespaces = namespaces
+        .iter()
+        .skip(usize::from(client_namespace == ROOT_NAMESPACE));
     namespaces.into_iter().find_map(|namespace| {
         let covering = rules.iter().filter(|rule| {
             rule.namespace == **namespace && host::subset_of(&service.host, &rule.host)
@@ -251,12 +302,19 @@ fn unknown_host(written: &str, host: &str, services: &BTreeMap<String, Service>)
     if written == host && !host.ends_with(host::CLUSTER_DOMAIN) && !host::is_wildcard(host) {
         let name = written.split('.').next().unwrap_or_default();
         if let Some(meant) = services.values().find(|service| service.name == name) {
-            return format!("there is no Service {written:?}; Istio takes a name with a dot as complete, write {:?}", meant.host);
+            return format!(
+                "there is no Service {written:?}; Istio takes a name with a dot as complete, write \
+                 {:?}",
+                meant.host
+            );
         }
     }
     match nearest(host, services.keys().map(String::as_str)) {
         Some(meant) => format!("there is no Service {host:?}, did you mean {meant:?}?"),
-        None => format!("there is no Service {host:?}; there are {}", quoted_list(services.keys())),
+        None => format!(
+            "there is no Service {host:?}; there are {}",
+            quoted_list(services.keys())
+        ),
     }
 }
 
@@ -279,7 +337,10 @@ pub(crate) fn virtual_services(
         let virtual_service = virtual_service(object, known, problems);
         if virtual_service.mesh {
             for (index, host) in virtual_service.hosts.iter().enumerate() {
-                if let Some(other) = all.iter().find(|other| other.mesh && other.hosts.contains(host)) {
+                if let Some(other) = all
+                    .iter()
+                    .find(|other| other.mesh && other.hosts.contains(host))
+                {
                     problems.push(object.source.problem(
                         &format!("spec.hosts[{index}]"),
                         format!(
@@ -296,16 +357,30 @@ pub(crate) fn virtual_services(
     all
 }
 
-fn virtual_service(object: &Object<api::VirtualService>, known: &Known, problems: &mut Vec<Problem>) -> VirtualService {
+fn virtual_service(
+    object: &Object<api::VirtualService>,
+    known: &Known,
+    problems: &mut Vec<Problem>,
+) -> VirtualService {
     let (source, spec) = (&object.source, &object.spec);
     let mesh = spec.gateways.is_empty() || spec.gateways.iter().any(|gateway| gateway == MESH);
-    let hosts: Vec<String> = spec.hosts.iter().map(|host| host::resolve(host, &object.namespace)).collect();
+    let hosts: Vec<String> = spec
+        .hosts
+        .iter()
+        .map(|host| host::resolve(host, &object.namespace))
+        .collect();
     if hosts.is_empty() {
-        problems.push(source.problem("spec.hosts", "is empty, write the Service or the host that the routes are for"));
+        problems.push(source.problem(
+            "spec.hosts",
+            "is empty, write the Service or the host that the routes are for",
+        ));
     }
     for (index, host) in hosts.iter().enumerate() {
         if hosts[..index].contains(host) {
-            problems.push(source.problem(&format!("spec.hosts[{index}]"), format!("{host:?} is there twice")));
+            problems.push(source.problem(
+                &format!("spec.hosts[{index}]"),
+                format!("{host:?} is there twice"),
+            ));
         }
         if !mesh {
             continue;
@@ -316,7 +391,11 @@ fn virtual_service(object: &Object<api::VirtualService>, known: &Known, problems
                 "Istio refuses \"*\" in a VirtualService for sidecars; name the Services, and write a VirtualService of its \
                  own for the gateway",
             ));
-        } else if !known.services.keys().any(|service| host::subset_of(service, host)) {
+        } else if !known
+            .services
+            .keys()
+            .any(|service| host::subset_of(service, host))
+        {
             // Istio would make routes that no request can reach.
             problems.push(source.problem(
                 &format!("spec.hosts[{index}]"),
@@ -326,7 +405,12 @@ fn virtual_service(object: &Object<api::VirtualService>, known: &Known, problems
     }
 
     let mut gateways = Vec::new();
-    for (index, written) in spec.gateways.iter().enumerate().filter(|(_, gateway)| *gateway != MESH) {
+    for (index, written) in spec
+        .gateways
+        .iter()
+        .enumerate()
+        .filter(|(_, gateway)| *gateway != MESH)
+    {
         let field = format!("spec.gateways[{index}]");
         let name = gateway_name(written, &object.namespace);
         match known.gateways.iter().find(|gateway| gateway.name == name) {
@@ -341,13 +425,16 @@ fn virtual_service(object: &Object<api::VirtualService>, known: &Known, problems
                 let opened: Vec<String> = gateway
                     .servers
                     .iter()
-                    .flat_map(|server| host::of_server(&server.hosts, &gateway.namespace, &object.namespace))
+                    .flat_map(|server| {
+                        host::of_server(&server.hosts, &gateway.namespace, &object.namespace)
+                    })
                     .collect();
                 if host::intersection(&opened, &hosts).is_empty() && !hosts.is_empty() {
                     problems.push(source.problem(
                         "spec.hosts",
                         format!(
-                            "the Gateway {name} opens none of {}; to VirtualServices of {} it opens {}",
+                            "the Gateway {name} opens none of {}; to VirtualServices of {} it \
+                             opens {}",
                             quoted_list(&hosts),
                             object.namespace,
                             quoted_list(&opened)
@@ -364,9 +451,14 @@ fn virtual_service(object: &Object<api::VirtualService>, known: &Known, problems
     for (index, workload) in known.workloads.iter().enumerate() {
         let bound = known.listeners.iter().any(|listener| {
             listener.workload == index
-                && listener.servers.iter().any(|(gateway, _)| gateways.contains(&known.gateways[*gateway].name))
+                && listener
+                    .servers
+                    .iter()
+                    .any(|(gateway, _)| gateways.contains(&known.gateways[*gateway].name))
         });
-        if (bound || mesh && workload.role == Role::Sidecar) && !clients.contains(&workload.namespace.as_str()) {
+        if (bound || mesh && workload.role == Role::Sidecar)
+            && !clients.contains(&workload.namespace.as_str())
+        {
             clients.push(&workload.namespace);
         }
     }
@@ -377,10 +469,22 @@ fn virtual_service(object: &Object<api::VirtualService>, known: &Known, problems
     let routes = spec.http.iter().enumerate().map(|(index, route)| {
         let field = format!("spec.http[{index}]");
         let destinations = destinations(route, &field, object, &clients, known, problems);
-        Route { name: route.name.clone(), matches: route.matches.clone(), destinations, timeout: route.timeout }
+        Route {
+            name: route.name.clone(),
+            matches: route.matches.clone(),
+            destinations,
+            timeout: route.timeout,
+        }
     });
     let routes = routes.collect();
-    VirtualService { name: object.name.clone(), namespace: object.namespace.clone(), hosts, mesh, gateways, routes }
+    VirtualService {
+        name: object.name.clone(),
+        namespace: object.namespace.clone(),
+        hosts,
+        mesh,
+        gateways,
+        routes,
+    }
 }
 
 fn destinations(
@@ -393,77 +497,117 @@ fn destinations(
 ) -> Vec<Destination> {
     let source = &object.source;
     if route.route.is_empty() {
-        problems.push(source.problem(&format!("{field}.route"), "is empty, write at least one destination"));
+        problems.push(source.problem(
+            &format!("{field}.route"),
+            "is empty, write at least one destination",
+        ));
     }
-    let weights: u64 = route.route.iter().map(|destination| u64::from(destination.weight.unwrap_or(0))).sum();
+    let weights: u64 = route
+        .route
+        .iter()
+        .map(|destination| u64::from(destination.weight.unwrap_or(0)))
+        .sum();
     if route.route.len() > 1 && weights == 0 {
         problems.push(source.problem(
             &format!("{field}.route"),
-            "the weights of its destinations are 0 in all, so no request could go anywhere; write weights, 90 and 10 say",
+            "the weights of its destinations are 0 in all, so no request could go anywhere; write \
+             weights, 90 and 10 say",
         ));
     } else if weights > u64::from(u32::MAX) {
         problems.push(source.problem(
             &format!("{field}.route"),
-            format!("the weights of its destinations are {weights} in all, more than Envoy's {}", u32::MAX),
+            format!(
+                "the weights of its destinations are {weights} in all, more than Envoy's {}",
+                u32::MAX
+            ),
         ));
     }
-    let destinations = route.route.iter().enumerate().filter_map(|(index, weighted)| {
-        let field = format!("{field}.route[{index}].destination");
-        let destination = &weighted.destination;
-        let host = host::resolve(&destination.host, &object.namespace);
-        let Some(service) = known.services.get(&host) else {
-            let message = unknown_host(&destination.host, &host, known.services);
-            problems.push(source.problem(&format!("{field}.host"), message));
-            return None;
-        };
-        let port = match (&destination.port, service.ports.as_slice()) {
-            (Some(port), _) if service.port(port.number).is_none() => {
-                problems.push(source.problem(
-                    &format!("{field}.port.number"),
-                    format!("the Service {host} has no port {}; it has {}", port.number, service.port_numbers()),
-                ));
-                return None;
-            }
-            (Some(port), _) => port.number,
-            (None, [only]) => only.number,
-            (None, _) => {
-                problems.push(source.problem(
-                    &format!("{field}.port"),
-                    format!("the Service {host} has several ports, write which: {}", service.port_numbers()),
-                ));
-                return None;
-            }
-        };
-        if service.port(port).is_some_and(|port| !port.protocol.is_http()) {
-            problems.push(source.problem(
-                &format!("{field}.port"),
-                format!("port {port} of {host} is not HTTP as its name says, so no HTTP request can go there"),
-            ));
-            return None;
-        }
-        if let Some(subset) = &destination.subset {
-            for client in clients {
-                let rule = rule_for(known.rules, service, client);
-                if rule.is_some_and(|rule| rule.subsets.iter().any(|known| known.name == *subset)) {
-                    continue;
-                }
-                let there = match rule {
-                    Some(rule) if !rule.subsets.is_empty() => {
-                        format!("there are {}", quoted_list(rule.subsets.iter().map(|subset| &subset.name)))
-                    }
-                    Some(_) => "its DestinationRule has no subsets".to_owned(),
-                    None => "there is no DestinationRule for it".to_owned(),
+    let destinations =
+        route
+            .route
+            .iter()
+            .enumerate()
+            .filter_map(|(index, weighted)| {
+                let field = format!("{field}.route[{index}].destination");
+                let destination = &weighted.destination;
+                let host = host::resolve(&destination.host, &object.namespace);
+                let Some(service) = known.services.get(&host) else {
+                    let message = unknown_host(&destination.host, &host, known.services);
+                    problems.push(source.problem(&format!("{field}.host"), message));
+                    return None;
                 };
-                problems.push(source.problem(
-                    &format!("{field}.subset"),
-                    format!("to proxies of the namespace {client}, {host} has no subset {subset:?}; {there}"),
-                ));
-                return None;
-            }
-        }
-        let weight = weighted.weight.unwrap_or(0);
-        Some(Destination { host, port, subset: destination.subset.clone(), weight })
-    });
+                let port = match (&destination.port, service.ports.as_slice()) {
+                    (Some(port), _) if service.port(port.number).is_none() => {
+                        problems.push(source.problem(
+                            &format!("{field}.port.number"),
+                            format!(
+                                "the Service {host} has no port {}; it has {}",
+                                port.number,
+                                service.port_numbers()
+                            ),
+                        ));
+                        return None;
+                    }
+                    (Some(port), _) => port.number,
+                    (None, [only]) => only.number,
+                    (None, _) => {
+                        problems.push(source.problem(
+                            &format!("{field}.port"),
+                            format!(
+                                "the Service {host} has several ports, write which: {}",
+                                service.port_numbers()
+                            ),
+                        ));
+                        return None;
+                    }
+                };
+                if service
+                    .port(port)
+                    .is_some_and(|port| !port.protocol.is_http())
+                {
+                    problems.push(source.problem(
+                &format!("{field}.port"),
+                format!("port {port} of {host} is not HTTP as its name says, so no HTTP request \
+                     can go there"),
+            ));
+                    return None;
+                }
+                if let Some(subset) = &destination.subset {
+                    for client in clients {
+                        let rule = rule_for(known.rules, service, client);
+                        if rule.is_some_and(|rule| {
+                            rule.subsets.iter().any(|known| known.name == *subset)
+                        }) {
+                            continue;
+                        }
+                        let there = match rule {
+                            Some(rule) if !rule.subsets.is_empty() => {
+                                format!(
+                                    "there are {}",
+                                    quoted_list(rule.subsets.iter().map(|subset| &subset.name))
+                                )
+                            }
+                            Some(_) => "its DestinationRule has no subsets".to_owned(),
+                            None => "there is no DestinationRule for it".to_owned(),
+                        };
+                        problems.push(source.problem(
+                            &format!("{field}.subset"),
+                            format!(
+                                "to proxies of the namespace {client}, {host} has no subset \
+                         {subset:?}; {there}"
+                            ),
+                        ));
+                        return None;
+                    }
+                }
+                let weight = weighted.weight.unwrap_or(0);
+                Some(Destination {
+                    host,
+                    port,
+                    subset: destination.subset.clone(),
+                    weight,
+                })
+            });
     destinations.collect()
 }
 
@@ -474,9 +618,18 @@ mod tests {
     #[test]
     fn gateways_are_named_relative_to_the_virtual_service() {
         assert_eq!(gateway_name("edge", "ecommerce"), "ecommerce/edge");
-        assert_eq!(gateway_name("istio-system/edge", "ecommerce"), "istio-system/edge");
+        assert_eq!(
+            gateway_name("istio-system/edge", "ecommerce"),
+            "istio-system/edge"
+        );
         assert_eq!(gateway_name("./edge", "ecommerce"), "ecommerce/edge");
-        assert_eq!(gateway_name("edge.istio-system.svc.cluster.local", "ecommerce"), "istio-system/edge");
-        assert_eq!(gateway_name("edge.istio-system", "ecommerce"), "istio-system/edge");
+        assert_eq!(
+            gateway_name("edge.istio-system.svc.cluster.local", "ecommerce"),
+            "istio-system/edge"
+        );
+        assert_eq!(
+            gateway_name("edge.istio-system", "ecommerce"),
+            "istio-system/edge"
+        );
     }
 }

@@ -91,14 +91,24 @@ impl Service {
 
     /// For messages: `3001, 9090`.
     pub(crate) fn port_numbers(&self) -> String {
-        let numbers: Vec<String> = self.ports.iter().map(|port| port.number.to_string()).collect();
-        if numbers.is_empty() { "no ports".to_owned() } else { numbers.join(", ") }
+        let numbers: Vec<String> = self
+            .ports
+            .iter()
+            .map(|port| port.number.to_string())
+            .collect();
+        if numbers.is_empty() {
+            "no ports".to_owned()
+        } else {
+            numbers.join(", ")
+        }
     }
 
     /// The identities of the pods behind it. As in Istio, those of all its ports and subsets.
     pub(crate) fn identities(&self, workloads: &[Workload]) -> BTreeSet<String> {
         let targets = self.ports.iter().flat_map(|port| &port.targets);
-        targets.map(|target| workloads[target.workload].identity()).collect()
+        targets
+            .map(|target| workloads[target.workload].identity())
+            .collect()
     }
 }
 
@@ -114,30 +124,50 @@ pub(crate) fn build(
     services.collect()
 }
 
-fn build_one(service: &Object<ServiceSpec>, host: String, workloads: &[Workload], problems: &mut Vec<Problem>) -> Service {
+fn build_one(
+    service: &Object<ServiceSpec>,
+    host: String,
+    workloads: &[Workload],
+    problems: &mut Vec<Problem>,
+) -> Service {
     let source = &service.source;
     if service.spec.selector.is_empty() {
         problems.push(source.problem(
             "spec.selector",
-            "a Service without selector is not implemented by the local mesh; write the labels of the pods behind it",
+            "a Service without selector is not implemented by the local mesh; write the labels of \
+             the pods behind it",
         ));
     }
     let selects = |workload: &Workload| {
         !service.spec.selector.is_empty()
             && workload.namespace == service.namespace
-            && service.spec.selector.iter().all(|(name, value)| workload.labels.get(name) == Some(value))
+            && service
+                .spec
+                .selector
+                .iter()
+                .all(|(name, value)| workload.labels.get(name) == Some(value))
     };
-    let selected: Vec<(usize, &Workload)> =
-        workloads.iter().enumerate().filter(|(_, workload)| selects(workload)).collect();
+    let selected: Vec<(usize, &Workload)> = workloads
+        .iter()
+        .enumerate()
+        .filter(|(_, workload)| selects(workload))
+        .collect();
 
     let mut ports: Vec<ServicePort> = Vec::new();
     for (index, port) in service.spec.ports.iter().enumerate() {
         let field = format!("spec.ports[{index}]");
         if ports.iter().any(|other| other.number == port.port) {
-            problems.push(source.problem(&format!("{field}.port"), format!("{} is there twice", port.port)));
+            problems.push(source.problem(
+                &format!("{field}.port"),
+                format!("{} is there twice", port.port),
+            ));
             continue;
         }
-        let said_in = if port.app_protocol.is_some() { "appProtocol" } else { "name" };
+        let said_in = if port.app_protocol.is_some() {
+            "appProtocol"
+        } else {
+            "name"
+        };
         let protocol = Protocol::parse(port).unwrap_or_else(|| {
             problems.push(source.problem(
                 &format!("{field}.{said_in}"),
@@ -145,7 +175,10 @@ fn build_one(service: &Object<ServiceSpec>, host: String, workloads: &[Workload]
             ));
             Protocol::Http
         });
-        let wanted = port.target_port.clone().unwrap_or(IntOrString::Int(i64::from(port.port)));
+        let wanted = port
+            .target_port
+            .clone()
+            .unwrap_or(IntOrString::Int(i64::from(port.port)));
         let mut targets = Vec::new();
         for (workload, found) in &selected {
             let target = match (&wanted, found.role) {
@@ -176,7 +209,16 @@ fn build_one(service: &Object<ServiceSpec>, host: String, workloads: &[Workload]
                 ));
             }
         }
-        ports.push(ServicePort { number: port.port, protocol, targets });
+        ports.push(ServicePort {
+            number: port.port,
+            protocol,
+            targets,
+        });
     }
-    Service { name: service.name.clone(), namespace: service.namespace.clone(), host, ports }
+    Service {
+        name: service.name.clone(),
+        namespace: service.namespace.clone(),
+        host,
+        ports,
+    }
 }

@@ -87,7 +87,11 @@ impl Image {
         let without_digest = reference.split('@').next().unwrap_or_default();
         let last = without_digest.rsplit('/').next().unwrap_or_default();
         let (name, tag) = last.split_once(':').unwrap_or((last, "latest"));
-        Self { reference: reference.to_owned(), name: name.to_owned(), tag: tag.to_owned() }
+        Self {
+            reference: reference.to_owned(),
+            name: name.to_owned(),
+            tag: tag.to_owned(),
+        }
     }
 }
 
@@ -127,18 +131,29 @@ impl fmt::Display for PodName {
 impl Workload {
     /// Its pods.
     pub fn pods(&self) -> Vec<PodName> {
-        let pod = |index| PodName { namespace: self.namespace.clone(), name: format!("{}-{index}", self.name) };
+        let pod = |index| PodName {
+            namespace: self.namespace.clone(),
+            name: format!("{}-{index}", self.name),
+        };
         (0..self.replicas).map(pod).collect()
     }
 
     /// The name in its certificates.
     pub fn identity(&self) -> String {
-        format!("spiffe://{CLUSTER_DOMAIN}/ns/{}/sa/{}", self.namespace, self.service_account)
+        format!(
+            "spiffe://{CLUSTER_DOMAIN}/ns/{}/sa/{}",
+            self.namespace, self.service_account
+        )
     }
 
     /// All ports that its containers listen on, ascending.
     pub fn ports(&self) -> Vec<u16> {
-        let mut ports: Vec<u16> = self.containers.iter().flat_map(|container| &container.ports).map(|port| port.number).collect();
+        let mut ports: Vec<u16> = self
+            .containers
+            .iter()
+            .flat_map(|container| &container.ports)
+            .map(|port| port.number)
+            .collect();
         ports.sort_unstable();
         ports
     }
@@ -146,7 +161,11 @@ impl Workload {
     /// The names that become labels of Wasm metrics: Envoy knows only those it was told at its start.
     pub fn extra_stat_tags(&self) -> Vec<&str> {
         let mut tags: Vec<&str> = Vec::new();
-        let annotation = self.annotations.get(EXTRA_STAT_TAGS).map(String::as_str).unwrap_or_default();
+        let annotation = self
+            .annotations
+            .get(EXTRA_STAT_TAGS)
+            .map(String::as_str)
+            .unwrap_or_default();
         for tag in annotation.split(',').filter(|tag| !tag.is_empty()) {
             if !tags.contains(&tag) {
                 tags.push(tag);
@@ -157,17 +176,27 @@ impl Workload {
 
     /// The container port by number or name, as Services and probes refer to it.
     pub(crate) fn port(&self, port: &IntOrString) -> Option<u16> {
-        let ports = self.containers.iter().flat_map(|container| &container.ports);
+        let ports = self
+            .containers
+            .iter()
+            .flat_map(|container| &container.ports);
         find_port(ports, port)
     }
 
     /// For messages: `http (3001), metrics (9090)`.
     pub(crate) fn port_names(&self) -> String {
-        port_names(self.containers.iter().flat_map(|container| &container.ports))
+        port_names(
+            self.containers
+                .iter()
+                .flat_map(|container| &container.ports),
+        )
     }
 }
 
-fn find_port<'a>(mut ports: impl Iterator<Item = &'a ContainerPort>, wanted: &IntOrString) -> Option<u16> {
+fn find_port<'a>(
+    mut ports: impl Iterator<Item = &'a ContainerPort>,
+    wanted: &IntOrString,
+) -> Option<u16> {
     let found = match wanted {
         IntOrString::Int(number) => ports.find(|port| i64::from(port.number) == *number),
         IntOrString::String(name) => ports.find(|port| port.name.as_deref() == Some(name)),
@@ -182,7 +211,11 @@ fn port_names<'a>(ports: impl Iterator<Item = &'a ContainerPort>) -> String {
             None => port.number.to_string(),
         })
         .collect();
-    if names.is_empty() { "no ports".to_owned() } else { names.join(", ") }
+    if names.is_empty() {
+        "no ports".to_owned()
+    } else {
+        names.join(", ")
+    }
 }
 
 const INJECT: &str = "sidecar.istio.io/inject";
@@ -218,14 +251,19 @@ pub(crate) fn build(
     let template = &deployment.spec.template;
     let (labels, annotations) = (&template.metadata.labels, &template.metadata.annotations);
 
-    if deployment.spec.selector.match_labels.is_empty() || !deployment.spec.selector.matches(labels) {
+    if deployment.spec.selector.match_labels.is_empty() || !deployment.spec.selector.matches(labels)
+    {
         problems.push(source.problem(
             "spec.selector.matchLabels",
-            "does not select the pods of this Deployment's own template; write the template's labels here",
+            "does not select the pods of this Deployment's own template; write the template's \
+             labels here",
         ));
     }
     for (kind, entries) in [("labels", labels), ("annotations", annotations)] {
-        for name in entries.keys().filter(|name| is_of_istio(name) && !KNOWN.contains(&name.as_str())) {
+        for name in entries
+            .keys()
+            .filter(|name| is_of_istio(name) && !KNOWN.contains(&name.as_str()))
+        {
             problems.push(source.problem(
                 &join(&format!("spec.template.metadata.{kind}"), name),
                 "is not implemented by the local mesh; remove it to go on without what it does",
@@ -235,15 +273,19 @@ pub(crate) fn build(
     if template.spec.enable_service_links == Some(true) {
         problems.push(source.problem(
             "spec.template.spec.enableServiceLinks",
-            "is not implemented by the local mesh; write false, and name Services by their host names",
+            "is not implemented by the local mesh; write false, and name Services by their host \
+             names",
         ));
     }
 
-    let namespace = namespaces.iter().find(|namespace| namespace.name == deployment.namespace);
+    let namespace = namespaces
+        .iter()
+        .find(|namespace| namespace.name == deployment.namespace);
     let role = role(deployment, namespace, problems);
     let containers = template.spec.containers.iter().enumerate();
     // A container of that name only says how the injected proxy should differ.
-    let containers = containers.filter(|(_, container)| role == Role::Plain || container.name != "istio-proxy");
+    let containers =
+        containers.filter(|(_, container)| role == Role::Plain || container.name != "istio-proxy");
     let containers: Vec<Container> = containers
         .map(|(index, container)| {
             let field = format!("spec.template.spec.containers[{index}]");
@@ -256,7 +298,10 @@ pub(crate) fn build(
             if let Some(other) = seen.insert(port.number, &container.name) {
                 problems.push(source.problem(
                     "spec.template.spec.containers",
-                    format!("the containers {other} and {} of one pod both listen on port {}", container.name, port.number),
+                    format!(
+                        "the containers {other} and {} of one pod both listen on port {}",
+                        container.name, port.number
+                    ),
                 ));
             }
         }
@@ -269,7 +314,11 @@ pub(crate) fn build(
         version: labels.get("version").cloned(),
         labels: labels.clone(),
         annotations: annotations.clone(),
-        service_account: template.spec.service_account_name.clone().unwrap_or_else(|| "default".to_owned()),
+        service_account: template
+            .spec
+            .service_account_name
+            .clone()
+            .unwrap_or_else(|| "default".to_owned()),
         replicas: deployment.spec.replicas.unwrap_or(1),
         containers,
         role,
@@ -279,21 +328,31 @@ pub(crate) fn build(
 }
 
 fn is_of_istio(name: &str) -> bool {
-    name.split_once('/').is_some_and(|(prefix, _)| prefix == "istio.io" || prefix.ends_with(".istio.io"))
+    name.split_once('/')
+        .is_some_and(|(prefix, _)| prefix == "istio.io" || prefix.ends_with(".istio.io"))
 }
 
 /// As the injection webhook decides: a pod's label `sidecar.istio.io/inject` wins over its namespace's `istio-injection`,
 /// except that nothing is injected into a namespace that says `disabled`.
-fn role(deployment: &Object<DeploymentSpec>, namespace: Option<&Object<NamespaceSpec>>, problems: &mut Vec<Problem>) -> Role {
+fn role(
+    deployment: &Object<DeploymentSpec>,
+    namespace: Option<&Object<NamespaceSpec>>,
+    problems: &mut Vec<Problem>,
+) -> Role {
     let source = &deployment.source;
     let template = &deployment.spec.template.metadata;
-    let of_namespace = namespace.and_then(|namespace| namespace.labels.get("istio-injection")).map(String::as_str);
+    let of_namespace = namespace
+        .and_then(|namespace| namespace.labels.get("istio-injection"))
+        .map(String::as_str);
     let of_pod = template.labels.get(INJECT).map(String::as_str);
     let injected = match (of_namespace, of_pod) {
         (Some("enabled"), _) => of_pod != Some("false"),
         (None, Some("true")) => true,
         _ => false,
-    } && template.annotations.get(INJECT).is_none_or(|inject| inject != "false" || of_pod == Some("true"));
+    } && template
+        .annotations
+        .get(INJECT)
+        .is_none_or(|inject| inject != "false" || of_pod == Some("true"));
 
     let templates = template.annotations.get(TEMPLATES).map(String::as_str);
     let field = join("spec.template.metadata.annotations", TEMPLATES);
@@ -340,24 +399,36 @@ fn build_container(
 ) -> Container {
     let image = Image::parse(&container.image);
     if image.name.is_empty() {
-        problems.push(
-            deployment.source.problem(&format!("{field}.image"), format!("{:?} names no image", container.image)),
-        );
+        problems.push(deployment.source.problem(
+            &format!("{field}.image"),
+            format!("{:?} names no image", container.image),
+        ));
     }
     let ports: Vec<ContainerPort> = container
         .ports
         .iter()
-        .map(|port| ContainerPort { name: port.name.clone(), number: port.container_port })
+        .map(|port| ContainerPort {
+            name: port.name.clone(),
+            number: port.container_port,
+        })
         .collect();
     let readiness = container.readiness_probe.as_ref().and_then(|probe| {
         let port = find_port(ports.iter(), &probe.http_get.port);
         if port.is_none() {
             problems.push(deployment.source.problem(
                 &format!("{field}.readinessProbe.httpGet.port"),
-                format!("{} is not a port of this container, which has {}", probe.http_get.port, port_names(ports.iter())),
+                format!(
+                    "{} is not a port of this container, which has {}",
+                    probe.http_get.port,
+                    port_names(ports.iter())
+                ),
             ));
         }
-        let path = probe.http_get.path.clone().unwrap_or_else(|| "/".to_owned());
+        let path = probe
+            .http_get
+            .path
+            .clone()
+            .unwrap_or_else(|| "/".to_owned());
         port.map(|port| HttpProbe { path, port })
     });
     let mut env: Vec<(String, String)> = Vec::new();
@@ -388,7 +459,10 @@ fn expand(text: &str, env: &[(String, String)]) -> String {
         if let Some(behind) = behind.strip_prefix('$') {
             expanded.push('$');
             rest = behind;
-        } else if let Some((name, behind)) = behind.strip_prefix('(').and_then(|inside| inside.split_once(')')) {
+        } else if let Some((name, behind)) = behind
+            .strip_prefix('(')
+            .and_then(|inside| inside.split_once(')'))
+        {
             match env.iter().find(|(known, _)| known == name) {
                 Some((_, value)) => expanded.push_str(value),
                 None => expanded.push_str(&format!("$({name})")),
@@ -413,17 +487,32 @@ mod tests {
             (image.name, image.tag)
         };
         let owned = |name: &str, tag: &str| (name.to_owned(), tag.to_owned());
-        assert_eq!(parts("ghcr.io/tollgate/product-service:v1"), owned("product-service", "v1"));
-        assert_eq!(parts("localhost:5000/cart-service"), owned("cart-service", "latest"));
+        assert_eq!(
+            parts("ghcr.io/tollgate/product-service:v1"),
+            owned("product-service", "v1")
+        );
+        assert_eq!(
+            parts("localhost:5000/cart-service"),
+            owned("cart-service", "latest")
+        );
         assert_eq!(parts("cart-service"), owned("cart-service", "latest"));
-        assert_eq!(parts("ghcr.io/tollgate/a:1.2@sha256:00ff"), owned("a", "1.2"));
+        assert_eq!(
+            parts("ghcr.io/tollgate/a:1.2@sha256:00ff"),
+            owned("a", "1.2")
+        );
     }
 
     #[test]
     fn references_in_the_environment_are_replaced_as_kubernetes_does() {
         let env = [("HOST".to_owned(), "db".to_owned())];
-        assert_eq!(expand("postgres://$(HOST):5432/$(HOST)", &env), "postgres://db:5432/db");
-        assert_eq!(expand("$(UNKNOWN) $$(HOST) $HOST a$", &env), "$(UNKNOWN) $(HOST) $HOST a$");
+        assert_eq!(
+            expand("postgres://$(HOST):5432/$(HOST)", &env),
+            "postgres://db:5432/db"
+        );
+        assert_eq!(
+            expand("$(UNKNOWN) $$(HOST) $HOST a$", &env),
+            "$(UNKNOWN) $(HOST) $HOST a$"
+        );
         assert_eq!(expand("$(HOST", &env), "$(HOST");
     }
 }

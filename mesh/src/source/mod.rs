@@ -91,7 +91,7 @@ impl Source {
     }
 
     fn line(&self, path: &FieldPath) -> usize {
-        self.mark(path).line
+        self.mark(path).line.max(1)
     }
 }
 

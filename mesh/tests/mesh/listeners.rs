@@ -5,7 +5,11 @@ use serde_json::{Value, json};
 use crate::{array, configuration, named, names, shop, shop_and};
 
 fn cart(more: &str) -> Value {
-    named(&configuration(&shop_and(more), "cart-service-0").listeners, "0.0.0.0_3002").clone()
+    named(
+        &configuration(&shop_and(more), "cart-service-0").listeners,
+        "0.0.0.0_3002",
+    )
+    .clone()
 }
 
 fn policy(name: &str, namespace: &str, spec: &str) -> String {
@@ -18,13 +22,23 @@ fn policy(name: &str, namespace: &str, spec: &str) -> String {
 /// The matches of a listener's filter chains, and whether they speak TLS.
 fn chains(listener: &Value) -> Vec<(Value, bool)> {
     let chains = array(listener, "/filter_chains").iter();
-    chains.map(|chain| (chain["filter_chain_match"].clone(), chain.get("transport_socket").is_some())).collect()
+    chains
+        .map(|chain| {
+            (
+                chain["filter_chain_match"].clone(),
+                chain.get("transport_socket").is_some(),
+            )
+        })
+        .collect()
 }
 
 #[test]
 fn strict_takes_only_clients_with_a_certificate_of_the_mesh() {
     let listener = cart("");
-    assert_eq!(chains(&listener), [(json!({"transport_protocol": "tls"}), true)]);
+    assert_eq!(
+        chains(&listener),
+        [(json!({"transport_protocol": "tls"}), true)]
+    );
     let context = &listener["filter_chains"][0]["transport_socket"]["typed_config"];
     assert_eq!(context["require_client_certificate"], true);
     assert_eq!(
@@ -34,7 +48,10 @@ fn strict_takes_only_clients_with_a_certificate_of_the_mesh() {
             "match_typed_subject_alt_names": [{"san_type": "URI", "matcher": {"prefix": "spiffe://cluster.local/"}}],
         })
     );
-    assert_eq!(context["common_tls_context"]["tls_params"]["tls_minimum_protocol_version"], "TLSv1_2");
+    assert_eq!(
+        context["common_tls_context"]["tls_params"]["tls_minimum_protocol_version"],
+        "TLSv1_2"
+    );
 }
 
 #[test]
@@ -55,12 +72,33 @@ fn permissive_takes_plain_clients_as_well_and_disable_only_those() {
 #[test]
 fn the_narrowest_policy_decides_and_one_that_is_unset_asks_the_next() {
     let number_of_chains = |more: &str| chains(&cart(more)).len();
-    let of_cart = |mode: &str| policy("cart", "ecommerce", &format!("{{selector: {{matchLabels: {{app: cart-service}}}}, mtls: {{mode: {mode}}}}}"));
+    let of_cart = |mode: &str| {
+        policy(
+            "cart",
+            "ecommerce",
+            &format!(
+                "{{selector: {{matchLabels: {{app: cart-service}}}}, mtls: {{mode: {mode}}}}}"
+            ),
+        )
+    };
     let of_shop = |mode: &str| policy("shop", "ecommerce", &format!("{{mtls: {{mode: {mode}}}}}"));
-    assert_eq!(number_of_chains(&(of_cart("PERMISSIVE") + &of_shop("STRICT"))), 2);
-    assert_eq!(number_of_chains(&(of_cart("UNSET") + &of_shop("PERMISSIVE"))), 2);
-    assert_eq!(number_of_chains(&(of_cart("UNSET") + &of_shop("UNSET"))), 1, "the mesh's is STRICT");
-    assert_eq!(number_of_chains(&policy("other", "other", "{mtls: {mode: PERMISSIVE}}")), 1);
+    assert_eq!(
+        number_of_chains(&(of_cart("PERMISSIVE") + &of_shop("STRICT"))),
+        2
+    );
+    assert_eq!(
+        number_of_chains(&(of_cart("UNSET") + &of_shop("PERMISSIVE"))),
+        2
+    );
+    assert_eq!(
+        number_of_chains(&(of_cart("UNSET") + &of_shop("UNSET"))),
+        1,
+        "the mesh's is STRICT"
+    );
+    assert_eq!(
+        number_of_chains(&policy("other", "other", "{mtls: {mode: PERMISSIVE}}")),
+        1
+    );
 }
 
 #[test]
@@ -70,13 +108,19 @@ fn a_sidecar_forwards_to_its_own_application_and_tells_it_who_asks() {
     let manager = &listener["filter_chains"][0]["filters"][0]["typed_config"];
     assert_eq!(manager["stat_prefix"], "inbound_0.0.0.0_3002;");
     assert_eq!(manager["route_config"]["name"], "inbound|3002||");
-    assert_eq!(manager["route_config"]["virtual_hosts"][0]["routes"][0]["route"]["cluster"], "inbound|3002||");
+    assert_eq!(
+        manager["route_config"]["virtual_hosts"][0]["routes"][0]["route"]["cluster"],
+        "inbound|3002||"
+    );
     assert_eq!(manager["forward_client_cert_details"], "APPEND_FORWARD");
     assert_eq!(manager["use_remote_address"], false);
     assert_eq!(manager["server_name"], "istio-envoy");
     assert_eq!(manager["normalize_path"], true);
     let cluster = named(&configuration.clusters, "inbound|3002||");
-    assert_eq!(array(cluster, "/load_assignment/endpoints/0/lb_endpoints").len(), 1);
+    assert_eq!(
+        array(cluster, "/load_assignment/endpoints/0/lb_endpoints").len(),
+        1
+    );
 }
 
 #[test]
@@ -96,17 +140,30 @@ fn a_gateways_port_that_no_service_has_is_listened_on_as_it_is() {
         "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: second, namespace: istio-system}\nspec:\n  \
          selector: {istio: ingressgateway}\n  servers:\n  - port: {number: 9000, name: http, protocol: HTTP}\n    hosts: ['*']\n",
     );
-    assert_eq!(crate::workload(&mesh, "ingressgateway").gateway_ports, [8080, 9000]);
+    assert_eq!(
+        crate::workload(&mesh, "ingressgateway").gateway_ports,
+        [8080, 9000]
+    );
     let configuration = configuration(&mesh, "ingressgateway-0");
-    assert_eq!(names(&configuration.listeners), ["0.0.0.0_8080", "0.0.0.0_9000"]);
-    assert_eq!(configuration.routes.keys().collect::<Vec<_>>(), ["http.8080", "http.9000"]);
+    assert_eq!(
+        names(&configuration.listeners),
+        ["0.0.0.0_8080", "0.0.0.0_9000"]
+    );
+    assert_eq!(
+        configuration.routes.keys().collect::<Vec<_>>(),
+        ["http.8080", "http.9000"]
+    );
 }
 
 #[test]
 fn without_a_proxy_there_is_nothing_to_configure() {
     let configuration = configuration(&shop(), "legacy-0");
     assert_eq!(configuration.bootstrap, json!({}));
-    assert!(configuration.listeners.is_empty() && configuration.clusters.is_empty() && configuration.routes.is_empty());
+    assert!(
+        configuration.listeners.is_empty()
+            && configuration.clusters.is_empty()
+            && configuration.routes.is_empty()
+    );
 }
 
 #[test]
@@ -120,6 +177,9 @@ fn what_a_site_does_not_have_is_left_out() {
     let configuration = mesh.proxy_configuration(&site, &pod);
     assert_eq!(names(&configuration.listeners), ["0.0.0.0_3002"]);
     assert!(configuration.routes.is_empty());
-    let products = named(&configuration.clusters, "outbound|3001||product-service.ecommerce.svc.cluster.local");
+    let products = named(
+        &configuration.clusters,
+        "outbound|3001||product-service.ecommerce.svc.cluster.local",
+    );
     assert!(array(products, "/load_assignment/endpoints/0/lb_endpoints").is_empty());
 }

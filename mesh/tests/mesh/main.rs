@@ -28,7 +28,9 @@ fn load(more: &str) -> Result<Mesh, Problems> {
         let folders = [folder.path(), &shops_folder].map(|folder| format!("{}/", folder.display()));
         let problems = problems.0.into_iter().map(|mut problem| {
             problem.file = PathBuf::from(problem.file.file_name().expect("the name of a file"));
-            problem.message = folders.iter().fold(problem.message, |message, folder| message.replace(folder, ""));
+            problem.message = folders.iter().fold(problem.message, |message, folder| {
+                message.replace(folder, "")
+            });
             problem
         });
         Problems(problems.collect())
@@ -44,7 +46,10 @@ fn shop() -> Mesh {
 }
 
 fn workload<'a>(mesh: &'a Mesh, name: &str) -> &'a Workload {
-    mesh.workloads.iter().find(|workload| workload.name == name).unwrap_or_else(|| panic!("there is no workload {name}"))
+    mesh.workloads
+        .iter()
+        .find(|workload| workload.name == name)
+        .unwrap_or_else(|| panic!("there is no workload {name}"))
 }
 
 /// A site on which every pod is at home, at ports that the names of the pods decide.
@@ -60,15 +65,27 @@ fn site(mesh: &Mesh) -> Site {
         for pod in workload.pods() {
             let directory = PathBuf::from("/run").join(pod.to_string());
             let mut ports = || -> BTreeMap<u16, SocketAddr> {
-                workload.ports().into_iter().map(|port| (port, address())).collect()
+                workload
+                    .ports()
+                    .into_iter()
+                    .map(|port| (port, address()))
+                    .collect()
             };
-            let (inbound, app) = if proxy { (ports(), ports()) } else { (BTreeMap::new(), ports()) };
+            let (inbound, app) = if proxy {
+                (ports(), ports())
+            } else {
+                (BTreeMap::new(), ports())
+            };
             let site = PodSite {
                 admin: address(),
                 outbound_proxy: (workload.role == Role::Sidecar).then(&mut address),
                 inbound,
                 app,
-                gateway: workload.gateway_ports.iter().map(|port| (*port, address())).collect(),
+                gateway: workload
+                    .gateway_ports
+                    .iter()
+                    .map(|port| (*port, address()))
+                    .collect(),
                 certificate: CertificatePaths {
                     chain: directory.join("chain.pem"),
                     key: directory.join("key.pem"),
@@ -79,12 +96,17 @@ fn site(mesh: &Mesh) -> Site {
             pods.insert(pod, site);
         }
     }
-    Site { pods, workers: 2, modules: PathBuf::from("/modules") }
+    Site {
+        pods,
+        workers: 2,
+        modules: PathBuf::from("/modules"),
+    }
 }
 
 fn pod(mesh: &Mesh, name: &str) -> PodName {
     let mut pods = mesh.workloads.iter().flat_map(Workload::pods);
-    pods.find(|pod| pod.name == name).unwrap_or_else(|| panic!("there is no pod {name}"))
+    pods.find(|pod| pod.name == name)
+        .unwrap_or_else(|| panic!("there is no pod {name}"))
 }
 
 fn configuration(mesh: &Mesh, pod_name: &str) -> ProxyConfiguration {
@@ -98,9 +120,15 @@ fn named<'a>(values: &'a [Value], name: &str) -> &'a Value {
 }
 
 fn names(values: &[Value]) -> Vec<&str> {
-    values.iter().filter_map(|value| value["name"].as_str()).collect()
+    values
+        .iter()
+        .filter_map(|value| value["name"].as_str())
+        .collect()
 }
 
 fn array<'a>(value: &'a Value, pointer: &str) -> &'a [Value] {
-    value.pointer(pointer).and_then(Value::as_array).unwrap_or_else(|| panic!("there is no list {pointer} in {value:#}"))
+    value
+        .pointer(pointer)
+        .and_then(Value::as_array)
+        .unwrap_or_else(|| panic!("there is no list {pointer} in {value:#}"))
 }

@@ -11,12 +11,20 @@ const SIDECAR: &str = "cart-service-0";
 
 /// The virtual hosts of the gateway.
 fn gateway_hosts(more: &str) -> Vec<Value> {
-    array(&configuration(&shop_and(more), GATEWAY).routes["http.8080"], "/virtual_hosts").to_vec()
+    array(
+        &configuration(&shop_and(more), GATEWAY).routes["http.8080"],
+        "/virtual_hosts",
+    )
+    .to_vec()
 }
 
 /// The virtual hosts of what cart-service sends.
 fn sidecar_hosts(more: &str) -> Vec<Value> {
-    array(&configuration(&shop_and(more), SIDECAR).routes["http_proxy"], "/virtual_hosts").to_vec()
+    array(
+        &configuration(&shop_and(more), SIDECAR).routes["http_proxy"],
+        "/virtual_hosts",
+    )
+    .to_vec()
 }
 
 /// A VirtualService in `ecommerce`.
@@ -30,17 +38,33 @@ fn virtual_service(name: &str, spec: &str) -> String {
 /// The paths of routes, and their clusters.
 fn summary(virtual_host: &Value) -> Vec<String> {
     let routes = array(virtual_host, "/routes").iter().map(|route| {
-        let path = ["prefix", "path"].iter().find_map(|kind| route["match"][kind].as_str()).unwrap_or("a regex");
-        let headers = if route["match"]["headers"].is_array() { " if" } else { "" };
+        let path = ["prefix", "path"]
+            .iter()
+            .find_map(|kind| route["match"][kind].as_str())
+            .unwrap_or("a regex");
+        let headers = if route["match"]["headers"].is_array() {
+            " if"
+        } else {
+            ""
+        };
         let clusters = match &route["route"]["cluster"] {
             Value::String(cluster) => cluster.clone(),
             _ => array(route, "/route/weighted_clusters/clusters")
                 .iter()
-                .map(|cluster| format!("{} {}", cluster["weight"], cluster["name"].as_str().unwrap_or_default()))
+                .map(|cluster| {
+                    format!(
+                        "{} {}",
+                        cluster["weight"],
+                        cluster["name"].as_str().unwrap_or_default()
+                    )
+                })
                 .collect::<Vec<_>>()
                 .join(", "),
         };
-        format!("{path}{headers}: {}", clusters.replace(".ecommerce.svc.cluster.local", ""))
+        format!(
+            "{path}{headers}: {}",
+            clusters.replace(".ecommerce.svc.cluster.local", "")
+        )
     });
     routes.collect()
 }
@@ -79,8 +103,14 @@ fn of_one_virtual_service_nothing_behind_a_route_for_everything_is_kept() {
          route: [{destination: {host: cart-service}}]\n  - route: [{destination: {host: legacy}}]\n",
     ));
     assert_eq!(
-        summary(named(&hosts, "cart-service.ecommerce.svc.cluster.local:3002")),
-        ["/a: outbound|3002||cart-service", "/: outbound|3002||cart-service"]
+        summary(named(
+            &hosts,
+            "cart-service.ecommerce.svc.cluster.local:3002"
+        )),
+        [
+            "/a: outbound|3002||cart-service",
+            "/: outbound|3002||cart-service"
+        ]
     );
 }
 
@@ -89,15 +119,24 @@ fn every_kind_of_match_is_translated() {
     let matches = |wanted: &str| {
         let hosts = sidecar_hosts(&virtual_service(
             "cart",
-            &format!("  hosts: [cart-service]\n  http:\n  - match:\n    - {wanted}\n    route: [{{destination: {{host: legacy}}}}]\n"),
+            &format!(
+                "  hosts: [cart-service]\n  http:\n  - match:\n    - {wanted}\n    route: \
+                 [{{destination: {{host: legacy}}}}]\n"
+            ),
         ));
         named(&hosts, "cart-service.ecommerce.svc.cluster.local:3002")["routes"][0]["match"].clone()
     };
     let cases = [
         ("{uri: {exact: /a}}", json!({"path": "/a"})),
         ("{uri: {prefix: /a}}", json!({"prefix": "/a"})),
-        ("{uri: {regex: '/a/[0-9]+'}}", json!({"safe_regex": {"regex": "/a/[0-9]+"}})),
-        ("{uri: {prefix: /a}, ignoreUriCase: true}", json!({"prefix": "/a", "case_sensitive": false})),
+        (
+            "{uri: {regex: '/a/[0-9]+'}}",
+            json!({"safe_regex": {"regex": "/a/[0-9]+"}}),
+        ),
+        (
+            "{uri: {prefix: /a}, ignoreUriCase: true}",
+            json!({"prefix": "/a", "case_sensitive": false}),
+        ),
         (
             "{method: {exact: POST}, authority: {prefix: shop}}",
             json!({"prefix": "/", "headers": [
@@ -138,8 +177,14 @@ fn every_kind_of_match_is_translated() {
 fn a_match_for_everything_that_asks_for_a_header_does_not_end_the_routes() {
     let hosts = sidecar_hosts("");
     assert_eq!(
-        summary(named(&hosts, "product-service.ecommerce.svc.cluster.local:3001")),
-        ["/ if: outbound|3001|v2|product-service", "/: outbound|3001|v1|product-service"]
+        summary(named(
+            &hosts,
+            "product-service.ecommerce.svc.cluster.local:3001"
+        )),
+        [
+            "/ if: outbound|3001|v2|product-service",
+            "/: outbound|3001|v1|product-service"
+        ]
     );
 }
 
@@ -151,7 +196,13 @@ fn a_weight_of_zero_takes_a_destination_out_and_a_single_one_needs_no_weight() {
          {destination: {host: legacy}, weight: 0}\n    - {destination: {host: cart-service}, weight: 1}\n    - {destination: \
          {host: product-service}}\n  - match: [{uri: {prefix: /b}}]\n    route: [{destination: {host: legacy}, weight: 0}]\n",
     ));
-    assert_eq!(summary(&hosts[0])[..2], ["/a: 1 outbound|3002||cart-service", "/b: outbound|80||legacy"]);
+    assert_eq!(
+        summary(&hosts[0])[..2],
+        [
+            "/a: 1 outbound|3002||cart-service",
+            "/b: outbound|80||legacy"
+        ]
+    );
 }
 
 #[test]
@@ -175,7 +226,10 @@ fn a_routes_name_is_followed_by_that_of_its_match() {
          route: [{destination: {host: legacy}}]\n  - match: [{name: m, uri: {prefix: /c}}]\n    route: [{destination: {host: \
          legacy}}]\n",
     ));
-    let routes = array(named(&hosts, "cart-service.ecommerce.svc.cluster.local:3002"), "/routes");
+    let routes = array(
+        named(&hosts, "cart-service.ecommerce.svc.cluster.local:3002"),
+        "/routes",
+    );
     assert_eq!(names(routes), ["r.m", "r", ".m"]);
 }
 
@@ -198,17 +252,35 @@ fn an_application_calls_a_service_by_every_name_that_istio_knows() {
 fn only_port_80_needs_not_be_named_and_only_the_own_namespace() {
     let hosts = sidecar_hosts("");
     let legacy = named(&hosts, "legacy.ecommerce.svc.cluster.local:80")["domains"].clone();
-    for domain in ["legacy", "legacy:80", "legacy.ecommerce", "legacy.ecommerce.svc.cluster.local:80"] {
-        assert!(legacy.as_array().is_some_and(|domains| domains.contains(&json!(domain))), "{domain}");
+    for domain in [
+        "legacy",
+        "legacy:80",
+        "legacy.ecommerce",
+        "legacy.ecommerce.svc.cluster.local:80",
+    ] {
+        assert!(
+            legacy
+                .as_array()
+                .is_some_and(|domains| domains.contains(&json!(domain))),
+            "{domain}"
+        );
     }
-    let gateway = named(&hosts, "ingressgateway.istio-system.svc.cluster.local:80")["domains"].clone();
-    assert!(!gateway.as_array().is_some_and(|domains| domains.contains(&json!("ingressgateway"))));
+    let gateway =
+        named(&hosts, "ingressgateway.istio-system.svc.cluster.local:80")["domains"].clone();
+    assert!(
+        !gateway
+            .as_array()
+            .is_some_and(|domains| domains.contains(&json!("ingressgateway")))
+    );
 }
 
 #[test]
 fn a_service_without_routes_gets_istios_default_and_an_unknown_host_is_refused() {
     let hosts = sidecar_hosts("");
-    assert_eq!(summary(named(&hosts, "legacy.ecommerce.svc.cluster.local:80")), ["/: outbound|80||legacy"]);
+    assert_eq!(
+        summary(named(&hosts, "legacy.ecommerce.svc.cluster.local:80")),
+        ["/: outbound|80||legacy"]
+    );
     let last = hosts.last().expect("a virtual host");
     assert_eq!(last["domains"], json!(["*"]));
     assert_eq!(last["routes"][0]["direct_response"], json!({"status": 502}));
@@ -218,17 +290,28 @@ fn a_service_without_routes_gets_istios_default_and_an_unknown_host_is_refused()
 fn the_most_specific_virtual_service_gets_the_service() {
     let wildcard = virtual_service(
         "a-wildcard",
-        "  hosts: ['*.ecommerce.svc.cluster.local']\n  http: [{route: [{destination: {host: legacy}}]}]\n",
+        "  hosts: ['*.ecommerce.svc.cluster.local']\n  http: [{route: [{destination: {host: \
+         legacy}}]}]\n",
     );
     let wider = virtual_service(
         "a-wider-one",
-        "  hosts: ['*.svc.cluster.local']\n  http: [{route: [{destination: {host: cart-service}}]}]\n",
+        "  hosts: ['*.svc.cluster.local']\n  http: [{route: [{destination: {host: \
+         cart-service}}]}]\n",
     );
     let hosts = sidecar_hosts(&(wildcard + &wider));
     let of = |host: &str| summary(named(&hosts, host));
-    assert_eq!(of("cart-service.ecommerce.svc.cluster.local:3002"), ["/: outbound|80||legacy"]);
-    assert_eq!(of("product-service.ecommerce.svc.cluster.local:3001").len(), 2);
-    assert_eq!(of("ingressgateway.istio-system.svc.cluster.local:80"), ["/: outbound|3002||cart-service"]);
+    assert_eq!(
+        of("cart-service.ecommerce.svc.cluster.local:3002"),
+        ["/: outbound|80||legacy"]
+    );
+    assert_eq!(
+        of("product-service.ecommerce.svc.cluster.local:3001").len(),
+        2
+    );
+    assert_eq!(
+        of("ingressgateway.istio-system.svc.cluster.local:80"),
+        ["/: outbound|3002||cart-service"]
+    );
 }
 
 /// A second Gateway for the same pods and port, in another namespace.
@@ -247,7 +330,10 @@ fn hosts_with_the_same_routes_are_one_virtual_host_and_others_their_own() {
             )),
     );
     assert_eq!(names(&hosts), ["*:80", "a.shop.example:80"]);
-    assert_eq!(hosts[1]["domains"], json!(["a.shop.example", "b.shop.example"]));
+    assert_eq!(
+        hosts[1]["domains"],
+        json!(["a.shop.example", "b.shop.example"])
+    );
 }
 
 #[test]
@@ -255,7 +341,11 @@ fn a_gateway_without_virtual_services_answers_not_found() {
     let mesh = shop();
     let mut without = mesh.clone();
     without.virtual_services.clear();
-    let hosts = array(&configuration(&without, GATEWAY).routes["http.8080"], "/virtual_hosts").to_vec();
+    let hosts = array(
+        &configuration(&without, GATEWAY).routes["http.8080"],
+        "/virtual_hosts",
+    )
+    .to_vec();
     assert_eq!(hosts, [json!({"name": "blackhole:80", "domains": ["*"]})]);
 }
 
@@ -265,7 +355,10 @@ fn collect<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
         Value::Array(values) => values.iter().for_each(|value| collect(value, found)),
         Value::Object(fields) => {
             found.extend(fields.get("cluster").and_then(Value::as_str));
-            if let Some(clusters) = value.pointer("/weighted_clusters/clusters").and_then(Value::as_array) {
+            if let Some(clusters) = value
+                .pointer("/weighted_clusters/clusters")
+                .and_then(Value::as_array)
+            {
                 found.extend(names(clusters));
             }
             fields.values().for_each(|value| collect(value, found));
@@ -304,7 +397,8 @@ proptest! {
     ) {
         let destinations: Vec<String> = destinations
             .iter()
-            .map(|(destination, weight)| format!("{{destination: {{{destination}}}, weight: {weight}}}"))
+            .map(|(destination, weight)| format!("{{destination: {{{destination}}}, weight: \
+                 {weight}}}"))
             .collect();
         let more = virtual_service("random", &format!(
             "  hosts: [{}]\n  gateways: [{}]\n  http: [{{route: [{}]}}]\n",

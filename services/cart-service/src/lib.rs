@@ -30,6 +30,10 @@ pub const SERVICE: Service = Service {
             name: "carts",
             sql: include_str!("../migrations/2_carts.sql"),
         },
+        Migration {
+            name: "locks",
+            sql: include_str!("../migrations/3_locks.sql"),
+        },
     ],
     routes,
 };
@@ -167,7 +171,16 @@ async fn add(
             format!("there is no product {product_id}, see GET /products"),
         ));
     };
-    // One statement, so that requests at the same time at other replicas are counted too.
+    let mut transaction = carts.database.begin().await?;
+    // Locks the cart until the commit: else two who count its products at the same time, here or at other replicas,
+    // both find room for one more.
+    sqlx::query(
+        "INSERT INTO carts (user_id) VALUES ($1) \
+         ON CONFLICT (user_id) DO UPDATE SET user_id = excluded.user_id",
+    )
+    .bind(user_id.as_str())
+    .execute(&mut *transaction)
+    .await?;
     let row: Option<(i64,)> = sqlx::query_as(
         "INSERT INTO cart_items (user_id, product_id, quantity) \
          SELECT $1, $2, $3 \
@@ -182,8 +195,9 @@ async fn add(
     .bind(quantity)
     .bind(MAX_ITEMS)
     .bind(MAX_QUANTITY)
-    .fetch_optional(&carts.database)
+    .fetch_optional(&mut *transaction)
     .await?;
+    transaction.commit().await?;
     let Some((in_cart,)) = row else {
         return Err(Problem::new(
             StatusCode::CONFLICT,

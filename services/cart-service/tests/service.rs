@@ -1,9 +1,28 @@
 //! The cart service over HTTP, with the product service that it asks.
 
+use std::sync::Arc;
+
+use axum::Router;
 use cart_service::SERVICE;
 use reqwest::Method;
 use serde_json::{Value, json};
-use service_common::testing::{Running, client};
+use service_common::testing::{Running, Store, client};
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    sync::Barrier,
+    task::JoinSet,
+};
+
+service_common::tests! {
+    on_each_database:
+        alice_has_a_cart_and_others_an_empty_one,
+        items_are_added_joined_and_removed,
+        a_product_that_is_not_sold_cannot_be_added,
+        a_quantity_has_bounds_also_when_it_adds_up,
+        additions_at_the_same_time_are_all_counted,
+        additions_at_the_same_time_keep_to_the_most_a_cart_holds,
+        without_the_product_service_a_cart_is_503_and_items_can_still_be_removed;
+}
 
 /// Both services; carts are asked for here.
 struct Shop {
@@ -12,9 +31,10 @@ struct Shop {
 }
 
 impl Shop {
-    async fn open() -> Self {
-        let products = Running::start(&product_service::SERVICE, &[]).await;
-        let carts = Running::start(&SERVICE, &[("PRODUCT_SERVICE_URL", &products.url)]).await;
+    async fn open(store: &Store) -> Self {
+        let products = Running::start(store, &product_service::SERVICE, &[]).await;
+        let carts =
+            Running::start(store, &SERVICE, &[("PRODUCT_SERVICE_URL", &products.url)]).await;
         Self { products, carts }
     }
 
@@ -50,9 +70,8 @@ fn problem(status: u16, title: &str, detail: &str) -> (u16, Value) {
     (status, body)
 }
 
-#[tokio::test]
-async fn alice_has_a_cart_and_others_an_empty_one() {
-    let shop = Shop::open().await;
+async fn alice_has_a_cart_and_others_an_empty_one(store: Store) {
+    let shop = Shop::open(&store).await;
     let cart = json!({
         "userId": "alice",
         "items": [
@@ -66,9 +85,8 @@ async fn alice_has_a_cart_and_others_an_empty_one() {
     assert_eq!(shop.cart("bob").await, (200, empty));
 }
 
-#[tokio::test]
-async fn items_are_added_joined_and_removed() {
-    let shop = Shop::open().await;
+async fn items_are_added_joined_and_removed(store: Store) {
+    let shop = Shop::open(&store).await;
     let item = |quantity| json!({"id": "kettle", "name": "Gooseneck kettle", "priceCents": 6950, "quantity": quantity});
     assert_eq!(shop.add("bob", "kettle", 2).await, (201, item(2)));
     assert_eq!(shop.add("bob", "kettle", 3).await, (200, item(5)));
@@ -96,9 +114,8 @@ async fn items_are_added_joined_and_removed() {
     );
 }
 
-#[tokio::test]
-async fn a_product_that_is_not_sold_cannot_be_added() {
-    let shop = Shop::open().await;
+async fn a_product_that_is_not_sold_cannot_be_added(store: Store) {
+    let shop = Shop::open(&store).await;
     assert_eq!(
         shop.add("bob", "tea", 1).await,
         (
@@ -115,9 +132,8 @@ async fn a_product_that_is_not_sold_cannot_be_added() {
     assert_eq!(shop.cart("bob").await.1["items"], json!([]));
 }
 
-#[tokio::test]
-async fn a_quantity_has_bounds_also_when_it_adds_up() {
-    let shop = Shop::open().await;
+async fn a_quantity_has_bounds_also_when_it_adds_up(store: Store) {
+    let shop = Shop::open(&store).await;
     for quantity in [0, -1, 101, i64::MAX] {
         let (status, body) = shop.add("bob", "mug", quantity).await;
         assert_eq!(status, 422);
@@ -141,10 +157,9 @@ async fn a_quantity_has_bounds_also_when_it_adds_up() {
     assert_eq!(shop.cart("bob").await.1["items"][0]["quantity"], 100);
 }
 
-#[tokio::test]
-async fn additions_at_the_same_time_are_all_counted() {
-    let shop = Shop::open().await;
-    let mut adding = tokio::task::JoinSet::new();
+async fn additions_at_the_same_time_are_all_counted(store: Store) {
+    let shop = Shop::open(&store).await;
+    let mut adding = JoinSet::new();
     for _ in 0..20 {
         let request = client()
             .post(format!("{}/cart/bob", shop.carts.url))
@@ -155,13 +170,47 @@ async fn additions_at_the_same_time_are_all_counted() {
     assert_eq!(shop.cart("bob").await.1["items"][0]["quantity"], 60);
 }
 
-#[tokio::test]
-async fn without_the_product_service_a_cart_is_503_and_items_can_still_be_removed() {
-    let Shop { products, carts } = Shop::open().await;
+async fn additions_at_the_same_time_keep_to_the_most_a_cart_holds(store: Store) {
+    const ADDITIONS: usize = 30;
+    // Sells whatever it is asked for, once all have asked: so all go on at the same moment.
+    let all = Arc::new(Barrier::new(ADDITIONS));
+    let router = Router::new().fallback(async move || {
+        all.wait().await;
+        r#"{"name": "Thing", "priceCents": 1}"#
+    });
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let products = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(axum::serve(listener, router).into_future());
+    let variables = [
+        ("PRODUCT_SERVICE_URL", products.as_str()),
+        ("UPSTREAM_TIMEOUT_SECONDS", "60"),
+    ];
+    let replicas = [
+        Running::start(&store, &SERVICE, &variables).await,
+        Running::start(&store, &SERVICE, &variables).await,
+    ];
+
+    for user in ["bob", "carol", "dave", "erin"] {
+        let mut adding = JoinSet::new();
+        for (product, replica) in (0..ADDITIONS).zip(replicas.iter().cycle()) {
+            let request = client()
+                .post(format!("{}/cart/{user}", replica.url))
+                .json(&json!({"productId": format!("thing-{product}")}));
+            adding.spawn(async { request.send().await.unwrap().status().as_u16() });
+        }
+        let mut statuses = adding.join_all().await;
+        statuses.sort_unstable();
+        assert_eq!(statuses[..20], [201; 20]);
+        assert_eq!(statuses[20..], [409; 10]);
+    }
+}
+
+async fn without_the_product_service_a_cart_is_503_and_items_can_still_be_removed(store: Store) {
+    let Shop { products, carts } = Shop::open(&store).await;
     let url = products.url.clone();
     products.ended().await.unwrap();
     // Nobody else may listen there meanwhile: the port stays bound.
-    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    let socket = TcpSocket::new_v4().unwrap();
     socket.set_reuseaddr(true).unwrap();
     socket
         .bind(url.strip_prefix("http://").unwrap().parse().unwrap())

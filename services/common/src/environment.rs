@@ -7,6 +7,7 @@ use std::{
     collections::BTreeMap,
     env,
     ffi::OsString,
+    fmt,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     time::Duration,
 };
@@ -26,9 +27,16 @@ pub struct ConfigError {
 }
 
 /// Environment variables. A variable that is set to nothing counts as not set.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Environment {
     variables: BTreeMap<OsString, OsString>,
+}
+
+/// The names alone: among the values are passwords.
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.variables.keys()).finish()
+    }
 }
 
 impl<K: Into<OsString>, V: Into<OsString>> FromIterator<(K, V)> for Environment {

@@ -7,7 +7,7 @@ use axum::{
 };
 use serde::Serialize;
 
-use crate::sqlx;
+use crate::{database, sqlx};
 
 /// A problem detail, as `application/problem+json`.
 ///
@@ -71,6 +71,15 @@ impl Problem {
         }
     }
 
+    /// 503: the database does not answer now, and may do so soon. Why is for the log alone.
+    pub(crate) fn database_away(error: &sqlx::Error) -> Self {
+        tracing::error!(%error, "database");
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the database cannot be reached, try again",
+        )
+    }
+
     pub(crate) fn retry_after(mut self, value: Option<HeaderValue>) -> Self {
         self.retry_after = value;
         self
@@ -80,19 +89,10 @@ impl Problem {
 /// The client learns that the database failed, the log learns why.
 impl From<sqlx::Error> for Problem {
     fn from(error: sqlx::Error) -> Self {
-        tracing::error!(error = %error, "database");
-        let passing = match &error {
-            sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => true,
-            // SQLITE_BUSY: another process kept the file locked for longer than we wait.
-            sqlx::Error::Database(error) => error.code().is_some_and(|code| code == "5"),
-            _ => false,
-        };
-        if passing {
-            Self::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "the database cannot be reached, try again",
-            )
+        if database::passes(&error) {
+            Self::database_away(&error)
         } else {
+            tracing::error!(%error, "database");
             Self::new(StatusCode::INTERNAL_SERVER_ERROR, "the database failed")
         }
     }

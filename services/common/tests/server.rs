@@ -33,7 +33,7 @@ fn routes(_: &App) -> Result<Router, ConfigError> {
 }
 
 async fn sample() -> Running {
-    Running::start(&SERVICE, &[("SERVICE_VERSION", "v7")]).await
+    Running::alone(&SERVICE, &[("SERVICE_VERSION", "v7")]).await
 }
 
 /// Sends a request and asserts status, media type, version and the whole body of the problem.
@@ -216,7 +216,7 @@ async fn a_service_whose_database_is_lost_is_alive_but_not_ready() {
         routes: lose,
         ..SERVICE
     };
-    let service = Running::start(&service, &[("SERVICE_VERSION", "v7")]).await;
+    let service = Running::alone(&service, &[("SERVICE_VERSION", "v7")]).await;
     let url = |path: &str| format!("{}{path}", service.url);
     client().post(url("/close")).send().await.unwrap();
     assert_eq!(

@@ -50,7 +50,7 @@ async fn other(
 }
 
 async fn asking(other: &str) -> Running {
-    Running::start(
+    Running::alone(
         &SERVICE,
         &[
             ("OTHER_SERVICE_URL", other),
@@ -302,7 +302,7 @@ async fn calls_go_through_the_proxy_unless_the_host_is_excepted() {
         ),
         ("HTTP_PROXY", &direct, "127.0.0.1", "/ask/it"),
     ] {
-        let service = Running::start(
+        let service = Running::alone(
             &SERVICE,
             &[
                 (proxied, &proxy),

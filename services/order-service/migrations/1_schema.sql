@@ -1,5 +1,5 @@
 CREATE TABLE orders (
-    id TEXT PRIMARY KEY,
+    id TEXT COLLATE "C" PRIMARY KEY,
     user_id TEXT NOT NULL,
     total_cents BIGINT NOT NULL,
     placed_at TEXT NOT NULL

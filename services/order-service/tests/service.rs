@@ -5,7 +5,15 @@ use std::sync::{Arc, Mutex};
 use axum::{Router, extract::Request, http::HeaderMap};
 use order_service::SERVICE;
 use serde_json::{Value, json};
-use service_common::testing::{Running, client};
+use service_common::testing::{Running, Store, client};
+
+service_common::tests! {
+    on_each_database:
+        an_order_is_the_cart_at_that_moment,
+        the_hundred_newest_orders_are_listed,
+        an_order_that_cannot_be_is_refused,
+        the_context_of_an_order_reaches_the_last_service;
+}
 
 /// The whole shop; orders are placed here.
 struct Shop {
@@ -16,19 +24,21 @@ struct Shop {
 }
 
 impl Shop {
-    async fn open() -> Self {
-        let products = Running::start(&product_service::SERVICE, &[]).await;
-        Self::open_with(&products.url.clone(), products).await
+    async fn open(store: &Store) -> Self {
+        let products = Running::start(store, &product_service::SERVICE, &[]).await;
+        Self::open_with(store, &products.url.clone(), products).await
     }
 
-    async fn open_with(product_url: &str, products: Running) -> Self {
-        let users = Running::start(&user_service::SERVICE, &[]).await;
+    async fn open_with(store: &Store, product_url: &str, products: Running) -> Self {
+        let users = Running::start(store, &user_service::SERVICE, &[]).await;
         let carts = Running::start(
+            store,
             &cart_service::SERVICE,
             &[("PRODUCT_SERVICE_URL", product_url)],
         )
         .await;
         let orders = Running::start(
+            store,
             &SERVICE,
             &[
                 ("USER_SERVICE_URL", &users.url),
@@ -76,9 +86,8 @@ fn without_id_and_time(mut order: Value) -> Value {
     Value::Object(order.clone())
 }
 
-#[tokio::test]
-async fn an_order_is_the_cart_at_that_moment() {
-    let shop = Shop::open().await;
+async fn an_order_is_the_cart_at_that_moment(store: Store) {
+    let shop = Shop::open(&store).await;
     assert_eq!(shop.list("alice").await, json!({"orders": []}));
 
     let (status, first) = shop.place(json!({"userId": "alice"})).await;
@@ -104,9 +113,8 @@ async fn an_order_is_the_cart_at_that_moment() {
     assert_eq!(shop.list("bob").await, json!({"orders": []}));
 }
 
-#[tokio::test]
-async fn the_hundred_newest_orders_are_listed() {
-    let shop = Shop::open().await;
+async fn the_hundred_newest_orders_are_listed(store: Store) {
+    let shop = Shop::open(&store).await;
     let mut ids = Vec::new();
     for _ in 0..101 {
         let (status, order) = shop.place(json!({"userId": "alice"})).await;
@@ -123,9 +131,8 @@ async fn the_hundred_newest_orders_are_listed() {
     assert_eq!(listed, ids[..100]);
 }
 
-#[tokio::test]
-async fn an_order_that_cannot_be_is_refused() {
-    let shop = Shop::open().await;
+async fn an_order_that_cannot_be_is_refused(store: Store) {
+    let shop = Shop::open(&store).await;
     let unusable = |pointer: &str, detail: &str| {
         (
             422,
@@ -165,11 +172,10 @@ async fn an_order_that_cannot_be_is_refused() {
     assert_eq!(shop.list("bob").await, json!({"orders": []}));
 }
 
-#[tokio::test]
-async fn the_context_of_an_order_reaches_the_last_service() {
+async fn the_context_of_an_order_reaches_the_last_service(store: Store) {
     // Stands before the product service, as a sidecar does, and notes what comes.
     let seen: Arc<Mutex<Vec<(String, HeaderMap)>>> = Arc::default();
-    let products = Running::start(&product_service::SERVICE, &[]).await;
+    let products = Running::start(&store, &product_service::SERVICE, &[]).await;
     let router = Router::new().fallback({
         let (seen, url) = (seen.clone(), products.url.clone());
         async move |request: Request| {
@@ -182,7 +188,7 @@ async fn the_context_of_an_order_reaches_the_last_service() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(axum::serve(listener, router).into_future());
-    let shop = Shop::open_with(&url, products).await;
+    let shop = Shop::open_with(&store, &url, products).await;
 
     let context = [
         (

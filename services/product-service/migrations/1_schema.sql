@@ -1,5 +1,5 @@
 CREATE TABLE products (
-    id TEXT PRIMARY KEY,
+    id TEXT COLLATE "C" PRIMARY KEY,
     name TEXT NOT NULL,
     price_cents BIGINT NOT NULL CHECK (price_cents > 0)
 );

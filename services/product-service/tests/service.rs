@@ -2,7 +2,15 @@
 
 use product_service::SERVICE;
 use serde_json::{Value, json};
-use service_common::testing::{Running, client};
+use service_common::testing::{Running, Store, client};
+
+service_common::tests! {
+    on_each_database:
+        version_1_lists_the_catalogue,
+        version_2_adds_a_badge_to_every_product,
+        the_version_that_answered_is_in_a_header,
+        a_product_that_is_not_sold_is_404_and_what_is_no_id_is_400;
+}
 
 async fn get(service: &Running, path: &str) -> (u16, Value) {
     let response = client()
@@ -13,9 +21,8 @@ async fn get(service: &Running, path: &str) -> (u16, Value) {
     (response.status().as_u16(), response.json().await.unwrap())
 }
 
-#[tokio::test]
-async fn version_1_lists_the_catalogue() {
-    let service = Running::start(&SERVICE, &[]).await;
+async fn version_1_lists_the_catalogue(store: Store) {
+    let service = Running::start(&store, &SERVICE, &[]).await;
     let expected = json!({"products": [
         {"id": "beans", "name": "Coffee beans, 1 kg", "priceCents": 2190},
         {"id": "espresso-machine", "name": "Espresso machine", "priceCents": 48900},
@@ -29,9 +36,8 @@ async fn version_1_lists_the_catalogue() {
     assert_eq!(get(&service, "/products").await, (200, expected));
 }
 
-#[tokio::test]
-async fn version_2_adds_a_badge_to_every_product() {
-    let service = Running::start(&SERVICE, &[("SERVICE_VERSION", "v2")]).await;
+async fn version_2_adds_a_badge_to_every_product(store: Store) {
+    let service = Running::start(&store, &SERVICE, &[("SERVICE_VERSION", "v2")]).await;
     let mug = json!({"id": "mug", "name": "Mug", "priceCents": 1200, "badge": "SALE"});
     assert_eq!(get(&service, "/products/mug").await, (200, mug));
     let (_, list) = get(&service, "/products").await;
@@ -40,10 +46,9 @@ async fn version_2_adds_a_badge_to_every_product() {
     assert!(products.iter().all(|product| product["badge"] == "SALE"));
 }
 
-#[tokio::test]
-async fn the_version_that_answered_is_in_a_header() {
+async fn the_version_that_answered_is_in_a_header(store: Store) {
     for version in ["v1", "v2"] {
-        let service = Running::start(&SERVICE, &[("SERVICE_VERSION", version)]).await;
+        let service = Running::start(&store, &SERVICE, &[("SERVICE_VERSION", version)]).await;
         let response = client()
             .get(format!("{}/products/mug", service.url))
             .send()
@@ -53,9 +58,8 @@ async fn the_version_that_answered_is_in_a_header() {
     }
 }
 
-#[tokio::test]
-async fn a_product_that_is_not_sold_is_404_and_what_is_no_id_is_400() {
-    let service = Running::start(&SERVICE, &[]).await;
+async fn a_product_that_is_not_sold_is_404_and_what_is_no_id_is_400(store: Store) {
+    let service = Running::start(&store, &SERVICE, &[]).await;
     assert_eq!(
         get(&service, "/products/tea").await,
         (

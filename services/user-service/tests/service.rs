@@ -1,8 +1,17 @@
 //! The user service over HTTP.
 
 use serde_json::{Value, json};
-use service_common::testing::{Running, client};
+use service_common::testing::{Running, Store, client};
 use user_service::SERVICE;
+
+service_common::tests! {
+    on_each_database:
+        the_first_users_are_there,
+        a_user_who_is_not_there_is_404,
+        a_user_is_created_once,
+        of_many_who_create_the_same_user_at_once_one_does,
+        a_user_who_cannot_be_is_refused_with_the_member_that_is_wrong;
+}
 
 async fn get(service: &Running, path: &str) -> (u16, Value) {
     let response = client()
@@ -22,9 +31,8 @@ async fn create(service: &Running, user: &Value) -> reqwest::Response {
         .unwrap()
 }
 
-#[tokio::test]
-async fn the_first_users_are_there() {
-    let service = Running::start(&SERVICE, &[]).await;
+async fn the_first_users_are_there(store: Store) {
+    let service = Running::start(&store, &SERVICE, &[]).await;
     for (id, name) in [
         ("alice", "Alice"),
         ("bob", "Bob"),
@@ -37,9 +45,8 @@ async fn the_first_users_are_there() {
     }
 }
 
-#[tokio::test]
-async fn a_user_who_is_not_there_is_404() {
-    let service = Running::start(&SERVICE, &[]).await;
+async fn a_user_who_is_not_there_is_404(store: Store) {
+    let service = Running::start(&store, &SERVICE, &[]).await;
     let problem = json!({
         "type": "about:blank",
         "title": "Not Found",
@@ -49,9 +56,8 @@ async fn a_user_who_is_not_there_is_404() {
     assert_eq!(get(&service, "/users/mallory").await, (404, problem));
 }
 
-#[tokio::test]
-async fn a_user_is_created_once() {
-    let service = Running::start(&SERVICE, &[]).await;
+async fn a_user_is_created_once(store: Store) {
+    let service = Running::start(&store, &SERVICE, &[]).await;
     let response = create(
         &service,
         &json!({"id": "frank", "name": " Frank Ä. ", "email": "f@example.com"}),
@@ -80,9 +86,8 @@ async fn a_user_is_created_once() {
     );
 }
 
-#[tokio::test]
-async fn of_many_who_create_the_same_user_at_once_one_does() {
-    let service = Running::start(&SERVICE, &[]).await;
+async fn of_many_who_create_the_same_user_at_once_one_does(store: Store) {
+    let service = Running::start(&store, &SERVICE, &[]).await;
     let user = json!({"id": "grace", "name": "Grace", "email": "g@example.com"});
     let mut creating = tokio::task::JoinSet::new();
     for _ in 0..16 {
@@ -95,9 +100,8 @@ async fn of_many_who_create_the_same_user_at_once_one_does() {
     assert_eq!(statuses[1..], [409; 15]);
 }
 
-#[tokio::test]
-async fn a_user_who_cannot_be_is_refused_with_the_member_that_is_wrong() {
-    let service = Running::start(&SERVICE, &[]).await;
+async fn a_user_who_cannot_be_is_refused_with_the_member_that_is_wrong(store: Store) {
+    let service = Running::start(&store, &SERVICE, &[]).await;
     let email = "not an email address, write one such as alice@example.com";
     let name = "not a name, write 1 to 100 characters on one line";
     for (member, value, detail) in [

@@ -1,0 +1,632 @@
+//! The filter as a proxy drives it: requests through [`MemoryHost`].
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use tenant_rate_limit::TenantRateLimit;
+use tollgate_host::memory::{Call, MemoryHost};
+use tollgate_host::{Action, HostError, Plugin, Request, Stream};
+
+const SECOND: u64 = 1_000_000_000;
+
+const DEMO: &str = r#"{
+    "tenant": {"from": [{"header": "x-tenant-id"}], "missing": {"tenant": "anonymous"}, "unknown": {"tier": "free", "individually": 10000}},
+    "tiers": {
+        "premium": {"limits": [{"name": "rate", "requests": 100, "per": "1s", "burst": 200}]},
+        "free": {"limits": [{"name": "rate", "requests": 5, "per": "1s", "burst": 10}, {"name": "daily", "quota": 1000, "per": "day"}]},
+        "fifty": {"limits": [{"name": "daily", "quota": 50, "per": "day"}]}
+    },
+    "tenants": {"acme": {"tier": "premium"}, "initech": {"tier": "free"}, "fifty": {"tier": "fifty"}},
+    "metrics": {"refused": "shop_refused_total"}
+}"#;
+
+fn configure(config: &str, host: &mut MemoryHost) -> TenantRateLimit {
+    TenantRateLimit::configure(config.as_bytes(), "istio-system.tenant-rate-limit", host).unwrap()
+}
+
+/// A request with these headers from start to end; whether it was admitted.
+fn send<V: AsRef<[u8]>>(
+    plugin: &TenantRateLimit,
+    host: &mut MemoryHost,
+    headers: &[(&str, V)],
+) -> bool {
+    host.begin(headers);
+    let mut request = Request::read(host).unwrap();
+    let mut stream = plugin.stream();
+    let action = stream.on_request_headers(&mut request, host);
+    assert_eq!(
+        request.headers(),
+        &host.request,
+        "the snapshot is what the proxy has"
+    );
+    match action {
+        Action::Continue => {
+            assert_eq!(host.answer(), None);
+            host.begin_response::<&str, &str>(200, &[]);
+            stream.on_response_headers(host);
+            true
+        }
+        Action::Stop => {
+            assert!(
+                host.answer().is_some(),
+                "whoever stops a request answers it"
+            );
+            false
+        }
+    }
+}
+
+fn from(plugin: &TenantRateLimit, host: &mut MemoryHost, tenant: &str) -> bool {
+    send(plugin, host, &[("x-tenant-id", tenant)])
+}
+
+fn header<'a>(map: &'a tollgate_host::HeaderMap, name: &'a str) -> Vec<&'a str> {
+    map.all(name)
+        .map(|value| std::str::from_utf8(value).unwrap())
+        .collect()
+}
+
+#[test]
+fn an_admitted_response_counts_down() {
+    let mut host = MemoryHost::new();
+    let plugin = configure(DEMO, &mut host);
+    for left in (0..10).rev() {
+        assert!(from(&plugin, &mut host, "initech"));
+        assert_eq!(
+            header(&host.response, "ratelimit-policy"),
+            [r#""rate";q=10;w=2, "daily";q=1000;w=86400"#]
+        );
+        assert_eq!(
+            header(&host.response, "ratelimit"),
+            [format!(
+                r#""rate";r={left};t=1, "daily";r={};t=86400"#,
+                990 + left
+            )]
+        );
+    }
+}
+
+#[test]
+fn a_refusal_says_why_and_when_to_come_back() {
+    let mut host = MemoryHost::new();
+    let plugin = configure(DEMO, &mut host);
+    while from(&plugin, &mut host, "initech") {}
+    let answer = host.answer().unwrap();
+    assert_eq!(
+        (answer.status, answer.details.as_str(), answer.grpc_status),
+        (429, "tollgate_rate_limited", Some(8))
+    );
+    let headers: BTreeMap<&str, &str> = answer
+        .headers
+        .iter()
+        .map(|(n, v)| (n.as_str(), std::str::from_utf8(v).unwrap()))
+        .collect();
+    assert_eq!(
+        headers,
+        BTreeMap::from([
+            ("content-type", "application/problem+json"),
+            ("cache-control", "no-store"),
+            ("retry-after", "1"),
+            (
+                "ratelimit-policy",
+                r#""rate";q=10;w=2, "daily";q=1000;w=86400"#
+            ),
+            ("ratelimit", r#""rate";r=0;t=1, "daily";r=990;t=86400"#),
+        ])
+    );
+    let body: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+    assert_eq!(
+        body,
+        serde_json::json!({
+            "type": "https://iana.org/assignments/http-problem-types#quota-exceeded",
+            "title": "Quota exceeded",
+            "status": 429,
+            "detail": "The limit rate of tenant initech is used up; the next request can pass in 1 s.",
+            "violated-policies": ["rate"],
+        })
+    );
+    use tollgate_host::Host;
+    assert_eq!(
+        host.property(&["tollgate.refused"]).unwrap().unwrap(),
+        b"initech free rate"
+    );
+    assert_eq!(
+        host.metric_value("tenant=.=initech;.;limit=.=rate;.;shop_refused_total"),
+        Some(1)
+    );
+    // It can indeed.
+    host.advance(SECOND);
+    assert!(from(&plugin, &mut host, "initech"));
+}
+
+#[test]
+fn retry_after_is_when_the_last_of_the_refusing_limits_lets_it_pass() {
+    let mut host = MemoryHost::new();
+    let config = DEMO.replace("\"quota\": 1000", "\"quota\": 10");
+    let plugin = configure(&config, &mut host);
+    while from(&plugin, &mut host, "initech") {}
+    let answer = host.answer().unwrap();
+    assert_eq!(answer.header("retry-after"), Some("86400"));
+    let body: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+    assert_eq!(
+        body["violated-policies"],
+        serde_json::json!(["rate", "daily"])
+    );
+    host.advance(86_400 * SECOND - 1);
+    assert!(!from(&plugin, &mut host, "initech"));
+    host.advance(1);
+    assert!(from(&plugin, &mut host, "initech"));
+}
+
+#[test]
+fn a_grpc_client_gets_a_sentence_for_a_message() {
+    let mut host = MemoryHost::new();
+    let plugin = configure(DEMO, &mut host);
+    while send(
+        &plugin,
+        &mut host,
+        &[
+            ("x-tenant-id", "initech"),
+            ("content-type", "application/grpc+proto"),
+        ],
+    ) {}
+    assert_eq!(
+        host.answer().unwrap().body,
+        b"The limit rate of tenant initech is used up; the next request can pass in 1 s."
+    );
+}
+
+#[test]
+fn clients_copies_of_our_headers_are_replaced_also_on_a_refusal() {
+    let mut host = MemoryHost::new();
+    let plugin = configure(DEMO, &mut host);
+    let forged = [
+        ("x-tenant-id", " INITECH "),
+        ("x_tenant_id", "acme"),
+        ("x-tenant-tier", "premium"),
+        ("x-tenant-tier", "a"),
+        ("x_tenant-tier", "b"),
+    ];
+    let mut admitted = 0;
+    for _ in 0..12 {
+        admitted += u32::from(send(&plugin, &mut host, &forged));
+        let ours: Vec<_> = host
+            .request
+            .iter()
+            .filter(|(name, _)| name.starts_with(b"x"))
+            .collect();
+        assert_eq!(
+            ours,
+            [
+                (b"x-tenant-id".as_slice(), b"initech".as_slice()),
+                (b"x-tenant-tier", b"free")
+            ]
+        );
+    }
+    assert_eq!(admitted, 10);
+}
+
+#[test]
+fn whoever_has_no_usable_id_is_the_missing_tenant() {
+    let mut host = MemoryHost::new();
+    let plugin = configure(DEMO, &mut host);
+    let long = [b'a'; 65];
+    let headers: [&[(&str, &[u8])]; 6] = [
+        &[],
+        &[("x-tenant-id", b"")],
+        &[("x-tenant-id", b"a\xff")],
+        &[("x-tenant-id", b"acme,globex")],
+        &[("x-tenant-id", &long)],
+        &[("x-tenant-id", b"acme"), ("x-tenant-id", b"acme")],
+    ];
+    for (n, headers) in headers.into_iter().enumerate() {
+        assert!(send(&plugin, &mut host, headers));
+        assert_eq!(header(&host.request, "x-tenant-id"), ["anonymous"]);
+        assert_eq!(header(&host.request, "x-tenant-tier"), ["free"]);
+        assert!(
+            header(&host.response, "ratelimit")[0].starts_with(&format!(r#""rate";r={};"#, 9 - n)),
+            "all are one tenant"
+        );
+    }
+}
+
+#[test]
+fn refused_requests_are_counted_by_tenants_that_the_configuration_names() {
+    let mut host = MemoryHost::new();
+    let plugin = configure(DEMO, &mut host);
+    for tenant in ["acme", "anonymous", "invented-1", "invented-2", ""] {
+        while from(&plugin, &mut host, tenant) {}
+    }
+    let series = |tenant: &str| {
+        host.metric_value(&format!(
+            "tenant=.={tenant};.;limit=.=rate;.;shop_refused_total"
+        ))
+    };
+    assert_eq!(
+        ["acme", "anonymous", "other"].map(series),
+        [Some(1), Some(2), Some(2)]
+    );
+    assert_eq!(host.metric_names().len(), 3);
+}
+
+#[test]
+fn an_admitted_request_makes_nine_host_calls_at_most() {
+    let mut host = MemoryHost::new();
+    let plugin = configure(DEMO, &mut host);
+    assert!(from(&plugin, &mut host, "Acme"));
+    let expected = [
+        (Call::Headers, 1),
+        (Call::SetHeader, 2),
+        (Call::AddHeader, 2),
+        (Call::Shared, 1),
+        (Call::SetShared, 1),
+        (Call::Monotonic, 1),
+    ];
+    assert_eq!(host.all_calls(), BTreeMap::from(expected));
+    // One less when the id is right already, one more when the tier has both kinds of limit.
+    assert!(from(&plugin, &mut host, "initech"));
+    let expected = [
+        (Call::Headers, 1),
+        (Call::SetHeader, 1),
+        (Call::AddHeader, 2),
+        (Call::Shared, 1),
+        (Call::SetShared, 1),
+        (Call::Monotonic, 1),
+        (Call::Now, 1),
+    ];
+    assert_eq!(host.all_calls(), BTreeMap::from(expected));
+}
+
+#[test]
+fn a_refused_request_writes_nothing_and_charges_nothing() {
+    let mut host = MemoryHost::new();
+    // The rate refuses while the quota would not.
+    let plugin = configure(DEMO, &mut host);
+    while from(&plugin, &mut host, "initech") {}
+    for _ in 0..100 {
+        assert!(!from(&plugin, &mut host, "initech"));
+        assert_eq!(host.calls(Call::SetShared), 0);
+    }
+    host.advance(2 * SECOND);
+    assert!(from(&plugin, &mut host, "initech"));
+    assert_eq!(
+        header(&host.response, "ratelimit"),
+        [r#""rate";r=9;t=1, "daily";r=989;t=86398"#]
+    );
+}
+
+#[test]
+fn no_request_passes_uncharged() {
+    for call in [Call::Shared, Call::SetShared] {
+        let mut host = MemoryHost::new();
+        let plugin = configure(DEMO, &mut host);
+        host.fail(call, HostError::Status(10));
+        assert!(!from(&plugin, &mut host, "acme"));
+        assert_eq!(
+            (
+                host.answer().unwrap().status,
+                host.answer().unwrap().grpc_status
+            ),
+            (503, Some(14))
+        );
+        host.heal(call);
+        assert!(from(&plugin, &mut host, "acme"));
+    }
+}
+
+#[test]
+fn no_request_passes_with_a_client_s_claim() {
+    for call in [Call::SetHeader, Call::RemoveHeader] {
+        let mut host = MemoryHost::new();
+        let plugin = configure(DEMO, &mut host);
+        host.fail(call, HostError::Status(2));
+        assert!(!send(
+            &plugin,
+            &mut host,
+            &[("x_tenant_id", "acme"), ("x-tenant-tier", "premium")]
+        ));
+        assert_eq!(host.answer().unwrap().status, 500);
+    }
+}
+
+#[test]
+fn a_request_whose_headers_cannot_be_read_does_not_pass() {
+    let mut host = MemoryHost::new();
+    let plugin = configure(DEMO, &mut host);
+    assert_eq!(
+        plugin
+            .stream()
+            .on_unreadable_request(HostError::Malformed, &mut host),
+        Action::Stop
+    );
+    assert_eq!(host.answer().unwrap().status, 500);
+}
+
+#[test]
+fn what_fails_beside_a_decision_does_not_change_it() {
+    let mut host = MemoryHost::new();
+    let plugin = configure(DEMO, &mut host);
+    for call in [Call::AddHeader, Call::SetProperty, Call::Metric] {
+        host.fail(call, HostError::Status(10));
+    }
+    let admitted = (0..20)
+        .filter(|_| from(&plugin, &mut host, "initech"))
+        .count();
+    assert_eq!(admitted, 10);
+    assert_eq!(host.answer().unwrap().status, 429);
+}
+
+#[test]
+fn a_bad_configuration_is_refused_with_its_reason() {
+    let mut host = MemoryHost::new();
+    let error = TenantRateLimit::configure(
+        DEMO.replace("\"1s\"", "\"1\"").as_bytes(),
+        "plugin",
+        &mut host,
+    )
+    .unwrap_err();
+    assert_eq!(
+        error,
+        "tiers.free.limits[0].per: \"1\" is not a duration, write \"1s\""
+    );
+}
+
+#[test]
+fn workers_agree_on_one_seed() {
+    let mut host = MemoryHost::new();
+    let plugin = configure(DEMO, &mut host);
+    let mut other = host.worker();
+    let same = configure(DEMO, &mut other);
+    // An id that is not listed has its record where the seed says.
+    let admitted = (0..20)
+        .filter(|n| {
+            if n % 2 == 0 {
+                from(&plugin, &mut host, "someone")
+            } else {
+                from(&same, &mut other, "someone")
+            }
+        })
+        .count();
+    assert_eq!(admitted, 10);
+}
+
+#[test]
+fn a_quota_is_exact_when_another_worker_is_always_faster() {
+    let mut host = MemoryHost::new();
+    let plugin = configure(DEMO, &mut host);
+    // Between each read of this worker and its write, another one charges a request too, as long as that passes.
+    let mut other = host.worker();
+    let others = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
+    let count = others.clone();
+    let mut turn = 0;
+    host.after_shared(move |_| {
+        turn += 1;
+        if turn % 3 != 0 {
+            let plugin = configure(DEMO, &mut other);
+            count.fetch_add(
+                u32::from(from(&plugin, &mut other, "fifty")),
+                std::sync::atomic::Ordering::SeqCst,
+            );
+        }
+    });
+    let own = (0..100)
+        .filter(|_| from(&plugin, &mut host, "fifty"))
+        .count() as u32;
+    let others = others.load(std::sync::atomic::Ordering::SeqCst);
+    assert!(own > 0 && others > 0, "{own} and {others}");
+    assert_eq!(own + others, 50);
+}
+
+#[test]
+fn a_worker_that_is_never_fast_enough_gives_up_and_admits_nothing() {
+    let mut host = MemoryHost::new();
+    let plugin = configure(DEMO, &mut host);
+    let other = host.worker();
+    host.after_shared(move |key| other.overwrite_shared(key, b""));
+    assert!(!from(&plugin, &mut host, "acme"));
+    assert_eq!(host.answer().unwrap().status, 503);
+}
+
+#[test]
+fn a_quota_is_exact_across_threads() {
+    let mut host = MemoryHost::new();
+    configure(DEMO, &mut host);
+    let workers: Vec<MemoryHost> = (0..4).map(|_| host.worker()).collect();
+    let admitted: usize = std::thread::scope(|scope| {
+        let run = |mut worker: MemoryHost| {
+            move || {
+                let plugin = configure(DEMO, &mut worker);
+                (0..250)
+                    .filter(|_| from(&plugin, &mut worker, "fifty"))
+                    .count()
+            }
+        };
+        let threads: Vec<_> = workers
+            .into_iter()
+            .map(|worker| scope.spawn(run(worker)))
+            .collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .sum()
+    });
+    assert_eq!(admitted, 50);
+}
+
+#[test]
+fn what_was_used_survives_a_new_configuration() {
+    let mut host = MemoryHost::new();
+    let plugin = configure(DEMO, &mut host);
+    (0..4).for_each(|_| assert!(from(&plugin, &mut host, "initech")));
+    let left = |config: String, host: &mut MemoryHost| {
+        let plugin = configure(&config, host);
+        assert!(from(&plugin, host, "initech"));
+        header(&host.response, "ratelimit")[0].to_owned()
+    };
+    let raised = DEMO
+        .replace("\"burst\": 10", "\"burst\": 20")
+        .replace("1000", "2000");
+    assert_eq!(
+        left(raised, &mut host),
+        r#""rate";r=15;t=1, "daily";r=1995;t=86400"#
+    );
+    let lowered = DEMO
+        .replace("\"requests\": 5", "\"requests\": 1")
+        .replace("1000", "100");
+    assert_eq!(
+        left(lowered, &mut host),
+        r#""rate";r=4;t=1, "daily";r=94;t=86400"#
+    );
+    let moved = DEMO.replace(
+        r#""initech": {"tier": "free"}"#,
+        r#""initech": {"tier": "premium"}"#,
+    );
+    assert_eq!(left(moved, &mut host), r#""rate";r=193;t=1"#);
+    assert_eq!(
+        left(DEMO.to_owned(), &mut host),
+        r#""rate";r=2;t=1, "daily";r=993;t=86400"#
+    );
+}
+
+#[test]
+fn bytes_that_are_no_row_are_replaced() {
+    let mut host = MemoryHost::new();
+    let plugin = configure(DEMO, &mut host);
+    assert!(from(&plugin, &mut host, "acme"));
+    for key in host
+        .shared_keys()
+        .iter()
+        .filter(|key| key.ends_with(b"/tenant/acme"))
+    {
+        host.overwrite_shared(key, b"\x01 something else");
+    }
+    assert!(from(&plugin, &mut host, "acme"));
+    assert!(from(&plugin, &mut host, "acme"));
+    assert_eq!(header(&host.response, "ratelimit"), [r#""rate";r=198;t=1"#]);
+}
+
+#[test]
+fn plugins_of_one_proxy_do_not_share_state() {
+    let mut host = MemoryHost::new();
+    let first = TenantRateLimit::configure(DEMO.as_bytes(), "first", &mut host).unwrap();
+    let second = TenantRateLimit::configure(DEMO.as_bytes(), "second", &mut host).unwrap();
+    while from(&first, &mut host, "initech") {}
+    assert!(from(&second, &mut host, "initech"));
+}
+
+#[test]
+fn a_wall_clock_that_is_set_gives_and_takes_no_rate_and_reopens_no_window() {
+    let mut host = MemoryHost::new();
+    let plugin = configure(DEMO, &mut host);
+    while from(&plugin, &mut host, "acme") {}
+    while from(&plugin, &mut host, "fifty") {}
+    let start = host.time();
+    host.set_time(start - 3 * 86_400 * SECOND);
+    assert!(!from(&plugin, &mut host, "acme"));
+    assert!(
+        !from(&plugin, &mut host, "fifty"),
+        "an earlier day is not a new one"
+    );
+    host.set_time(start + 3 * 86_400 * SECOND);
+    assert!(!from(&plugin, &mut host, "acme"), "no time has passed");
+    assert!(from(&plugin, &mut host, "fifty"), "another day");
+    host.set_time(start);
+    assert!(from(&plugin, &mut host, "fifty"), "still of that later day");
+    assert_eq!(
+        header(&host.response, "ratelimit")[0].split(';').nth(1),
+        Some("r=48")
+    );
+}
+
+#[test]
+fn a_flood_of_invented_ids_leaves_listed_tenants_alone() {
+    let mut host = MemoryHost::new();
+    let plugin = configure(&DEMO.replace("10000", "64"), &mut host);
+    (0..5).for_each(|_| assert!(from(&plugin, &mut host, "initech")));
+
+    let admitted = (0..10_000)
+        .filter(|n| from(&plugin, &mut host, &format!("invented-{n}")))
+        .count();
+    assert_eq!(
+        admitted,
+        8 * 16 + 10,
+        "one for every record of the 8 rows, and a burst for everybody else"
+    );
+    // 8 rows, the shared record, the seed, and the one listed tenant.
+    assert_eq!(host.shared_keys().len(), 11);
+
+    assert!(from(&plugin, &mut host, "initech"));
+    assert!(
+        header(&host.response, "ratelimit")[0].starts_with(r#""rate";r=4;"#),
+        "a listed tenant's record is its own"
+    );
+    assert!(
+        from(&plugin, &mut host, "invented-0"),
+        "whoever has a record keeps it"
+    );
+    assert!(header(&host.response, "ratelimit")[0].starts_with(r#""rate";r=8;"#));
+}
+
+#[test]
+fn tenants_that_are_not_told_apart_share_their_tier_s_limits() {
+    let mut host = MemoryHost::new();
+    let plugin = configure(&DEMO.replace("10000", "0"), &mut host);
+    let admitted = (0..30)
+        .filter(|n| from(&plugin, &mut host, &format!("someone-{n}")))
+        .count();
+    assert_eq!(admitted, 10);
+}
+
+fn name() -> impl Strategy<Value = String> {
+    let known: &[&str] = &[
+        "x-tenant-id",
+        "x_tenant_id",
+        "x-tenant_id",
+        "X-Tenant-ID",
+        "x-tenant-tier",
+        "x_tenant_tier",
+        "content-type",
+        ":path",
+        "x",
+    ];
+    proptest::sample::select(known).prop_map(str::to_owned)
+}
+
+fn value() -> impl Strategy<Value = Vec<u8>> {
+    let id = proptest::sample::select(
+        [
+            "acme",
+            "ACME ",
+            "initech",
+            "fifty",
+            "anonymous",
+            "",
+            "a,b",
+            "application/grpc",
+        ]
+        .as_slice(),
+    );
+    prop_oneof![
+        id.prop_map(|id| id.as_bytes().to_vec()),
+        proptest::collection::vec(any::<u8>(), 0..80)
+    ]
+}
+
+proptest! {
+    #[test]
+    fn no_headers_make_it_panic_or_leave_a_claim(requests in proptest::collection::vec(proptest::collection::vec((name(), value()), 0..6), 1..20)) {
+        let mut host = MemoryHost::new();
+        let plugin = configure(DEMO, &mut host);
+        for headers in requests {
+            let headers: Vec<(&str, &[u8])> = headers.iter().map(|(n, v)| (n.as_str(), v.as_slice())).collect();
+            send(&plugin, &mut host, &headers);
+            let like = |name: &[u8]| String::from_utf8_lossy(name).to_lowercase().replace('_', "-");
+            let ours: Vec<_> = host.request.iter().filter(|(name, _)| like(name).starts_with("x-tenant-")).collect();
+            prop_assert_eq!(ours.len(), 2);
+            prop_assert!(ours.iter().any(|(name, id)| *name == b"x-tenant-id" && tollgate_common::TenantId::normalise(id).unwrap().as_bytes() == *id));
+            prop_assert!(ours.iter().any(|(name, tier)| *name == b"x-tenant-tier" && [b"free".as_slice(), b"premium", b"fifty"].contains(tier)));
+        }
+    }
+}
