@@ -32,12 +32,12 @@ fn says(text: &str, expected: &[&str]) {
 fn a_known_field_that_is_not_implemented_is_told_from_a_typing_error() {
     says(
         &routes(
-            "  http:\n  - retries: {attempts: 3}\n    timout: 10s\n    zzz: 1\n    route: [{destination: {host: a}}]\n",
+            "  http:\n  - redirect: {uri: /}\n    timout: 10s\n    zzz: 1\n    route: [{destination: {host: a}}]\n",
         ),
         &[
-            "m.yaml:7: spec.http[0].retries: HTTPRoute.retries is not implemented by the local mesh yet",
+            "m.yaml:7: spec.http[0].redirect: HTTPRoute.redirect is not implemented by the local mesh yet",
             "m.yaml:8: spec.http[0].timout: HTTPRoute has no field \"timout\", did you mean \"timeout\"?",
-            "m.yaml:9: spec.http[0].zzz: HTTPRoute has no field \"zzz\", it has name, match, route, timeout",
+            "m.yaml:9: spec.http[0].zzz: HTTPRoute has no field \"zzz\", it has name, match, route, timeout, retries, rewrite, fault, headers",
         ],
     );
 }
@@ -45,9 +45,9 @@ fn a_known_field_that_is_not_implemented_is_told_from_a_typing_error() {
 #[test]
 fn a_misspelt_field_that_is_not_implemented_is_still_recognised() {
     says(
-        &routes("  http:\n  - rewrit: {uri: /}\n    route: [{destination: {host: a}}]\n"),
+        &routes("  http:\n  - redirct: {uri: /}\n    route: [{destination: {host: a}}]\n"),
         &[
-            "m.yaml:7: spec.http[0].rewrit: HTTPRoute has no field \"rewrit\", did you mean \"rewrite\"?",
+            "m.yaml:7: spec.http[0].redirct: HTTPRoute has no field \"redirct\", did you mean \"redirect\"?",
         ],
     );
 }
@@ -242,7 +242,7 @@ fn lists_and_mappings_are_not_confused() {
         &[
             "m.yaml:3: metadata: \"a\" is not a mapping of name, namespace, labels, annotations, creationTimestamp, \
              generation, resourceVersion, uid, managedFields",
-            "m.yaml:4: spec: a list is not a mapping of type, selector, ports, externalTrafficPolicy, ipFamilies, \
+            "m.yaml:4: spec: a list is not a mapping of type, selector, ports, clusterIP, publishNotReadyAddresses, externalTrafficPolicy, ipFamilies, \
              ipFamilyPolicy, loadBalancerClass, allocateLoadBalancerNodePorts",
         ],
     );
@@ -254,7 +254,7 @@ fn other_kinds_and_versions_are_refused_by_name() {
         "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: a}\n",
         &[
             "m.yaml:2: kind: kind ServiceEntry is not supported by the local mesh yet; it knows Namespace, Service, \
-             ServiceAccount, Deployment, Gateway, VirtualService, DestinationRule, PeerAuthentication, WasmPlugin",
+             ServiceAccount, Secret, ConfigMap, Deployment, StatefulSet, Gateway, VirtualService, DestinationRule, PeerAuthentication, WasmPlugin",
         ],
     );
     says(
@@ -462,11 +462,12 @@ fn aliases_cannot_blow_up() {
 fn the_items_of_a_list_are_objects_of_their_own() {
     says(
         "apiVersion: v1\nkind: List\nitems:\n- apiVersion: v1\n  kind: Service\n  metadata: {name: a}\n  spec:\n    prots: []\n\
-         - apiVersion: v1\n  kind: Secret\n",
+         - apiVersion: v1\n  kind: Pod\n",
         &[
             "m.yaml:8: items[0].spec.prots: Service has no field \"prots\", did you mean \"ports\"?",
-            "m.yaml:10: items[1].kind: kind Secret is not supported by the local mesh yet; it knows Namespace, Service, \
-             ServiceAccount, Deployment, Gateway, VirtualService, DestinationRule, PeerAuthentication, WasmPlugin",
+            "m.yaml:10: items[1].kind: kind Pod is not supported by the local mesh yet; it knows Namespace, Service, \
+             ServiceAccount, Secret, ConfigMap, Deployment, StatefulSet, Gateway, VirtualService, DestinationRule, \
+             PeerAuthentication, WasmPlugin",
         ],
     );
     says(
@@ -485,12 +486,12 @@ fn what_a_local_process_would_not_see_is_refused() {
     };
     says(
         &pod(
-            "        env:\n        - name: KEY\n          valueFrom: {secretKeyRef: {name: s, key: k}}\n",
+            "        env:\n        - name: KEY\n          valueFrom: {fieldRef: {fieldPath: metadata.name}}\n",
             "",
         ),
         &[
-            "m.yaml:13: spec.template.spec.containers[0].env[0].valueFrom: EnvVar.valueFrom is not implemented by the local \
-             mesh yet",
+            "m.yaml:13: spec.template.spec.containers[0].env[0].valueFrom.fieldRef: EnvVarSource.fieldRef is not implemented \
+             by the local mesh yet",
         ],
     );
     says(
@@ -523,6 +524,144 @@ fn problems_are_events_for_programs() {
     assert_eq!(
         serde_json::to_string(&problems).unwrap(),
         r#"[{"file":"m.yaml","line":1,"field":"apiVersion","reason":"is missing, write the object's version, such as \"apps/v1\""}]"#
+    );
+}
+
+#[test]
+fn what_istio_refuses_of_retries_rewrites_and_faults_is_refused() {
+    let route = |what: &str| {
+        routes(&format!(
+            "  http:\n  - route: [{{destination: {{host: a}}}}]\n    {what}\n"
+        ))
+    };
+    for (what, expected) in [
+        (
+            "retries: {attempts: 3, retryOn: \"5xx, reset\"}",
+            "retries.retryOn: \" reset\" is not a condition for a retry; write, without spaces between them, statuses or some of \
+             5xx,gateway-error,reset,reset-before-request,connect-failure,retriable-4xx,refused-stream,retriable-status-codes,\
+             retriable-headers,envoy-ratelimited,http3-post-connect-failure,cancelled,deadline-exceeded,internal,\
+             resource-exhausted,unavailable",
+        ),
+        (
+            "retries: {perTryTimeout: 2s}",
+            "retries: has perTryTimeout and no attempts, without which nothing is tried again; write attempts: 3, say",
+        ),
+        (
+            "retries: {attempts: -1}",
+            "retries.attempts: -1 is not between 0 and 2147483647",
+        ),
+        (
+            "retries: {attempts: 1, retryRemoteLocalities: true}",
+            "retries.retryRemoteLocalities: HTTPRetry.retryRemoteLocalities is not implemented by the local mesh yet",
+        ),
+        (
+            "retries: {attempts: 1, perTryTimeout: 0s}",
+            "retries.perTryTimeout: is not a whole number of milliseconds above 0, as Istio demands; write \"100ms\" or more",
+        ),
+        (
+            "timeout: 1.0005s",
+            "timeout: is not a whole number of milliseconds above 0, as Istio demands; write \"100ms\" or more",
+        ),
+        (
+            "rewrite: {}",
+            "rewrite: is empty, write uri, uriRegexRewrite or authority",
+        ),
+        (
+            "rewrite: {uri: /, uriRegexRewrite: {match: a, rewrite: b}}",
+            "rewrite: has both uri and uriRegexRewrite, write only one of them",
+        ),
+        (
+            "rewrite: {uriRegexRewrite: {match: ^/(a), rewrite: '/\\2'}}",
+            "rewrite.uriRegexRewrite: rewrite names the group \\2, and match has 1",
+        ),
+        (
+            "rewrite: {uriRegexRewrite: {match: a, rewrite: '\\x'}}",
+            "rewrite.uriRegexRewrite: rewrite has a \\ without a group's number, write \\\\ for the character itself",
+        ),
+        ("fault: {}", "fault: is empty, write delay, abort or both"),
+        (
+            "fault: {abort: {httpStatus: 500}}",
+            "fault.abort.percentage: is missing",
+        ),
+        (
+            "fault: {abort: {httpStatus: 99, percentage: {value: 10}}}",
+            "fault.abort.httpStatus: 99 is not a status, write one from 200 to 599",
+        ),
+        (
+            "fault: {delay: {fixedDelay: 5s, percentage: {value: 101}}}",
+            "fault.delay.percentage.value: 101 is not between 0 and 100",
+        ),
+        (
+            "fault: {delay: {exponentialDelay: 5s, percentage: {value: 1}}}",
+            "fault.delay.exponentialDelay: Delay.exponentialDelay is not implemented by the local mesh yet",
+        ),
+        (
+            "headers: {request: {set: {a: \"%DOWNSTREAM_REMOTE_ADDRESS%\"}}}",
+            "headers.request.set.a: \"%DOWNSTREAM_REMOTE_ADDRESS%\" has a command of Envoy, which is not implemented by the \
+             local mesh yet; write %% for a percent sign",
+        ),
+    ] {
+        says(
+            &route(what),
+            &[&format!("m.yaml:8: spec.http[0].{expected}")],
+        );
+    }
+}
+
+#[test]
+fn what_istio_refuses_of_pools_and_outliers_is_refused_and_what_it_ignores_too() {
+    for (what, expected) in [
+        (
+            "connectionPool: {tcp: {maxConnections: 0}}",
+            "connectionPool.tcp.maxConnections: 0 is no limit at all to Istio; write at least 1, or leave it out",
+        ),
+        (
+            "connectionPool: {http: {maxRequestsPerConnection: 3000000000}}",
+            "connectionPool.http.maxRequestsPerConnection: 3000000000 is not between 0 and 2147483647",
+        ),
+        (
+            "connectionPool: {http: {h2UpgradePolicy: UPGRADE}}",
+            "connectionPool.http.h2UpgradePolicy: HTTPSettings.h2UpgradePolicy is not implemented by the local mesh yet",
+        ),
+        (
+            "outlierDetection: {consecutiveErrors: 3}",
+            "outlierDetection.consecutiveErrors: OutlierDetection.consecutiveErrors is not implemented by the local mesh yet",
+        ),
+        (
+            "outlierDetection: {maxEjectionPercent: 101}",
+            "outlierDetection.maxEjectionPercent: 101 is not between 0 and 100",
+        ),
+        (
+            "outlierDetection: {maxEjectionPercent: 0}",
+            "outlierDetection.maxEjectionPercent: 0 is 10 to Istio; leave outlierDetection out if no pod is to be passed over",
+        ),
+        (
+            "outlierDetection: {consecutiveLocalOriginFailures: 3}",
+            "outlierDetection: has consecutiveLocalOriginFailures, which counts only with splitExternalLocalOriginErrors: true",
+        ),
+        (
+            "loadBalancer: {simple: PASSTHROUGH}",
+            "loadBalancer.simple: PASSTHROUGH is not implemented by the local mesh yet, write UNSPECIFIED, ROUND_ROBIN, \
+             LEAST_REQUEST, LEAST_CONN or RANDOM",
+        ),
+    ] {
+        says(
+            &format!(
+                "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: a}}\nspec:\n  host: a\n  \
+                 trafficPolicy:\n    {what}\n"
+            ),
+            &[&format!("m.yaml:7: spec.trafficPolicy.{expected}")],
+        );
+    }
+}
+
+#[test]
+fn a_secret_s_data_is_base64() {
+    says(
+        "apiVersion: v1\nkind: Secret\nmetadata: {name: a}\ndata:\n  password: hunter2!\n",
+        &[
+            "m.yaml:5: data.password: is not base64; write the value itself under stringData instead",
+        ],
     );
 }
 
@@ -623,10 +762,10 @@ mod files {
 
     #[test]
     fn what_a_kustomization_cannot_do() {
-        let transforms = format!("{}patches: []\nressources: []\n", resources("- x.yaml\n"));
+        let transforms = format!("{}images: []\nressources: []\n", resources("- x.yaml\n"));
         assert_eq!(
             read(&[("kustomization.yaml", &transforms)], &["."]),
-            "@/kustomization.yaml:5: patches: Kustomization.patches is not implemented by the local mesh yet\n\
+            "@/kustomization.yaml:5: images: Kustomization.images is not implemented by the local mesh yet\n\
              @/kustomization.yaml:6: ressources: Kustomization has no field \"ressources\", did you mean \"resources\"?"
         );
         assert_eq!(
@@ -653,6 +792,23 @@ mod files {
             ),
             "@/b/kustomization.yaml:4: resources[0]: \"../a\" includes this kustomization again, a folder cannot be a part \
              of itself"
+        );
+    }
+
+    #[test]
+    fn folders_around_a_kustomization_are_refused_as_kustomize_does() {
+        let (root, overlay) = (resources("- x.yaml\n"), resources("- ../..\n"));
+        assert_eq!(
+            read(
+                &[
+                    ("kustomization.yaml", &root),
+                    ("x.yaml", SERVICE),
+                    ("overlays/a/kustomization.yaml", &overlay)
+                ],
+                &["overlays/a"]
+            ),
+            "@/overlays/a/kustomization.yaml:4: resources[0]: \"../..\" is a folder around this kustomization, which \
+             kustomize refuses; name the folders in it that are needed"
         );
     }
 

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use tollgate_mesh::Problems;
 use tollgate_mesh::api::extensions::{FailStrategy, PluginPhase};
 use tollgate_mesh::api::networking::{SimpleLb, StringMatch, ValueMatch};
-use tollgate_mesh::api::{Duration, IntOrString, Objects, Regex};
+use tollgate_mesh::api::{IntOrString, Objects, Period, Regex};
 
 fn parse(text: &str) -> Objects {
     Objects::parse(Path::new("m.yaml"), text).unwrap_or_else(|problems| panic!("{problems}"))
@@ -42,6 +42,81 @@ fn the_repository_s_own_manifests_are_read() {
             && !objects.virtual_services.is_empty()
             && !objects.wasm_plugins.is_empty()
     );
+}
+
+#[test]
+fn the_repository_s_overlays_are_the_shop_with_something_changed() {
+    let overlay = |name: &str| {
+        tollgate_mesh::load_watched(&[repository().join("istio/overlays").join(name)])
+            .result
+            .unwrap_or_else(|problems| panic!("{problems}"))
+            .objects
+    };
+    let shop = Objects::load(&[repository()]).unwrap_or_else(|problems| panic!("{problems}"));
+    for entry in std::fs::read_dir(repository().join("istio/overlays")).unwrap() {
+        let name = entry.unwrap().file_name();
+        let objects = overlay(name.to_str().unwrap());
+        // Whoever adds something to the shop adds it to its overlays.
+        assert_eq!(
+            objects.virtual_services.len(),
+            shop.virtual_services.len(),
+            "{name:?}"
+        );
+        assert_eq!(objects.services.len(), shop.services.len(), "{name:?}");
+        assert_eq!(
+            objects.peer_authentications.len(),
+            shop.peer_authentications.len(),
+            "{name:?}"
+        );
+    }
+
+    let faults = overlay("fault")
+        .virtual_services
+        .into_iter()
+        .flat_map(|service| {
+            let name = service.name;
+            let routes = service.spec.http.into_iter();
+            routes.map(move |route| {
+                let fault = route.fault?;
+                let (delay, abort) = (fault.delay?, fault.abort?);
+                Some((
+                    name.clone(),
+                    delay.percentage.value,
+                    delay.fixed_delay.0.as_secs(),
+                    abort.percentage.value,
+                    abort.http_status.0,
+                ))
+            })
+        })
+        .flatten();
+    let of = |name: &str| (name.to_owned(), 50.0, 5, 10.0, 500);
+    assert_eq!(
+        faults.collect::<Vec<_>>(),
+        [
+            of("product-service-ingress"),
+            of("product-service-ingress"),
+            of("product-service"),
+            of("product-service"),
+        ]
+    );
+
+    let rules = overlay("circuit-breaker").destination_rules;
+    let rule = rules
+        .iter()
+        .find(|rule| rule.name == "product-service")
+        .unwrap();
+    let policy = rule.spec.traffic_policy.as_ref().unwrap();
+    let pool = policy.connection_pool.as_ref().unwrap();
+    let (tcp, http) = (pool.tcp.as_ref().unwrap(), pool.http.as_ref().unwrap());
+    assert_eq!(
+        (
+            tcp.max_connections.unwrap().0,
+            http.http1_max_pending_requests.unwrap().0,
+            http.max_requests_per_connection.unwrap().0,
+        ),
+        (10, 1, 2)
+    );
+    assert!(policy.outlier_detection.is_some());
 }
 
 /// The manifests that come with the repository, one text a file.
@@ -132,7 +207,7 @@ spec:
     );
     assert_eq!(
         vip.timeout,
-        Some(Duration(std::time::Duration::from_millis(1500)))
+        Some(Period(std::time::Duration::from_millis(1500)))
     );
     assert_eq!(
         vip.route[0]
@@ -237,9 +312,9 @@ spec:
         .collect();
     let http = Some(IntOrString::String("http".to_owned()));
     assert_eq!(ports, [(80, http.clone()), (81, http)]);
-    assert_eq!(service.source.locate("spec.selector.tier"), 10);
-    assert_eq!(service.source.locate("spec.selector.app"), 6);
-    assert_eq!(service.source.locate("spec.ports[1].targetPort"), 12);
+    assert_eq!(service.source.locate("spec.selector.tier").1, 10);
+    assert_eq!(service.source.locate("spec.selector.app").1, 6);
+    assert_eq!(service.source.locate("spec.ports[1].targetPort").1, 12);
 }
 
 #[test]
@@ -400,7 +475,7 @@ proptest! {
         for (index, key) in keys.iter().enumerate() {
             prop_assert_eq!(&account.annotations[key], "x");
             let field = tollgate_mesh::source::join("metadata.annotations", key);
-            prop_assert_eq!(account.source.locate(&field), 2 + 2 * index, "{}", field);
+            prop_assert_eq!(account.source.locate(&field).1, 2 + 2 * index, "{}", field);
         }
     }
 }

@@ -1,11 +1,12 @@
-//! `v1`: namespaces, services, service accounts, and the pods that Deployments describe.
+//! `v1`: namespaces, services, service accounts, secrets, config maps, and the pods that Deployments describe.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{IntOrString, inert};
+use super::{Base64, IntOrString, inert};
 
 /// The spec of a Namespace; its labels are what matters (`istio-injection`).
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -28,6 +29,47 @@ pub struct ServiceAccount {
     pub image_pull_secrets: Vec<inert::LocalObjectReference>,
 }
 
+/// A Secret, which has no spec.
+#[derive(Clone, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Secret {
+    /// Its values in base64.
+    #[serde(default)]
+    pub data: BTreeMap<String, Base64>,
+    /// Its values as they are; they win over `data`.
+    #[serde(default)]
+    pub string_data: BTreeMap<String, String>,
+    /// `type`: what it is for. No effect on one machine.
+    #[serde(default, rename = "type")]
+    pub secret_type: Option<String>,
+    /// No effect on one machine.
+    #[serde(default)]
+    pub immutable: Option<bool>,
+}
+
+/// Not derived, so that values do not end up in logs.
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let keys = self.data.keys().chain(self.string_data.keys());
+        f.debug_set().entries(keys).finish()
+    }
+}
+
+/// A ConfigMap, which has no spec.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ConfigMap {
+    /// Its values.
+    #[serde(default)]
+    pub data: BTreeMap<String, String>,
+    /// Its values that are not text, in base64. A variable cannot have them.
+    #[serde(default)]
+    pub binary_data: BTreeMap<String, Base64>,
+    /// No effect on one machine.
+    #[serde(default)]
+    pub immutable: Option<bool>,
+}
+
 /// The spec of a Service.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -41,6 +83,12 @@ pub struct ServiceSpec {
     /// Its ports.
     #[serde(default)]
     pub ports: Vec<ServicePort>,
+    /// `None` for a headless Service, which only gives pods their names. Any other address is the cluster's to choose.
+    #[serde(default, rename = "clusterIP")]
+    pub cluster_ip: Option<ClusterIp>,
+    /// No effect on one machine, where only what is ready is named at all.
+    #[serde(default)]
+    pub publish_not_ready_addresses: Option<bool>,
     /// No effect on one machine.
     #[serde(default)]
     pub external_traffic_policy: Option<inert::ExternalTrafficPolicy>,
@@ -69,6 +117,14 @@ pub enum ServiceType {
     NodePort,
     /// Through a load balancer of the cloud as well.
     LoadBalancer,
+}
+
+/// The address of a Service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename = "clusterIP")]
+pub enum ClusterIp {
+    /// It has none.
+    None,
 }
 
 /// One port of a Service.
@@ -217,7 +273,35 @@ pub struct EnvVar {
     pub name: String,
     /// Its value; empty if unset, as on a cluster.
     #[serde(default)]
-    pub value: String,
+    pub value: Option<String>,
+    /// Where its value is.
+    #[serde(default)]
+    pub value_from: Option<EnvVarSource>,
+}
+
+/// Where the value of a variable is; one of them.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EnvVarSource {
+    /// In a Secret of the pod's namespace.
+    #[serde(default)]
+    pub secret_key_ref: Option<KeySelector>,
+    /// In a ConfigMap of the pod's namespace.
+    #[serde(default)]
+    pub config_map_key_ref: Option<KeySelector>,
+}
+
+/// A value of a Secret or ConfigMap.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct KeySelector {
+    /// The object's name.
+    pub name: String,
+    /// The value's name in it.
+    pub key: String,
+    /// Whether the variable is left out if there is no such value. Otherwise the pod does not start on a cluster.
+    #[serde(default)]
+    pub optional: bool,
 }
 
 /// One port that a container listens on.
@@ -234,12 +318,20 @@ pub struct ContainerPort {
     pub protocol: Protocol,
 }
 
-/// How the health of a container is asked for.
+/// How the health of a container is asked for; one of the first three. The local mesh only asks whether a container is
+/// ready, and only by HTTP.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Probe {
     /// The request; an answer from 200 to 399 is healthy.
-    pub http_get: HttpGetAction,
+    #[serde(default)]
+    pub http_get: Option<HttpGetAction>,
+    /// The program in the container; if it exits with 0 the container is healthy.
+    #[serde(default)]
+    pub exec: Option<ExecAction>,
+    /// The port; if it takes a connection the container is healthy.
+    #[serde(default)]
+    pub tcp_socket: Option<TcpSocketAction>,
     /// Timing has no effect on one machine, here and below: the local mesh has its own.
     #[serde(default)]
     pub initial_delay_seconds: Option<u32>,
@@ -258,6 +350,26 @@ pub struct Probe {
     /// No effect on one machine.
     #[serde(default)]
     pub termination_grace_period_seconds: Option<u64>,
+}
+
+/// A program that asks for health.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ExecAction {
+    /// The program and its arguments.
+    pub command: Vec<String>,
+}
+
+/// A connection that asks for health.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(
+    rename = "TCPSocketAction",
+    rename_all = "camelCase",
+    deny_unknown_fields
+)]
+pub struct TcpSocketAction {
+    /// The container's port by number or name.
+    pub port: IntOrString,
 }
 
 /// An HTTP request that asks for health.

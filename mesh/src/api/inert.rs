@@ -13,8 +13,8 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::meta::LabelSelector;
-use super::{IntOrString, Quantity};
+use super::meta::{LabelSelector, ObjectMeta};
+use super::{Count, IntOrString, Quantity};
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -283,4 +283,90 @@ pub enum IpFamilyPolicy {
     SingleStack,
     PreferDualStack,
     RequireDualStack,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PersistentVolumeClaim {
+    #[serde(default)]
+    pub api_version: Option<String>,
+    #[serde(default)]
+    pub kind: Option<String>,
+    pub metadata: ObjectMeta,
+    pub spec: PersistentVolumeClaimSpec,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PersistentVolumeClaimSpec {
+    #[serde(default)]
+    pub access_modes: Vec<PersistentVolumeAccessMode>,
+    #[serde(default)]
+    pub resources: Option<ResourceRequirements>,
+    #[serde(default)]
+    pub storage_class_name: Option<String>,
+    #[serde(default)]
+    pub volume_attributes_class_name: Option<String>,
+    #[serde(default)]
+    pub volume_mode: Option<PersistentVolumeMode>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub enum PersistentVolumeAccessMode {
+    ReadWriteOnce,
+    ReadOnlyMany,
+    ReadWriteMany,
+    ReadWriteOncePod,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub enum PersistentVolumeMode {
+    Filesystem,
+    Block,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename = "PodManagementPolicyType")]
+pub enum PodManagementPolicy {
+    OrderedReady,
+    Parallel,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct StatefulSetUpdateStrategy {
+    #[serde(default, rename = "type")]
+    pub strategy_type: Option<StatefulSetUpdateStrategyType>,
+    #[serde(default)]
+    pub rolling_update: Option<RollingUpdateStatefulSetStrategy>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub enum StatefulSetUpdateStrategyType {
+    RollingUpdate,
+    OnDelete,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RollingUpdateStatefulSetStrategy {
+    #[serde(default)]
+    pub max_unavailable: Option<IntOrString>,
+    #[serde(default)]
+    pub partition: Option<Count>,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct StatefulSetPersistentVolumeClaimRetentionPolicy {
+    #[serde(default)]
+    pub when_deleted: Option<PersistentVolumeClaimRetentionPolicyType>,
+    #[serde(default)]
+    pub when_scaled: Option<PersistentVolumeClaimRetentionPolicyType>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub enum PersistentVolumeClaimRetentionPolicyType {
+    Retain,
+    Delete,
 }

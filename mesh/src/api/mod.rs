@@ -17,4 +17,4 @@ mod objects;
 mod scalar;
 
 pub use objects::{Object, Objects, Resource};
-pub use scalar::{Duration, IntOrString, Quantity, Regex};
+pub use scalar::{Base64, Count, Duration, IntOrString, Period, Quantity, Regex};

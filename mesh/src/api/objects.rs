@@ -14,6 +14,7 @@ use super::{apps, core, unimplemented};
 use crate::problem::{Problem, Problems};
 use crate::source::decode::{self, nearest};
 use crate::source::field::{FieldPath, Segment};
+use crate::source::files::Reading;
 use crate::source::{Document, Source, files, yaml};
 
 /// One object of the manifests.
@@ -74,8 +75,25 @@ impl Resource for core::ServiceAccount {
     const FIELDS: Fields = Fields::TopLevel;
 }
 
+impl Resource for core::Secret {
+    const KIND: &'static str = "Secret";
+    const API_VERSIONS: &'static [&'static str] = &["v1"];
+    const FIELDS: Fields = Fields::TopLevel;
+}
+
+impl Resource for core::ConfigMap {
+    const KIND: &'static str = "ConfigMap";
+    const API_VERSIONS: &'static [&'static str] = &["v1"];
+    const FIELDS: Fields = Fields::TopLevel;
+}
+
 impl Resource for apps::DeploymentSpec {
     const KIND: &'static str = "Deployment";
+    const API_VERSIONS: &'static [&'static str] = &["apps/v1"];
+}
+
+impl Resource for apps::StatefulSetSpec {
+    const KIND: &'static str = "StatefulSet";
     const API_VERSIONS: &'static [&'static str] = &["apps/v1"];
 }
 
@@ -121,8 +139,14 @@ pub struct Objects {
     pub services: Vec<Object<core::ServiceSpec>>,
     /// `v1` ServiceAccount.
     pub service_accounts: Vec<Object<core::ServiceAccount>>,
+    /// `v1` Secret.
+    pub secrets: Vec<Object<core::Secret>>,
+    /// `v1` ConfigMap.
+    pub config_maps: Vec<Object<core::ConfigMap>>,
     /// `apps/v1` Deployment.
     pub deployments: Vec<Object<apps::DeploymentSpec>>,
+    /// `apps/v1` StatefulSet.
+    pub stateful_sets: Vec<Object<apps::StatefulSetSpec>>,
     /// `networking.istio.io` Gateway.
     pub gateways: Vec<Object<Gateway>>,
     /// `networking.istio.io` VirtualService.
@@ -140,7 +164,10 @@ const KINDS: &[&str] = &[
     core::NamespaceSpec::KIND,
     core::ServiceSpec::KIND,
     core::ServiceAccount::KIND,
+    core::Secret::KIND,
+    core::ConfigMap::KIND,
     apps::DeploymentSpec::KIND,
+    apps::StatefulSetSpec::KIND,
     Gateway::KIND,
     VirtualService::KIND,
     DestinationRule::KIND,
@@ -151,25 +178,27 @@ const KINDS: &[&str] = &[
 impl Objects {
     /// Reads files, folders with a `kustomization.yaml`, and plain folders.
     pub fn load(paths: &[PathBuf]) -> Result<Self, Problems> {
-        let (documents, problems) = files::read(paths);
-        Self::collect(documents, problems)
+        Self::collect(files::read(paths))
     }
 
     /// Reads the text of one file.
     pub fn parse(file: &Path, text: &str) -> Result<Self, Problems> {
-        let (documents, problems) = yaml::parse(file, text);
-        Self::collect(documents, problems)
+        let (documents, problems) = yaml::objects(file, text);
+        Self::collect(Reading {
+            documents,
+            problems,
+            ..Reading::default()
+        })
     }
 
-    /// Types what was read; `problems` are those of reading it.
-    fn collect(documents: Vec<Document>, mut problems: Vec<Problem>) -> Result<Self, Problems> {
+    /// Types what was read.
+    pub(crate) fn collect(read: Reading) -> Result<Self, Problems> {
+        let (documents, mut problems) = (read.documents, read.problems);
         let mut objects = Self::default();
         // kind, namespace, name → where. The version is left out: it is the same object under all versions.
         let mut seen: HashMap<(String, String, String), Source> = HashMap::new();
         for document in documents {
-            for document in items(document, &mut problems) {
-                objects.add(document, &mut seen, &mut problems);
-            }
+            objects.add(document, &mut seen, &mut problems);
         }
         Problems::or(problems, objects)
     }
@@ -188,7 +217,10 @@ impl Objects {
             "Namespace" => read(document, &api_version, &mut self.namespaces, problems),
             "Service" => read(document, &api_version, &mut self.services, problems),
             "ServiceAccount" => read(document, &api_version, &mut self.service_accounts, problems),
+            "Secret" => read(document, &api_version, &mut self.secrets, problems),
+            "ConfigMap" => read(document, &api_version, &mut self.config_maps, problems),
             "Deployment" => read(document, &api_version, &mut self.deployments, problems),
+            "StatefulSet" => read(document, &api_version, &mut self.stateful_sets, problems),
             "Gateway" => read(document, &api_version, &mut self.gateways, problems),
             "VirtualService" => read(document, &api_version, &mut self.virtual_services, problems),
             "DestinationRule" => read(
@@ -235,49 +267,6 @@ impl Objects {
             seen.insert((kind, namespace, name), source);
         }
     }
-}
-
-/// The items of a `List`, or the document itself.
-fn items(document: Document, problems: &mut Vec<Problem>) -> Vec<Document> {
-    let is_list = document.value.get("kind").and_then(Value::as_str) == Some("List")
-        && document.value.get("apiVersion").and_then(Value::as_str) == Some("v1");
-    if !is_list {
-        return vec![document];
-    }
-    let Document { value, source } = document;
-    let Value::Object(fields) = value else {
-        return Vec::new();
-    };
-    let mut found = Vec::new();
-    for (name, value) in fields {
-        match (name.as_str(), value) {
-            ("apiVersion" | "kind" | "metadata", _) => {}
-            ("items", Value::Array(items)) => {
-                for (index, value) in items.into_iter().enumerate() {
-                    let source = source.within(&[Segment::from("items"), Segment::Index(index)]);
-                    // A List in a List: kubectl takes it, nobody writes it.
-                    found.push(Document { value, source });
-                }
-            }
-            ("items", Value::Null) => {}
-            ("items", other) => {
-                problems.push(source.problem(
-                    "items",
-                    format!("is {}, write a list", decode::describe(&other)),
-                ));
-            }
-            (other, _) => {
-                let message = decode::unknown_field(
-                    "List",
-                    other,
-                    &["apiVersion", "kind", "metadata", "items"],
-                );
-                problems
-                    .push(source.problem_at(&FieldPath::new(vec![Segment::from(other)]), message));
-            }
-        }
-    }
-    found
 }
 
 /// `apiVersion` and `kind`.

@@ -197,22 +197,93 @@ impl<'de> Deserialize<'de> for Duration {
     }
 }
 
+/// A duration that Istio's API takes where something has to last: at least 1 ms, and whole milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Period(pub std::time::Duration);
+
+impl<'de> Deserialize<'de> for Period {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Duration(duration) = Duration::deserialize(deserializer)?;
+        if duration < std::time::Duration::from_millis(1)
+            || !duration.subsec_nanos().is_multiple_of(1_000_000)
+        {
+            return Err(D::Error::custom(
+                "is not a whole number of milliseconds above 0, as Istio demands; write \"100ms\" or more",
+            ));
+        }
+        Ok(Self(duration))
+    }
+}
+
+/// A number that is not negative, as far as an `int32` goes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Count(pub u32);
+
+impl<'de> Deserialize<'de> for Count {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let number = i64::deserialize(deserializer)?;
+        u32::try_from(number)
+            .ok()
+            .filter(|number| i32::try_from(*number).is_ok())
+            .map(Self)
+            .ok_or_else(|| D::Error::custom(format!("{number} is not between 0 and {}", i32::MAX)))
+    }
+}
+
+/// Bytes that are written in base64.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Base64(pub Vec<u8>);
+
+/// Not derived: they may be secret.
+impl fmt::Debug for Base64 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.0.len())
+    }
+}
+
+impl<'de> Deserialize<'de> for Base64 {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        use base64::Engine;
+        let text = String::deserialize(deserializer)?;
+        // As the API server has it: lines may be broken.
+        let text: String = text.chars().filter(|c| !matches!(c, '\r' | '\n')).collect();
+        base64::engine::general_purpose::STANDARD
+            .decode(text)
+            .map(Self)
+            .map_err(|_| {
+                D::Error::custom("is not base64; write the value itself under stringData instead")
+            })
+    }
+}
+
 /// A regular expression that Envoy will take (RE2: no look-around, no back-references).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Regex(pub String);
 
+impl Regex {
+    /// Boxed: an error has a copy of everything that it is about.
+    fn parse(text: &str) -> Result<regex_syntax::hir::Hir, Box<regex_syntax::Error>> {
+        // Envoy matches bytes, so an expression for bytes that are not UTF-8 is fine.
+        regex_syntax::ParserBuilder::new()
+            .utf8(false)
+            .build()
+            .parse(text)
+            .map_err(Box::new)
+    }
+
+    /// How many groups it has that find something.
+    pub fn groups(&self) -> usize {
+        Self::parse(&self.0).map_or(0, |parsed| parsed.properties().explicit_captures_len())
+    }
+}
+
 impl<'de> Deserialize<'de> for Regex {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        // Envoy matches bytes, so an expression for bytes that are not UTF-8 is fine.
-        match regex_syntax::ParserBuilder::new()
-            .utf8(false)
-            .build()
-            .parse(&text)
-        {
+        match Self::parse(&text) {
             Ok(_) => Ok(Self(text)),
             Err(error) => {
-                let reason = match &error {
+                let reason = match &*error {
                     regex_syntax::Error::Parse(error) => error.kind().to_string(),
                     regex_syntax::Error::Translate(error) => error.kind().to_string(),
                     _ => error.to_string(),

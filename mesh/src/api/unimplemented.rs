@@ -7,10 +7,10 @@
 #[rustfmt::skip]
 pub(crate) const KINDS: &[&str] = &[
     // Kubernetes
-    "ClusterRole", "ClusterRoleBinding", "ConfigMap", "CronJob", "CustomResourceDefinition", "DaemonSet", "Endpoints",
+    "ClusterRole", "ClusterRoleBinding", "CronJob", "CustomResourceDefinition", "DaemonSet", "Endpoints",
     "EndpointSlice", "HorizontalPodAutoscaler", "Ingress", "IngressClass", "Job", "LimitRange", "NetworkPolicy",
     "PersistentVolume", "PersistentVolumeClaim", "Pod", "PodDisruptionBudget", "PriorityClass", "ReplicaSet",
-    "ResourceQuota", "Role", "RoleBinding", "Secret", "StatefulSet", "StorageClass",
+    "ResourceQuota", "Role", "RoleBinding", "StorageClass",
     // Istio
     "AuthorizationPolicy", "EnvoyFilter", "IstioOperator", "ProxyConfig", "RequestAuthentication", "ServiceEntry",
     "Sidecar", "Telemetry", "TrafficExtension", "WorkloadEntry", "WorkloadGroup",
@@ -26,8 +26,8 @@ pub(crate) fn fields(type_name: &str) -> &'static [&'static str] {
     match type_name {
         // A spec goes by the name of its kind.
         "Service" => &[
-            "clusterIP", "clusterIPs", "externalIPs", "externalName", "healthCheckNodePort", "internalTrafficPolicy",
-            "loadBalancerIP", "loadBalancerSourceRanges", "publishNotReadyAddresses", "sessionAffinity",
+            "clusterIPs", "externalIPs", "externalName", "healthCheckNodePort", "internalTrafficPolicy",
+            "loadBalancerIP", "loadBalancerSourceRanges", "sessionAffinity",
             "sessionAffinityConfig", "trafficDistribution",
         ],
         "ServiceType" => &["ExternalName"],
@@ -48,9 +48,12 @@ pub(crate) fn fields(type_name: &str) -> &'static [&'static str] {
         ],
         "Lifecycle" => &["postStart", "stopSignal"],
         "LifecycleHandler" => &["exec", "httpGet", "tcpSocket"],
-        "EnvVar" => &["valueFrom"],
+        "EnvVarSource" => &["fieldRef", "fileKeyRef", "resourceFieldRef"],
+        "StatefulSet" => &["ordinals"],
         "ContainerPort" => &["hostIP", "hostPort"],
-        "Probe" => &["exec", "grpc", "tcpSocket"],
+        "Probe" => &["grpc"],
+        "TCPSocketAction" => &["host"],
+        "PersistentVolumeClaimSpec" => &["dataSource", "dataSourceRef", "selector", "volumeName"],
         "HTTPGetAction" => &["host", "httpHeaders"],
         "URIScheme" => &["HTTPS"],
         "ObjectMeta" => &["deletionGracePeriodSeconds", "deletionTimestamp", "finalizers", "generateName", "ownerReferences", "selfLink"],
@@ -73,15 +76,21 @@ pub(crate) fn fields(type_name: &str) -> &'static [&'static str] {
         "ServerProtocol" => &["GRPC", "HTTPS", "MONGO", "TCP", "TLS"],
         "VirtualService" => &["exportTo", "tcp", "tls"],
         "HTTPRoute" => &[
-            "corsPolicy", "delegate", "directResponse", "fault", "headers", "mirror", "mirrorPercent",
-            "mirrorPercentage", "mirror_percent", "mirrors", "redirect", "retries", "rewrite",
+            "corsPolicy", "delegate", "directResponse", "mirror", "mirrorPercent", "mirrorPercentage", "mirror_percent",
+            "mirrors", "redirect",
         ],
+        "HTTPRetry" => &["retryRemoteLocalities"],
+        "Delay" => &["exponentialDelay", "percent"],
+        "Abort" => &["grpcStatus", "http2Error"],
         "HTTPMatchRequest" => &["gateways", "port", "scheme", "sourceLabels", "sourceNamespace", "statPrefix"],
         "HTTPRouteDestination" => &["headers"],
         "DestinationRule" => &["exportTo", "workloadSelector"],
         "TrafficPolicy" => &[
-            "connectionPool", "outlierDetection", "portLevelSettings", "proxyProtocol", "retryBudget", "tunnel",
+            "portLevelSettings", "proxyProtocol", "retryBudget", "tunnel",
         ],
+        "TCPSettings" => &["tcpKeepalive"],
+        "HTTPSettings" => &["h2UpgradePolicy", "http2KeepAlive", "maxConcurrentStreams", "useClientProtocol"],
+        "OutlierDetection" => &["consecutiveErrors", "outlierDetectionHttpErrorCodes"],
         "LoadBalancerSettings" => &["consistentHash", "localityLbSetting", "warmup", "warmupDurationSecs"],
         "SimpleLB" => &["PASSTHROUGH"],
         "ClientTLSSettings" => &[
@@ -95,10 +104,12 @@ pub(crate) fn fields(type_name: &str) -> &'static [&'static str] {
         "Kustomization" => &[
             "bases", "buildMetadata", "commonAnnotations", "commonLabels", "components", "configMapGenerator",
             "configurations", "crds", "generatorOptions", "generators", "helmCharts", "helmChartInflationGenerator",
-            "helmGlobals", "images", "labels", "namePrefix", "nameSuffix", "namespace", "openapi", "patches",
+            "helmGlobals", "images", "labels", "namePrefix", "nameSuffix", "namespace", "openapi",
             "patchesJson6902", "patchesStrategicMerge", "replacements", "replicas", "secretGenerator", "sortOptions",
             "transformers", "validators", "vars",
         ],
+        "Patch" => &["options"],
+        "Selector" => &["annotationSelector", "labelSelector"],
         _ => &[],
     }
 }
@@ -164,12 +175,17 @@ mod tests {
             networking::HttpRoute networking::HttpMatchRequest networking::HttpRouteDestination networking::DestinationRule
             networking::TrafficPolicy networking::LoadBalancerSettings networking::SimpleLb networking::ClientTlsSettings
             networking::TlsMode security::PeerAuthentication extensions::WasmPlugin extensions::PluginType
+            core::Secret core::ConfigMap core::EnvVarSource core::TcpSocketAction apps::StatefulSetSpec
+            inert::PersistentVolumeClaimSpec networking::HttpRetry networking::HttpRewrite networking::RegexRewrite
+            networking::HttpFaultInjection networking::Delay networking::Abort networking::TcpSettings
+            networking::HttpSettings networking::OutlierDetection
         }
         // A spec goes by the name of its kind.
         for (name, kind) in [
             ("NamespaceSpec", core::NamespaceSpec::KIND),
             ("ServiceSpec", core::ServiceSpec::KIND),
             ("DeploymentSpec", apps::DeploymentSpec::KIND),
+            ("StatefulSetSpec", apps::StatefulSetSpec::KIND),
         ] {
             let fields = known
                 .remove(name)

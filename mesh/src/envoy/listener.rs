@@ -208,11 +208,7 @@ fn http_filters(proxy: &Proxy, traffic: Traffic) -> Vec<Value> {
             "envoy.extensions.filters.http.grpc_stats.v3.FilterConfig",
             json!({ "emit_filter_state": true, "stats_for_all_methods": false }),
         ),
-        filter(
-            "envoy.filters.http.fault",
-            "envoy.extensions.filters.http.fault.v3.HTTPFault",
-            json!({}),
-        ),
+        filter(route::FAULT, route::FAULT_TYPE, json!({})),
         filter(
             "envoy.filters.http.cors",
             "envoy.extensions.filters.http.cors.v3.Cors",

@@ -9,6 +9,9 @@
 //!   container port, and outbound it is an HTTP proxy (Istio's `proxyHttpPort`), whose route configuration `http_proxy` keeps
 //!   the port in the match (`cart-service:3002`). A host that no Service has is answered with 502, as with `REGISTRY_ONLY`.
 //!   Ports whose name does not say a protocol are taken for HTTP instead of being looked into.
+//! - Ports of bytes (`tcp-postgres`) have their clusters and nothing that leads there: nobody captures an application's
+//!   connections, so it makes them itself. Headless Services have no clusters, which Istio would need for that capture, and
+//!   the pods of StatefulSets, which do not run here, are in none.
 //! - Filters that only Istio's build of Envoy has are left out: metadata exchange, `istio.alpn`, `istio.stats`. So are
 //!   tracing, and the metadata that only these and `istioctl` read.
 //! - A route's limit on `grpc-timeout` is `max_stream_duration.grpc_timeout_header_max`; istiod still writes the field before

@@ -5,8 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use super::{Proxy, duration, inbound_cluster_name, outbound_cluster_name};
-use crate::api::networking::{HttpMatchRequest, StringMatch, ValueMatch};
-use crate::model::routing::{Destination, Listener, Route};
+use crate::api::networking::{
+    HeaderValue, Headers, HttpFaultInjection, HttpMatchRequest, HttpRetry, PathRewrite, Percent,
+    StringMatch, ValueMatch,
+};
+use crate::model::routing::{Destination, Listener, Route, is_authority};
 use crate::model::{Service, ServicePort, VirtualService, host};
 
 /// Istio's name for the routes of a sidecar that is an HTTP proxy.
@@ -222,6 +225,12 @@ fn routes_of(virtual_service: &VirtualService) -> Vec<BuiltRoute> {
 fn build(route: &Route, wanted: &HttpMatchRequest) -> BuiltRoute {
     let (matches, catches_all) = route_match(wanted);
     let mut json = json!({ "match": matches, "route": action(route) });
+    if let Some(headers) = &route.headers {
+        change_headers(&mut json, headers);
+    }
+    if let Some(fault) = &route.fault {
+        json["typed_per_filter_config"] = json!({ FAULT: fault_filter(fault) });
+    }
     let name = match (&route.name, &wanted.name) {
         (name, Some(of_match)) => Some(format!(
             "{}.{of_match}",
@@ -243,8 +252,29 @@ fn action(route: &Route) -> Value {
         "timeout": timeout,
         // What a gRPC client may ask for.
         "max_stream_duration": { "grpc_timeout_header_max": timeout },
-        "retry_policy": default_retry_policy(),
     });
+    let retries = match &route.retries {
+        None => Some(default_retry_policy()),
+        Some(retries) => retry_policy(retries),
+    };
+    if let Some(retries) = retries {
+        action["retry_policy"] = retries;
+    }
+    if let Some(rewrite) = &route.rewrite {
+        match &rewrite.path {
+            Some(PathRewrite::Matched(path)) => action["prefix_rewrite"] = json!(path),
+            Some(PathRewrite::Regex(regex)) => {
+                action["regex_rewrite"] = json!({
+                    "pattern": { "regex": regex.matched.0 },
+                    "substitution": regex.rewrite,
+                });
+            }
+            None => {}
+        }
+    }
+    if let Some(authority) = authority(route) {
+        action["host_rewrite_literal"] = json!(authority);
+    }
     let cluster = |destination: &Destination| {
         outbound_cluster_name(
             destination.port,
@@ -292,6 +322,103 @@ fn default_retry_policy() -> Value {
         }],
     })
 }
+
+/// What a route says, and the default for what it does not. None at all if nothing is to be tried again.
+fn retry_policy(retries: &HttpRetry) -> Option<Value> {
+    if retries.attempts == 0 {
+        return None;
+    }
+    let mut policy = default_retry_policy();
+    policy["num_retries"] = json!(retries.attempts);
+    if let Some(retry_on) = &retries.retry_on {
+        let mut conditions: Vec<&str> = retry_on.conditions.iter().map(String::as_str).collect();
+        if !retry_on.statuses.is_empty() {
+            policy["retriable_status_codes"] = json!(retry_on.statuses);
+            if !conditions.contains(&"retriable-status-codes") {
+                conditions.push("retriable-status-codes");
+            }
+        }
+        policy["retry_on"] = json!(conditions.join(","));
+    }
+    if let Some(timeout) = retries.per_try_timeout {
+        policy["per_try_timeout"] = json!(duration(timeout.0));
+    }
+    if retries.retry_ignore_previous_hosts == Some(false)
+        && let Some(policy) = policy.as_object_mut()
+    {
+        policy.remove("retry_host_predicate");
+    }
+    if let Some(backoff) = retries.backoff {
+        policy["retry_back_off"] = json!({ "base_interval": duration(backoff.0) });
+    }
+    Some(policy)
+}
+
+/// What the authority becomes: `rewrite` says so, or `headers`.
+fn authority(route: &Route) -> Option<&str> {
+    let rewritten = route
+        .rewrite
+        .as_ref()
+        .and_then(|rewrite| rewrite.authority.as_deref());
+    rewritten.or_else(|| {
+        let request = &route.headers.as_ref()?.request;
+        let mut headers = request.set.iter().chain(&request.add);
+        let (_, value) = headers.find(|(name, _)| is_authority(name))?;
+        Some(value.0.as_str())
+    })
+}
+
+/// What becomes of headers: first those that are set, then those that are added, each by name.
+fn change_headers(json: &mut Value, headers: &Headers) {
+    for (side, operations) in [
+        ("request", &headers.request),
+        ("response", &headers.response),
+    ] {
+        let option = |(name, value): (&String, &HeaderValue), how: &str| {
+            (!is_authority(name)).then(
+                || json!({ "header": { "key": name, "value": value.0 }, "append_action": how }),
+            )
+        };
+        let set = operations.set.iter();
+        let set = set.filter_map(|header| option(header, "OVERWRITE_IF_EXISTS_OR_ADD"));
+        let add = operations.add.iter();
+        let add = add.filter_map(|header| option(header, "APPEND_IF_EXISTS_OR_ADD"));
+        let added: Vec<Value> = set.chain(add).collect();
+        if !added.is_empty() {
+            json[format!("{side}_headers_to_add")] = json!(added);
+        }
+        if !operations.remove.is_empty() {
+            json[format!("{side}_headers_to_remove")] = json!(operations.remove);
+        }
+    }
+}
+
+/// The filter that stands in every chain, and that does something on the routes that ask for it.
+pub(super) const FAULT: &str = "envoy.filters.http.fault";
+
+fn fault_filter(fault: &HttpFaultInjection) -> Value {
+    let share = |percent: Percent| {
+        // As istiod does it: hundredths of a hundredth, and nothing finer.
+        json!({ "numerator": (percent.value * 10_000.0) as u32, "denominator": "MILLION" })
+    };
+    let mut filter = json!({ "@type": format!("type.googleapis.com/{FAULT_TYPE}") });
+    if let Some(delay) = &fault.delay {
+        filter["delay"] = json!({
+            "fixed_delay": duration(delay.fixed_delay.0),
+            "percentage": share(delay.percentage),
+        });
+    }
+    if let Some(abort) = &fault.abort {
+        filter["abort"] = json!({
+            "http_status": abort.http_status.0,
+            "percentage": share(abort.percentage),
+        });
+    }
+    filter
+}
+
+/// The configuration of [`FAULT`], in the chain and on routes.
+pub(super) const FAULT_TYPE: &str = "envoy.extensions.filters.http.fault.v3.HTTPFault";
 
 /// What a request must be, and whether every request is.
 fn route_match(wanted: &HttpMatchRequest) -> (Value, bool) {

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::api::{Object, Objects};
 use crate::problem::{Problem, Problems};
+use crate::source::Source;
 
 pub(crate) mod host;
 pub(crate) mod peer;
@@ -33,6 +34,8 @@ pub const ROOT_NAMESPACE: &str = "istio-system";
 pub struct Mesh {
     /// What runs.
     pub workloads: Vec<Workload>,
+    /// StatefulSets, which do not run on one machine: nothing has their ports, and Services lead to none of their pods.
+    pub stateful_sets: Vec<Workload>,
     /// Services by full name.
     pub services: BTreeMap<String, Service>,
     /// Gateways, in the order of their age.
@@ -54,6 +57,7 @@ impl Mesh {
         by_age(&mut objects.peer_authentications);
         by_age(&mut objects.wasm_plugins);
         by_age(&mut objects.deployments);
+        by_age(&mut objects.stateful_sets);
         let objects = objects;
         let mut problems = Vec::new();
 
@@ -63,12 +67,20 @@ impl Mesh {
         let mut workloads: Vec<Workload> = objects
             .deployments
             .iter()
-            .map(|deployment| workload::build(deployment, &objects.namespaces, &mut problems))
+            .map(|deployment| workload::of_deployment(deployment, &objects, &mut problems))
             .collect();
-        check_service_accounts(&objects, &workloads, &mut problems);
+        let stateful_sets: Vec<Workload> = objects
+            .stateful_sets
+            .iter()
+            .map(|set| workload::of_stateful_set(set, &objects, &mut problems))
+            .collect();
+        let deployments = objects.deployments.iter().map(|object| &object.source);
+        let sets = objects.stateful_sets.iter().map(|object| &object.source);
+        let described = deployments.zip(&workloads).chain(sets.zip(&stateful_sets));
+        check_service_accounts(&objects, described, &mut problems);
         peer::apply(&objects.peer_authentications, &mut workloads, &mut problems);
 
-        let services = service::build(&objects.services, &workloads, &mut problems);
+        let services = service::build(&objects.services, &workloads, &stateful_sets, &mut problems);
         let gateways = routing::gateways(&objects.gateways);
         let listeners = routing::listeners(&objects.gateways, &workloads, &services, &mut problems);
         for listener in &listeners {
@@ -98,6 +110,7 @@ impl Mesh {
             problems,
             Self {
                 workloads,
+                stateful_sets,
                 services,
                 gateways,
                 virtual_services,
@@ -132,14 +145,19 @@ fn by_age<T>(objects: &mut [Object<T>]) {
     objects.sort_by(|a, b| (&a.name, &a.namespace).cmp(&(&b.name, &b.namespace)));
 }
 
-/// Without its ServiceAccount a Deployment has no pods on a cluster. Every namespace has the one named `default`.
-fn check_service_accounts(objects: &Objects, workloads: &[Workload], problems: &mut Vec<Problem>) {
-    for (deployment, workload) in objects.deployments.iter().zip(workloads) {
+/// Without their ServiceAccount Deployments and StatefulSets have no pods on a cluster. Every namespace has the one named
+/// `default`.
+fn check_service_accounts<'a>(
+    objects: &Objects,
+    described: impl Iterator<Item = (&'a Source, &'a Workload)>,
+    problems: &mut Vec<Problem>,
+) {
+    for (source, workload) in described {
         let exists = objects.service_accounts.iter().any(|account| {
             account.name == workload.service_account && account.namespace == workload.namespace
         });
         if !exists && workload.service_account != "default" {
-            problems.push(deployment.source.problem(
+            problems.push(source.problem(
                 "spec.template.spec.serviceAccountName",
                 format!(
                     "there is no ServiceAccount {} in the namespace {}",

@@ -7,9 +7,10 @@ use super::service::Service;
 use super::workload::{Role, Workload};
 use super::{ROOT_NAMESPACE, quoted_list};
 use crate::api::networking as api;
-use crate::api::{Duration, Object};
+use crate::api::{Object, Period};
 use crate::problem::Problem;
 use crate::source::decode::nearest;
+use crate::source::{Source, join};
 
 /// The name by which a VirtualService means all sidecars.
 const MESH: &str = "mesh";
@@ -63,7 +64,11 @@ pub(crate) struct Route {
     pub(crate) name: Option<String>,
     pub(crate) matches: Vec<api::HttpMatchRequest>,
     pub(crate) destinations: Vec<Destination>,
-    pub(crate) timeout: Option<Duration>,
+    pub(crate) timeout: Option<Period>,
+    pub(crate) retries: Option<api::HttpRetry>,
+    pub(crate) rewrite: Option<api::HttpRewrite>,
+    pub(crate) fault: Option<api::HttpFaultInjection>,
+    pub(crate) headers: Option<api::Headers>,
 }
 
 /// Where some of a route's requests go.
@@ -229,6 +234,12 @@ pub(crate) fn destination_rules(
             rules.len() - 1
         });
         let rule = &mut rules[index];
+        check_policy(
+            object.spec.traffic_policy.as_ref(),
+            "spec.trafficPolicy",
+            &object.source,
+            problems,
+        );
         if let Some(policy) = &object.spec.traffic_policy {
             if rule.policy.is_some() {
                 problems.push(object.source.problem(
@@ -268,6 +279,12 @@ pub(crate) fn destination_rules(
                     ),
                 ));
             }
+            check_policy(
+                subset.traffic_policy.as_ref(),
+                &format!("spec.subsets[{index}].trafficPolicy"),
+                &object.source,
+                problems,
+            );
             rule.subsets.push(Subset {
                 name: subset.name.clone(),
                 labels: subset.labels.clone(),
@@ -276,6 +293,28 @@ pub(crate) fn destination_rules(
         }
     }
     rules
+}
+
+/// Istio refuses policies that say nothing.
+fn check_policy(
+    policy: Option<&api::TrafficPolicy>,
+    field: &str,
+    source: &Source,
+    problems: &mut Vec<Problem>,
+) {
+    let Some(policy) = policy else { return };
+    if *policy == api::TrafficPolicy::default() {
+        problems.push(source.problem(
+            field,
+            "is empty, write loadBalancer, connectionPool, outlierDetection or tls, or leave it out",
+        ));
+    }
+    if policy.connection_pool == Some(api::ConnectionPoolSettings::default()) {
+        problems.push(source.problem(
+            &format!("{field}.connectionPool"),
+            "is empty, write tcp, http or both, or leave it out",
+        ));
+    }
 }
 
 /// The rule for a Service as pods of a namespace see it: their own namespace's, else that of the Service's namespace, else
@@ -469,11 +508,16 @@ fn virtual_service(
     let routes = spec.http.iter().enumerate().map(|(index, route)| {
         let field = format!("spec.http[{index}]");
         let destinations = destinations(route, &field, object, &clients, known, problems);
+        check_headers(route, &field, source, problems);
         Route {
             name: route.name.clone(),
             matches: route.matches.clone(),
             destinations,
             timeout: route.timeout,
+            retries: route.retries.clone(),
+            rewrite: route.rewrite.clone(),
+            fault: route.fault.clone(),
+            headers: route.headers.clone(),
         }
     });
     let routes = routes.collect();
@@ -485,6 +529,64 @@ fn virtual_service(
         gateways,
         routes,
     }
+}
+
+/// Whether a header is the authority, which Envoy rewrites in its own way.
+pub(crate) fn is_authority(name: &str) -> bool {
+    name.eq_ignore_ascii_case("host") || name.eq_ignore_ascii_case(":authority")
+}
+
+/// What Istio refuses of `headers`, and what Envoy would.
+fn check_headers(
+    route: &api::HttpRoute,
+    field: &str,
+    source: &Source,
+    problems: &mut Vec<Problem>,
+) {
+    let Some(headers) = &route.headers else {
+        return;
+    };
+    let mut authority = route
+        .rewrite
+        .as_ref()
+        .is_some_and(|rewrite| rewrite.authority.is_some());
+    for (side, operations) in [
+        ("request", &headers.request),
+        ("response", &headers.response),
+    ] {
+        let field = format!("{field}.headers.{side}");
+        let set = operations.set.keys().map(|name| ("set", name));
+        let add = operations.add.keys().map(|name| ("add", name));
+        for (operation, name) in set.chain(add) {
+            let place = join(&format!("{field}.{operation}"), name);
+            if side == "request" && is_authority(name) {
+                if authority {
+                    problems.push(
+                        source.problem(&place, "the authority is rewritten already, write it once"),
+                    );
+                }
+                authority = true;
+            } else if let Some(message) = bad_header(name) {
+                problems.push(source.problem(&place, message));
+            }
+        }
+        for (index, name) in operations.remove.iter().enumerate() {
+            if let Some(message) = bad_header(name) {
+                problems.push(source.problem(&format!("{field}.remove[{index}]"), message));
+            }
+        }
+    }
+}
+
+fn bad_header(name: &str) -> Option<String> {
+    if name.starts_with(':') || name.eq_ignore_ascii_case("host") {
+        return Some(format!("{name:?} cannot be changed in this way"));
+    }
+    let is_token = !name.is_empty()
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte));
+    (!is_token).then(|| format!("{name:?} is not the name of a header"))
 }
 
 fn destinations(

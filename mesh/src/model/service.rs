@@ -19,6 +19,8 @@ pub struct Service {
     pub host: String,
     /// Its ports.
     pub ports: Vec<ServicePort>,
+    /// Whether it has no address of its own (`clusterIP: None`) and only names its pods.
+    pub headless: bool,
 }
 
 /// A port of a Service.
@@ -115,11 +117,13 @@ impl Service {
 pub(crate) fn build(
     services: &[Object<ServiceSpec>],
     workloads: &[Workload],
+    stateful_sets: &[Workload],
     problems: &mut Vec<Problem>,
 ) -> BTreeMap<String, Service> {
     let services = services.iter().map(|service| {
         let host = host::service(&service.name, &service.namespace);
-        (host.clone(), build_one(service, host, workloads, problems))
+        let built = build_one(service, host.clone(), workloads, stateful_sets, problems);
+        (host, built)
     });
     services.collect()
 }
@@ -128,6 +132,7 @@ fn build_one(
     service: &Object<ServiceSpec>,
     host: String,
     workloads: &[Workload],
+    stateful_sets: &[Workload],
     problems: &mut Vec<Problem>,
 ) -> Service {
     let source = &service.source;
@@ -152,6 +157,9 @@ fn build_one(
         .enumerate()
         .filter(|(_, workload)| selects(workload))
         .collect();
+
+    let elsewhere: Vec<&Workload> = stateful_sets.iter().filter(|set| selects(set)).collect();
+    let headless = service.spec.cluster_ip.is_some();
 
     let mut ports: Vec<ServicePort> = Vec::new();
     for (index, port) in service.spec.ports.iter().enumerate() {
@@ -187,15 +195,20 @@ fn build_one(
                 _ => found.port(&wanted),
             };
             match target {
-                Some(port) => targets.push(Target { workload: *workload, port }),
+                Some(port) => targets.push(Target {
+                    workload: *workload,
+                    port,
+                }),
                 None => problems.push(source.problem(
-                    &format!("{field}.{}", if port.target_port.is_some() { "targetPort" } else { "port" }),
-                    format!(
-                        "{wanted} is not a port of the pods of {}, which declare {}; declare it there under \
-                         containers[].ports",
-                        found.name,
-                        found.port_names()
+                    &format!(
+                        "{field}.{}",
+                        if port.target_port.is_some() {
+                            "targetPort"
+                        } else {
+                            "port"
+                        }
                     ),
+                    not_declared(&wanted, found),
                 )),
             }
             if protocol == Protocol::Tcp && found.role == Role::Sidecar {
@@ -209,6 +222,37 @@ fn build_one(
                 ));
             }
         }
+        for set in &elsewhere {
+            if set.port(&wanted).is_none() {
+                problems.push(source.problem(
+                    &format!(
+                        "{field}.{}",
+                        if port.target_port.is_some() {
+                            "targetPort"
+                        } else {
+                            "port"
+                        }
+                    ),
+                    not_declared(&wanted, set),
+                ));
+            }
+            if protocol.is_http() {
+                problems.push(source.problem(
+                    &format!("{field}.{said_in}"),
+                    format!(
+                        "the local mesh does not run the StatefulSet {}, so no HTTP request to it could be answered; name \
+                         the port tcp-… if it is a database, or write a Deployment",
+                        set.name
+                    ),
+                ));
+            }
+        }
+        if headless && protocol.is_http() && elsewhere.is_empty() {
+            problems.push(source.problem(
+                "spec.clusterIP",
+                "a Service that only names its pods is not implemented for HTTP by the local mesh; leave clusterIP out",
+            ));
+        }
         ports.push(ServicePort {
             number: port.port,
             protocol,
@@ -220,5 +264,14 @@ fn build_one(
         namespace: service.namespace.clone(),
         host,
         ports,
+        headless,
     }
+}
+
+fn not_declared(wanted: &IntOrString, workload: &Workload) -> String {
+    format!(
+        "{wanted} is not a port of the pods of {}, which declare {}; declare it there under containers[].ports",
+        workload.name,
+        workload.port_names()
+    )
 }

@@ -1,20 +1,22 @@
-//! Workloads: what Deployments run, with or without a proxy of Istio's, and as whom.
+//! Workloads: what Deployments and StatefulSets run, with or without a proxy of Istio's, and as whom.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::host::CLUSTER_DOMAIN;
 use super::peer::MutualTls;
-use crate::api::apps::DeploymentSpec;
-use crate::api::core::NamespaceSpec;
-use crate::api::{self, IntOrString, Object};
+use super::quoted_list;
+use crate::api::apps::{DeploymentSpec, PodTemplateSpec, StatefulSetSpec};
+use crate::api::core::{KeySelector, NamespaceSpec};
+use crate::api::meta::LabelSelector;
+use crate::api::{self, IntOrString, Object, Objects};
 use crate::problem::Problem;
-use crate::source::join;
+use crate::source::{Source, join};
 
-/// A Deployment and its pods.
+/// A Deployment or StatefulSet and its pods.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Workload {
-    /// The Deployment's name.
+    /// Its name.
     pub name: String,
     /// Its namespace.
     pub namespace: String,
@@ -61,6 +63,8 @@ pub struct Container {
     pub image: Image,
     /// Its environment, in the order of the manifest, references (`$(NAME)`) replaced.
     pub env: Vec<(String, String)>,
+    /// Which of its variables have their value from a Secret.
+    pub secret_env: BTreeSet<String>,
     /// What replaces the image's entrypoint; empty for the entrypoint itself.
     pub command: Vec<String>,
     /// Its arguments.
@@ -242,21 +246,69 @@ const KNOWN: [&str; 14] = [
     "service.istio.io/canonical-revision",
 ];
 
-pub(crate) fn build(
-    deployment: &Object<DeploymentSpec>,
-    namespaces: &[Object<NamespaceSpec>],
+/// What Deployments and StatefulSets have in common.
+#[derive(Clone, Copy)]
+struct Described<'a> {
+    kind: &'static str,
+    name: &'a str,
+    namespace: &'a str,
+    source: &'a Source,
+    replicas: Option<u32>,
+    selector: &'a LabelSelector,
+    template: &'a PodTemplateSpec,
+    /// Whether its containers run on this machine.
+    runs: bool,
+}
+
+pub(crate) fn of_deployment(
+    object: &Object<DeploymentSpec>,
+    objects: &Objects,
     problems: &mut Vec<Problem>,
 ) -> Workload {
-    let source = &deployment.source;
-    let template = &deployment.spec.template;
+    let described = Described {
+        kind: "Deployment",
+        name: &object.name,
+        namespace: &object.namespace,
+        source: &object.source,
+        replicas: object.spec.replicas,
+        selector: &object.spec.selector,
+        template: &object.spec.template,
+        runs: true,
+    };
+    build(described, objects, problems)
+}
+
+pub(crate) fn of_stateful_set(
+    object: &Object<StatefulSetSpec>,
+    objects: &Objects,
+    problems: &mut Vec<Problem>,
+) -> Workload {
+    let described = Described {
+        kind: "StatefulSet",
+        name: &object.name,
+        namespace: &object.namespace,
+        source: &object.source,
+        replicas: object.spec.replicas,
+        selector: &object.spec.selector,
+        template: &object.spec.template,
+        runs: false,
+    };
+    build(described, objects, problems)
+}
+
+fn build(described: Described<'_>, objects: &Objects, problems: &mut Vec<Problem>) -> Workload {
+    let Described {
+        source, template, ..
+    } = described;
     let (labels, annotations) = (&template.metadata.labels, &template.metadata.annotations);
 
-    if deployment.spec.selector.match_labels.is_empty() || !deployment.spec.selector.matches(labels)
-    {
+    if described.selector.match_labels.is_empty() || !described.selector.matches(labels) {
         problems.push(source.problem(
             "spec.selector.matchLabels",
-            "does not select the pods of this Deployment's own template; write the template's \
-             labels here",
+            format!(
+                "does not select the pods of this {}'s own template; write the template's labels here",
+                described.kind
+            ),
         ));
     }
     for (kind, entries) in [("labels", labels), ("annotations", annotations)] {
@@ -278,10 +330,11 @@ pub(crate) fn build(
         ));
     }
 
-    let namespace = namespaces
+    let namespace = objects
+        .namespaces
         .iter()
-        .find(|namespace| namespace.name == deployment.namespace);
-    let role = role(deployment, namespace, problems);
+        .find(|namespace| namespace.name == described.namespace);
+    let role = role(described, namespace, problems);
     let containers = template.spec.containers.iter().enumerate();
     // A container of that name only says how the injected proxy should differ.
     let containers =
@@ -289,7 +342,7 @@ pub(crate) fn build(
     let containers: Vec<Container> = containers
         .map(|(index, container)| {
             let field = format!("spec.template.spec.containers[{index}]");
-            build_container(container, &field, deployment, problems)
+            build_container(container, &field, described, objects, problems)
         })
         .collect();
     let mut seen: BTreeMap<u16, &str> = BTreeMap::new();
@@ -308,9 +361,12 @@ pub(crate) fn build(
     }
 
     Workload {
-        name: deployment.name.clone(),
-        namespace: deployment.namespace.clone(),
-        app: labels.get("app").unwrap_or(&deployment.name).clone(),
+        name: described.name.to_owned(),
+        namespace: described.namespace.to_owned(),
+        app: labels
+            .get("app")
+            .map_or(described.name, String::as_str)
+            .to_owned(),
         version: labels.get("version").cloned(),
         labels: labels.clone(),
         annotations: annotations.clone(),
@@ -319,7 +375,7 @@ pub(crate) fn build(
             .service_account_name
             .clone()
             .unwrap_or_else(|| "default".to_owned()),
-        replicas: deployment.spec.replicas.unwrap_or(1),
+        replicas: described.replicas.unwrap_or(1),
         containers,
         role,
         gateway_ports: Vec::new(),
@@ -335,12 +391,12 @@ fn is_of_istio(name: &str) -> bool {
 /// As the injection webhook decides: a pod's label `sidecar.istio.io/inject` wins over its namespace's `istio-injection`,
 /// except that nothing is injected into a namespace that says `disabled`.
 fn role(
-    deployment: &Object<DeploymentSpec>,
+    described: Described<'_>,
     namespace: Option<&Object<NamespaceSpec>>,
     problems: &mut Vec<Problem>,
 ) -> Role {
-    let source = &deployment.source;
-    let template = &deployment.spec.template.metadata;
+    let source = described.source;
+    let template = &described.template.metadata;
     let of_namespace = namespace
         .and_then(|namespace| namespace.labels.get("istio-injection"))
         .map(String::as_str);
@@ -372,7 +428,7 @@ fn role(
                 format!(
                     "has no effect: nothing is injected into this pod. Label it {INJECT}: \"true\", or its namespace {} \
                      istio-injection: enabled",
-                    deployment.namespace
+                    described.namespace
                 ),
             ));
             Role::Plain
@@ -394,12 +450,14 @@ pub(crate) fn check_namespace(namespace: &Object<NamespaceSpec>, problems: &mut 
 fn build_container(
     container: &api::core::Container,
     field: &str,
-    deployment: &Object<DeploymentSpec>,
+    described: Described<'_>,
+    objects: &Objects,
     problems: &mut Vec<Problem>,
 ) -> Container {
+    let source = described.source;
     let image = Image::parse(&container.image);
     if image.name.is_empty() {
-        problems.push(deployment.source.problem(
+        problems.push(source.problem(
             &format!("{field}.image"),
             format!("{:?} names no image", container.image),
         ));
@@ -412,28 +470,77 @@ fn build_container(
             number: port.container_port,
         })
         .collect();
-    let readiness = container.readiness_probe.as_ref().and_then(|probe| {
-        let port = find_port(ports.iter(), &probe.http_get.port);
+    for (name, probe) in [
+        ("readinessProbe", &container.readiness_probe),
+        ("livenessProbe", &container.liveness_probe),
+        ("startupProbe", &container.startup_probe),
+    ] {
+        let Some(probe) = probe else { continue };
+        let ways = [
+            probe.http_get.is_some(),
+            probe.exec.is_some(),
+            probe.tcp_socket.is_some(),
+        ];
+        if ways.iter().filter(|way| **way).count() != 1 {
+            problems.push(source.problem(
+                &format!("{field}.{name}"),
+                "must have one of httpGet, exec and tcpSocket",
+            ));
+        } else if probe.http_get.is_none() && name == "readinessProbe" && described.runs {
+            problems.push(source.problem(
+                &format!("{field}.{name}"),
+                "the local mesh asks containers whether they are ready only by HTTP; write httpGet",
+            ));
+        }
+    }
+    let probe = container.readiness_probe.as_ref();
+    let readiness = probe.and_then(|probe| probe.http_get.as_ref());
+    let readiness = readiness.and_then(|get| {
+        let port = find_port(ports.iter(), &get.port);
         if port.is_none() {
-            problems.push(deployment.source.problem(
+            problems.push(source.problem(
                 &format!("{field}.readinessProbe.httpGet.port"),
                 format!(
                     "{} is not a port of this container, which has {}",
-                    probe.http_get.port,
+                    get.port,
                     port_names(ports.iter())
                 ),
             ));
         }
-        let path = probe
-            .http_get
-            .path
-            .clone()
-            .unwrap_or_else(|| "/".to_owned());
+        let path = get.path.clone().unwrap_or_else(|| "/".to_owned());
         port.map(|port| HttpProbe { path, port })
     });
     let mut env: Vec<(String, String)> = Vec::new();
-    for variable in &container.env {
-        let value = expand(&variable.value, &env);
+    let mut secret_env = BTreeSet::new();
+    for (index, variable) in container.env.iter().enumerate() {
+        let field = format!("{field}.env[{index}].valueFrom");
+        let value = match (&variable.value, &variable.value_from) {
+            (Some(_), Some(_)) => {
+                problems.push(source.problem(&field, "is beside a value, write only one of them"));
+                continue;
+            }
+            (value, None) => expand(value.as_deref().unwrap_or_default(), &env),
+            (None, Some(from)) => {
+                let looked_up = look_up(from, described.namespace, objects);
+                match looked_up {
+                    Ok(Some(value)) => value,
+                    Ok(None) => continue,
+                    Err((inside, message)) => {
+                        problems.push(source.problem(&format!("{field}{inside}"), message));
+                        continue;
+                    }
+                }
+            }
+        };
+        let secret = variable
+            .value_from
+            .as_ref()
+            .is_some_and(|from| from.secret_key_ref.is_some());
+        if secret {
+            secret_env.insert(variable.name.clone());
+        } else {
+            secret_env.remove(&variable.name);
+        }
         env.retain(|(name, _)| *name != variable.name);
         env.push((variable.name.clone(), value));
     }
@@ -444,8 +551,95 @@ fn build_container(
         command: expanded(&container.command),
         args: expanded(&container.args),
         env,
+        secret_env,
         ports,
         readiness,
+    }
+}
+
+/// The value of a Secret or ConfigMap; `None` if it is not there and need not be. A problem is at a field further in.
+fn look_up(
+    from: &api::core::EnvVarSource,
+    namespace: &str,
+    objects: &Objects,
+) -> Result<Option<String>, (&'static str, String)> {
+    /// The values of an object, those that are text and those that are not.
+    type Values<'a> = (BTreeMap<&'a str, &'a str>, BTreeSet<&'a str>);
+    let not_text = |key: &str| {
+        format!("the value of {key:?} is not text (UTF-8, without NUL), which a variable has to be")
+    };
+    let find = |kind: &str,
+                place: (&'static str, &'static str),
+                wanted: &KeySelector,
+                found: Option<Values<'_>>| {
+        let Some((texts, others)) = found else {
+            if wanted.optional {
+                return Ok(None);
+            }
+            return Err((
+                place.0,
+                format!(
+                    "there is no {kind} {} in the namespace {namespace}",
+                    wanted.name
+                ),
+            ));
+        };
+        let key = wanted.key.as_str();
+        match texts.get(key) {
+            Some(text) if text.contains('\0') => Err((place.1, not_text(key))),
+            Some(text) => Ok(Some((*text).to_owned())),
+            None if others.contains(key) => Err((place.1, not_text(key))),
+            None if wanted.optional => Ok(None),
+            None => Err((
+                place.1,
+                format!(
+                    "the {kind} {} has no {key:?}, it has {}",
+                    wanted.name,
+                    quoted_list(texts.keys().chain(&others))
+                ),
+            )),
+        }
+    };
+    match (&from.secret_key_ref, &from.config_map_key_ref) {
+        (Some(wanted), None) => {
+            let secret = objects
+                .secrets
+                .iter()
+                .find(|secret| secret.name == wanted.name && secret.namespace == namespace);
+            let values = secret.map(|secret| {
+                let (mut texts, mut others) = (BTreeMap::new(), BTreeSet::new());
+                for (key, bytes) in &secret.spec.data {
+                    match std::str::from_utf8(&bytes.0) {
+                        Ok(text) => _ = texts.insert(key.as_str(), text),
+                        Err(_) => _ = others.insert(key.as_str()),
+                    }
+                }
+                for (key, text) in &secret.spec.string_data {
+                    texts.insert(key, text);
+                }
+                (texts, others)
+            });
+            let place = (".secretKeyRef.name", ".secretKeyRef.key");
+            find("Secret", place, wanted, values)
+        }
+        (None, Some(wanted)) => {
+            let map = objects
+                .config_maps
+                .iter()
+                .find(|map| map.name == wanted.name && map.namespace == namespace);
+            let values = map.map(|map| {
+                let texts = map.spec.data.iter();
+                let texts = texts.map(|(key, text)| (key.as_str(), text.as_str()));
+                let others = map.spec.binary_data.keys().map(String::as_str);
+                (texts.collect(), others.collect())
+            });
+            let place = (".configMapKeyRef.name", ".configMapKeyRef.key");
+            find("ConfigMap", place, wanted, values)
+        }
+        _ => Err((
+            "",
+            "write one of secretKeyRef and configMapKeyRef".to_owned(),
+        )),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Which files are read: single files, plain folders, and folders with a kustomization.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::io::Read;
 use std::path::{Component, Path, PathBuf};
@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::field::{FieldPath, Segment};
-use super::{Document, Source, decode, yaml};
+use super::{Document, Source, decode, patch, yaml};
 use crate::problem::Problem;
 
 /// The names that kustomize knows, in its order.
@@ -18,7 +18,7 @@ const KUSTOMIZATION: [&str; 3] = ["kustomization.yaml", "kustomization.yml", "Ku
 /// A file is read into memory whole; one above this size is not a manifest.
 const LARGEST: u64 = 16 << 20;
 
-/// What `kustomization.yaml` may say here. The other fields of kustomize transform objects, which is not implemented.
+/// What `kustomization.yaml` may say here. The other fields of kustomize make or transform objects, which is not implemented.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Kustomization {
@@ -32,22 +32,59 @@ struct Kustomization {
     /// Files in the folder, and folders anywhere with a kustomization of their own.
     #[serde(default)]
     resources: Vec<String>,
+    /// What is changed in them, in this order.
+    #[serde(default)]
+    patches: Vec<patch::Entry>,
 }
 
-/// Reads all documents of all paths. With problems, the documents are those that had none.
-pub(crate) fn read(paths: &[PathBuf]) -> (Vec<Document>, Vec<Problem>) {
+/// What some paths say, and where everything was looked for.
+#[derive(Default)]
+pub(crate) struct Reading {
+    /// With problems, those that had none.
+    pub(crate) documents: Vec<Document>,
+    pub(crate) problems: Vec<Problem>,
+    /// Every file that was read, or that was asked for and could not be.
+    pub(crate) files: BTreeSet<PathBuf>,
+    /// Every folder that has one of them, and every folder whose entries decide what is read.
+    pub(crate) folders: BTreeSet<PathBuf>,
+}
+
+/// Reads all documents of all paths.
+pub(crate) fn read(paths: &[PathBuf]) -> Reading {
     let mut reader = Reader::default();
     for path in paths {
         let path = plain(path);
         reader.path(&path, &Asker::Caller(&path));
     }
-    (reader.documents, reader.problems)
+    let mut folders = reader.folders;
+    for file in &reader.files {
+        // What is behind a link changes elsewhere.
+        for file in [file.clone(), real(file)] {
+            let mut around = file.ancestors().skip(1).map(|folder| {
+                if folder.as_os_str().is_empty() {
+                    Path::new(".")
+                } else {
+                    folder
+                }
+            });
+            // For a file that is not there, where a folder on the way to it would appear.
+            folders.extend(around.find(|folder| folder.is_dir()).map(Path::to_path_buf));
+        }
+    }
+    Reading {
+        documents: reader.documents,
+        problems: reader.problems,
+        files: reader.files,
+        folders,
+    }
 }
 
 #[derive(Default)]
 struct Reader {
     documents: Vec<Document>,
     problems: Vec<Problem>,
+    files: BTreeSet<PathBuf>,
+    folders: BTreeSet<PathBuf>,
     /// Every file and kustomization that was read, by its real path, with who asker for it.
     done: HashMap<PathBuf, String>,
     /// The kustomizations that are being read, by their real paths.
@@ -60,7 +97,8 @@ enum Asker<'a> {
     Folder(&'a Path),
     Kustomization {
         source: &'a Source,
-        index: usize,
+        /// Of the kustomization.
+        field: FieldPath,
         name: &'a str,
     },
 }
@@ -72,9 +110,9 @@ impl Asker<'_> {
             Self::Caller(path) | Self::Folder(path) => Problem::at(path, 1, message),
             Self::Kustomization {
                 source,
-                index,
+                field,
                 name,
-            } => source.problem_at(&resource(*index), format!("{name:?} {message}")),
+            } => source.problem_at(field, format!("{name:?} {message}")),
         }
     }
 
@@ -82,19 +120,12 @@ impl Asker<'_> {
         match self {
             Self::Caller(_) => "the command line".to_owned(),
             Self::Folder(path) => path.display().to_string(),
-            Self::Kustomization { source, index, .. } => {
-                format!(
-                    "{}:{}",
-                    source.file().display(),
-                    source.mark(&resource(*index)).line
-                )
+            Self::Kustomization { source, field, .. } => {
+                let (file, line) = source.place(field);
+                format!("{}:{line}", file.display())
             }
         }
     }
-}
-
-fn resource(index: usize) -> FieldPath {
-    FieldPath::new(vec![Segment::from("resources"), Segment::Index(index)])
 }
 
 impl Reader {
@@ -126,6 +157,7 @@ impl Reader {
 
     /// All manifests below a folder that has no kustomization, in the order of their names.
     fn folder(&mut self, folder: &Path, asker: &Asker<'_>) {
+        self.folders.insert(folder.to_path_buf());
         let entries = fs::read_dir(folder)
             .and_then(|entries| entries.map(|entry| Ok(entry?.file_name())).collect());
         let mut names: Vec<std::ffi::OsString> = match entries {
@@ -161,26 +193,33 @@ impl Reader {
     }
 
     fn file(&mut self, path: &Path, asker: &Asker<'_>) {
-        if let Some(text) = self.text(path, asker) {
-            let (documents, problems) = yaml::parse(path, &text);
+        if let Some(text) = self.once(path, asker) {
+            let (documents, problems) = yaml::objects(path, &text);
             self.documents.extend(documents);
             self.problems.extend(problems);
         }
     }
 
     /// The text of a file that was not read before.
+    fn once(&mut self, path: &Path, asker: &Asker<'_>) -> Option<String> {
+        let text = self.text(path, asker)?;
+        if let Some(first) = self.done.insert(real(path), asker.place()) {
+            self.problems
+                .push(asker.problem(&format!("is read twice, it was named by {first} already")));
+            return None;
+        }
+        Some(text)
+    }
+
+    /// The text of a file.
     fn text(&mut self, path: &Path, asker: &Asker<'_>) -> Option<String> {
+        self.files.insert(path.to_path_buf());
         let mut bytes = Vec::new();
         let read =
             fs::File::open(path).and_then(|file| file.take(LARGEST + 1).read_to_end(&mut bytes));
         if let Err(error) = read {
             self.problems
                 .push(asker.problem(&format!("cannot be read: {error}")));
-            return None;
-        }
-        if let Some(first) = self.done.insert(real(path), asker.place()) {
-            self.problems
-                .push(asker.problem(&format!("is read twice, it was named by {first} already")));
             return None;
         }
         if bytes.len() as u64 > LARGEST {
@@ -204,15 +243,22 @@ impl Reader {
 
     fn kustomization(&mut self, folder: &Path, file: &Path, asker: &Asker<'_>) {
         let root = real(folder);
+        self.folders.insert(folder.to_path_buf());
         if self.open.contains(&root) {
             return self.problems.push(asker.problem(
                 "includes this kustomization again, a folder cannot be a part of itself",
             ));
         }
-        let Some(text) = self.text(file, asker) else {
+        // So does kustomize, whatever that folder names.
+        if self.open.iter().any(|inside| inside.starts_with(&root)) {
+            return self.problems.push(asker.problem(
+                "is a folder around this kustomization, which kustomize refuses; name the folders in it that are needed",
+            ));
+        }
+        let Some(text) = self.once(file, asker) else {
             return;
         };
-        let (documents, problems) = yaml::parse(file, &text);
+        let (documents, problems) = yaml::parse(file, &text, 1);
         if !problems.is_empty() {
             return self.problems.extend(problems);
         }
@@ -255,24 +301,84 @@ impl Reader {
             }
         }
         self.open.push(root.clone());
+        let (first, before) = (self.documents.len(), self.problems.len());
         for (index, name) in content.resources.iter().enumerate() {
+            let field = FieldPath::new(vec![Segment::from("resources"), Segment::Index(index)]);
             self.resource(
                 folder,
                 &root,
                 name,
                 &Asker::Kustomization {
                     source: &source,
-                    index,
+                    field,
                     name,
                 },
             );
         }
         self.open.pop();
+        let complete = self.problems.len() == before;
+        // Only what this kustomization names is changed by it.
+        let mut objects = self.documents.split_off(first);
+        for (index, entry) in content.patches.iter().enumerate() {
+            let place = patch::Place {
+                kustomization: &source,
+                index,
+            };
+            if let Some(content) = self.patch(folder, &root, entry, &place) {
+                let problems = &mut self.problems;
+                patch::apply(entry, content, &place, &mut objects, complete, problems);
+            }
+        }
+        self.documents.append(&mut objects);
+    }
+
+    /// What a patch consists of; none if something is wrong with it.
+    fn patch(
+        &mut self,
+        folder: &Path,
+        root: &Path,
+        entry: &patch::Entry,
+        place: &patch::Place<'_>,
+    ) -> Option<Vec<Document>> {
+        let (documents, problems) = match (&entry.path, &entry.patch) {
+            (Some(name), None) => {
+                let path = plain(&folder.join(name));
+                let asker = Asker::Kustomization {
+                    source: place.kustomization,
+                    field: place.field("path"),
+                    name,
+                };
+                if path.exists() && !real(&path).starts_with(root) {
+                    self.problems.push(outside(&asker, folder));
+                    return None;
+                }
+                let text = self.text(&path, &asker)?;
+                yaml::parse(&path, &text, 1)
+            }
+            (None, Some(text)) => {
+                let (file, line) = place.kustomization.place(&place.field("patch"));
+                let mark = place.kustomization.mark(&place.field("patch"));
+                yaml::parse(file, text, mark.text.unwrap_or(line))
+            }
+            _ => {
+                self.problems.push(place.problem(
+                    "",
+                    "write one of path, which names a file, and patch, which is the patch itself",
+                ));
+                return None;
+            }
+        };
+        let good = problems.is_empty();
+        self.problems.extend(problems);
+        good.then_some(documents)
     }
 
     fn resource(&mut self, folder: &Path, root: &Path, name: &str, asker: &Asker<'_>) {
         let path = plain(&folder.join(name));
+        self.files.insert(path.clone());
         let refused = if path.is_dir() {
+            self.files.remove(&path);
+            self.folders.insert(path.clone());
             match kustomization(&path) {
                 Some(file) => return self.kustomization(&path, &file, asker),
                 None => "is a folder without kustomization.yaml".to_owned(),
@@ -288,16 +394,20 @@ impl Reader {
         } else if is_kustomization(&path) {
             "is a kustomization, name its folder instead".to_owned()
         } else if !real(&path).starts_with(root) {
-            // As kustomize has it, so that a folder is complete in itself.
-            format!(
-                "is a file outside of {}, name a folder with a kustomization.yaml instead",
-                folder.display()
-            )
+            return self.problems.push(outside(asker, folder));
         } else {
             return self.file(&path, asker);
         };
         self.problems.push(asker.problem(&refused));
     }
+}
+
+/// As kustomize has it, so that a folder is complete in itself.
+fn outside(asker: &Asker<'_>, folder: &Path) -> Problem {
+    asker.problem(&format!(
+        "is a file outside of {}, name a folder with a kustomization.yaml instead",
+        folder.display()
+    ))
 }
 
 fn is_kustomization(file: &Path) -> bool {

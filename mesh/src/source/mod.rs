@@ -1,7 +1,8 @@
 //! Where everything was written: from files to documents whose every value knows its line.
 //!
-//! `files` decides what is read (files, folders, kustomizations), `yaml` turns text into [`Document`]s, `decode` turns a
-//! document's values into typed objects. All three report [`Problem`]s, which [`Source`] gives their place.
+//! `files` decides what is read (files, folders, kustomizations), `yaml` turns text into [`Document`]s, `patch` changes them as
+//! kustomizations say, `decode` turns a document's values into typed objects. All of them report [`Problem`]s, which
+//! [`Source`] gives their place.
 
 use std::fmt;
 use std::path::Path;
@@ -14,7 +15,9 @@ use crate::problem::Problem;
 pub(crate) mod decode;
 pub(crate) mod field;
 pub(crate) mod files;
+pub(crate) mod list;
 pub(crate) mod mark;
+pub(crate) mod patch;
 pub(crate) mod yaml;
 
 pub use field::join;
@@ -58,15 +61,15 @@ impl Source {
         }
     }
 
-    /// The file.
+    /// The file of the object. A patch may have written some of its fields: see [`locate`](Self::locate).
     pub fn file(&self) -> &Path {
         &self.file
     }
 
-    /// The line of a field such as `spec.http[0].timeout`, or of the deepest part of it that exists; of the object if the
-    /// field is empty.
-    pub fn locate(&self, field: &str) -> usize {
-        self.line(&FieldPath::parse(field))
+    /// The file and the line of a field such as `spec.http[0].timeout`, or of the deepest part of it that exists; of the
+    /// object if the field is empty.
+    pub fn locate(&self, field: &str) -> (&Path, usize) {
+        self.place(&FieldPath::parse(field))
     }
 
     /// A problem with a field such as `spec.http[0].timeout`, which need not exist: what is missing is reported where it
@@ -77,33 +80,35 @@ impl Source {
     }
 
     pub(crate) fn problem_at(&self, path: &FieldPath, message: impl Into<String>) -> Problem {
+        let (file, line) = self.place(path);
         Problem {
-            file: self.file.to_path_buf(),
-            line: self.line(path),
+            file: file.to_path_buf(),
+            line,
             field: self.base.then(path.segments()).to_string(),
             message: message.into(),
         }
     }
 
     pub(crate) fn mark(&self, path: &FieldPath) -> &Mark {
+        self.find(path).0
+    }
+
+    fn find(&self, path: &FieldPath) -> (&Mark, Option<&Arc<Path>>) {
         self.marks
             .deepest(self.base.segments().iter().chain(path.segments()))
     }
 
-    fn line(&self, path: &FieldPath) -> usize {
-        self.mark(path).line.max(1)
+    fn place(&self, path: &FieldPath) -> (&Path, usize) {
+        let (mark, file) = self.find(path);
+        (file.unwrap_or(&self.file), mark.line.max(1))
     }
 }
 
 /// Not derived: the marks of a whole file would drown what somebody wants to see.
 impl fmt::Debug for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}:{}",
-            self.file.display(),
-            self.line(&FieldPath::default())
-        )
+        let (file, line) = self.place(&FieldPath::default());
+        write!(f, "{}:{line}", file.display())
     }
 }
 

@@ -13,7 +13,7 @@ use serde_json::{Map, Number, Value};
 
 use super::field::{FieldPath, Segment};
 use super::mark::{Inner, Mark};
-use super::{Document, Source};
+use super::{Document, Source, list};
 use crate::problem::Problem;
 
 /// How deep values may be nested. No manifest comes near it; a stack does.
@@ -22,8 +22,19 @@ const DEPTH: usize = 100;
 /// How much aliases may add to a file, in values and bytes: enough for every honest use, and the end of a "billion laughs".
 const EXPANSION: usize = 4 << 20;
 
-/// Reads all documents of a text. With problems, the documents are those that had none.
-pub(crate) fn parse(file: &Path, text: &str) -> (Vec<Document>, Vec<Problem>) {
+/// Reads all objects of a text. With problems, they are those that had none.
+pub(crate) fn objects(file: &Path, text: &str) -> (Vec<Document>, Vec<Problem>) {
+    let (documents, mut problems) = parse(file, text, 1);
+    let documents = documents
+        .into_iter()
+        .flat_map(|document| list::items(document, &mut problems))
+        .collect();
+    (documents, problems)
+}
+
+/// Reads all documents of a text that begins at a line of a file. With problems, the documents are those that had none.
+pub(crate) fn parse(file: &Path, text: &str, first_line: usize) -> (Vec<Document>, Vec<Problem>) {
+    let shift = first_line.saturating_sub(1);
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let is_json = file
         .extension()
@@ -37,7 +48,11 @@ pub(crate) fn parse(file: &Path, text: &str) -> (Vec<Document>, Vec<Problem>) {
             let reason = reason.split(" at line ").next().unwrap_or_default();
             return (
                 Vec::new(),
-                vec![Problem::at(file, line, format!("is not JSON: {reason}"))],
+                vec![Problem::at(
+                    file,
+                    line + shift,
+                    format!("is not JSON: {reason}"),
+                )],
             );
         }
         Err(_) => text.into(),
@@ -54,7 +69,8 @@ pub(crate) fn parse(file: &Path, text: &str) -> (Vec<Document>, Vec<Problem>) {
     let mut problems = Vec::new();
     loop {
         match reader.document() {
-            Ok(Some(node)) => {
+            Ok(Some(mut node)) => {
+                node.mark.shift(shift);
                 let found = std::mem::take(&mut reader.problems);
                 if found.is_empty() && !node.value.is_null() {
                     documents.push(Document {
@@ -80,7 +96,7 @@ pub(crate) fn parse(file: &Path, text: &str) -> (Vec<Document>, Vec<Problem>) {
         .into_iter()
         .map(|found| Problem {
             file: file.to_path_buf(),
-            line: found.line.max(1),
+            line: found.line.max(1) + shift,
             field: FieldPath::new(found.path).to_string(),
             message: found.message,
         })
@@ -295,8 +311,8 @@ impl<'input> Reader<'input> {
             value: Value::Array(items),
             mark: Mark {
                 line,
-                written: None,
                 inner: Inner::Items(marks),
+                ..Mark::default()
             },
             size,
         })
@@ -340,8 +356,8 @@ impl<'input> Reader<'input> {
             value: Value::Object(fields),
             mark: Mark {
                 line,
-                written: None,
                 inner: Inner::Fields(marks),
+                ..Mark::default()
             },
             size,
         })
@@ -434,6 +450,10 @@ impl<'input> Reader<'input> {
             }
             None => style != ScalarStyle::Plain,
         };
+        // A block is marked at its first line that is not empty.
+        let is_block = matches!(style, ScalarStyle::Literal | ScalarStyle::Folded);
+        let empty = text.bytes().take_while(|byte| *byte == b'\n').count();
+        let begins = is_block.then(|| line.saturating_sub(empty));
         let value = if string {
             Value::String(text.into_owned())
         } else {
@@ -445,7 +465,7 @@ impl<'input> Reader<'input> {
                         mark: Mark {
                             line,
                             written,
-                            inner: Inner::Nothing,
+                            ..Mark::default()
                         },
                         size,
                     };
@@ -460,8 +480,8 @@ impl<'input> Reader<'input> {
             value,
             mark: Mark {
                 line,
-                written: None,
-                inner: Inner::Nothing,
+                text: begins,
+                ..Mark::default()
             },
             size,
         }

@@ -1,9 +1,11 @@
 //! From manifests to the mesh and to what its proxies are told: `shop.yaml`, and what each test adds to it.
 
 mod clusters;
+mod databases;
 mod filters;
 mod listeners;
 mod problems;
+mod resilience;
 mod routes;
 mod snapshots;
 mod workloads;
