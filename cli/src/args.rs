@@ -11,6 +11,7 @@ const ABOUT: &str =
 const HELP: &str = "\
 Examples:
   tollgate up                              the shop of this workspace, as its kustomization.yaml describes it
+  tollgate up --demo                       the same, with customers: see limits and the canary at work
   tollgate up --manifests ./my-mesh        the manifests of another folder
   tollgate build                           only the filters, into target/plugins/
 
@@ -60,12 +61,15 @@ Run a mesh from its manifests until interrupted
 
 Builds the filters and the services, finds or fetches Envoy, and starts every pod of the manifests on
 127.0.0.1: the service, and an Envoy as its sidecar, with a certificate of its own; the ingress gateway
-too. When everything serves, a table says what runs where. Ctrl-C stops all of it.";
+too. When everything serves, a table says what runs where, and below it what the gateway does is shown:
+drawn anew every second on a terminal, a line every ten seconds otherwise. Ctrl-C stops all of it.";
 
 const UP_HELP: &str = "\
 Examples:
   tollgate up
       the shop of this workspace; then: curl -H 'x-tenant-id: acme' http://127.0.0.1:PORT/products
+  tollgate up --demo
+      the same with customers, about 80 requests a second for ten minutes
   tollgate up --manifests services --manifests istio --replicas 1
       two kustomize folders, one pod per Deployment
   tollgate up --run 'payment-service=sh -c \"exec python3 -m http.server $PORT\"'
@@ -105,6 +109,14 @@ pub struct UpArgs {
     #[arg(long, value_name = "IMAGE=COMMAND", value_parser = parse_run)]
     pub run: Vec<Run>,
 
+    /// The database of all services: postgres://USER:PASSWORD@HOST:PORT/NAME [default: a SQLite file per service]
+    #[arg(long, value_name = "URL", value_parser = parse_database)]
+    pub database: Option<String>,
+
+    /// Send the shop customers for ten minutes: tenants of every tier, VIPs, and one who wants more than allowed
+    #[arg(long)]
+    pub demo: bool,
+
     /// How to say what happens
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
@@ -142,6 +154,18 @@ pub struct Run {
     pub image: String,
     /// The program and its arguments; never empty.
     pub command: Vec<String>,
+}
+
+fn parse_database(text: &str) -> Result<String, String> {
+    let postgres = ["postgres://", "postgresql://"];
+    if postgres.iter().any(|scheme| text.starts_with(scheme)) {
+        return Ok(text.to_owned());
+    }
+    // Not the text itself: it may hold a password.
+    Err(
+        "is no URL of a PostgreSQL database, write e.g. postgres://shop:secret@127.0.0.1:5432/shop"
+            .to_owned(),
+    )
 }
 
 fn parse_run(text: &str) -> Result<Run, String> {

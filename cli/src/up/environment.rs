@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tollgate_mesh::envoy::PodSite;
 use tollgate_mesh::model::{Container, PodName, Workload};
@@ -28,6 +28,17 @@ const INHERITED: [&str; 12] = [
     "ASAN_OPTIONS",
 ];
 
+const DATABASE_URL: &str = "DATABASE_URL";
+
+/// Where the services keep things.
+#[derive(Clone, Debug)]
+pub(crate) enum Database {
+    /// In this folder, an SQLite file for each service, which its replicas share.
+    Files(PathBuf),
+    /// In the one database of this URL.
+    Url(String),
+}
+
 /// What every process gets.
 pub(crate) fn inherited() -> BTreeMap<String, OsString> {
     INHERITED
@@ -46,18 +57,21 @@ pub(crate) fn of(
     container: &Container,
     pod: &PodName,
     place: &PodSite,
-    data: &Path,
+    database: &Database,
 ) -> BTreeMap<String, OsString> {
     let mut environment = inherited();
     let mut set = |name: &str, value: OsString| environment.insert(name.to_owned(), value);
     set("SERVICE_VERSION", container.image.tag.clone().into());
-    // One file a service, which its replicas share.
-    set(
-        "DATABASE_URL",
-        database(&data.join(format!("{}.db", workload.app))).into(),
-    );
     for (name, value) in &container.env {
         set(name, value.into());
+    }
+    // What a Secret says is where the cluster's database is, and that one does not run here.
+    let of_manifest = container.env.iter().any(|(name, _)| name == DATABASE_URL);
+    if !of_manifest
+        || container.secret_env.contains(DATABASE_URL)
+        || matches!(database, Database::Url(_))
+    {
+        set(DATABASE_URL, database.url(&workload.app).into());
     }
     let local = |port: u16| place.app.get(&port).map(SocketAddr::port);
     if let Some(port) = container.ports.first().and_then(|port| local(port.number)) {
@@ -83,8 +97,18 @@ pub(crate) fn of(
     environment
 }
 
+impl Database {
+    /// What a service of this name is told.
+    fn url(&self, app: &str) -> String {
+        match self {
+            Database::Url(url) => url.clone(),
+            Database::Files(folder) => sqlite(&folder.join(format!("{app}.db"))),
+        }
+    }
+}
+
 /// The URL of an SQLite file. What would end the path in a URL is escaped.
-fn database(file: &Path) -> String {
+fn sqlite(file: &Path) -> String {
     let path = file
         .to_string_lossy()
         .replace('%', "%25")
@@ -95,8 +119,6 @@ fn database(file: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
     use tollgate_mesh::Mesh;
     use tollgate_mesh::api::Objects;
     use tollgate_mesh::envoy::CertificatePaths;
@@ -141,13 +163,8 @@ spec:
             },
         };
         let pod = &workload.pods()[0];
-        let environment = of(
-            workload,
-            &workload.containers[0],
-            pod,
-            &place,
-            Path::new("/run/100%/data"),
-        );
+        let files = Database::Files("/run/100%/data".into());
+        let environment = of(workload, &workload.containers[0], pod, &place, &files);
         let own: Vec<(&str, &str)> = environment
             .iter()
             .filter(|(name, _)| !INHERITED.contains(&name.as_str()))
@@ -170,6 +187,68 @@ spec:
                 ("http_proxy", "http://127.0.0.1:20001"),
                 ("no_proxy", "127.0.0.1,localhost"),
             ]
+        );
+    }
+
+    #[test]
+    fn a_database_from_a_secret_is_the_clusters_and_the_users_own_wins() {
+        let manifest = "\
+apiVersion: v1
+kind: Secret
+metadata: {name: db, namespace: shop}
+stringData: {url: 'postgres://shop:x@postgres:5432/shop'}
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: shop, labels: {istio-injection: enabled}}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: cart, namespace: shop}
+spec:
+  selector: {matchLabels: {app: cart}}
+  template:
+    metadata: {labels: {app: cart}}
+    spec:
+      containers:
+      - name: cart
+        image: cart:v1
+        ports: [{containerPort: 3002}]
+        env: [{name: DATABASE_URL, ENV}]
+";
+        let url = |env: &str, database: &Database| {
+            let manifest = manifest.replace("ENV", env);
+            let objects = Objects::parse(Path::new("cart.yaml"), &manifest).unwrap();
+            let mesh = Mesh::build(objects).unwrap();
+            let workload = &mesh.workloads[0];
+            let place = PodSite {
+                directory: PathBuf::new(),
+                admin: SocketAddr::from(([127, 0, 0, 1], 1)),
+                outbound_proxy: None,
+                inbound: BTreeMap::new(),
+                app: BTreeMap::new(),
+                gateway: BTreeMap::new(),
+                certificate: CertificatePaths {
+                    chain: PathBuf::new(),
+                    key: PathBuf::new(),
+                    roots: PathBuf::new(),
+                },
+            };
+            let pod = &workload.pods()[0];
+            of(workload, &workload.containers[0], pod, &place, database)[DATABASE_URL].clone()
+        };
+        let files = Database::Files("/run/data".into());
+        let own = Database::Url("postgres://me@127.0.0.1/mine".to_owned());
+        let secret = "valueFrom: {secretKeyRef: {name: db, key: url}}";
+        assert_eq!(url(secret, &files), "sqlite:///run/data/cart.db");
+        assert_eq!(url(secret, &own), "postgres://me@127.0.0.1/mine");
+        assert_eq!(
+            url("value: 'sqlite:///mine.db'", &files),
+            "sqlite:///mine.db"
+        );
+        assert_eq!(
+            url("value: 'sqlite:///mine.db'", &own),
+            "postgres://me@127.0.0.1/mine"
         );
     }
 }

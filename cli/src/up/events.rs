@@ -6,12 +6,14 @@
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use anstyle::{AnsiColor, Style};
 use serde::{Serialize, Serializer};
 use tollgate_mesh::{Problem, Problems};
 
+use super::demo::Outcome;
+use super::view::Screen;
 use crate::args::Format;
 
 const GOOD: Style = AnsiColor::Green.on_default().bold();
@@ -36,6 +38,9 @@ pub(crate) enum Event {
         pods: usize,
         envoy: PathBuf,
         envoy_version: String,
+        /// What the manifests name and one machine does not run.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        not_run: Vec<String>,
     },
     /// Everything serves.
     Ready {
@@ -57,6 +62,10 @@ pub(crate) enum Event {
         #[serde(skip)]
         serving: bool,
     },
+    /// The demo's customers come.
+    Demo { customers: String, seconds: u64 },
+    /// No more customers come.
+    DemoOver(Outcome),
     /// Something is wrong with the manifests, and nothing was started or changed.
     Rejected(Problem),
     /// The command failed.
@@ -101,6 +110,8 @@ pub(crate) struct Reporter {
     format: Format,
     /// One event at a time.
     writing: Mutex<()>,
+    /// Lines for people are written above what the view draws.
+    screen: Arc<Screen>,
 }
 
 impl Reporter {
@@ -108,7 +119,13 @@ impl Reporter {
         Self {
             format,
             writing: Mutex::new(()),
+            screen: Arc::default(),
         }
+    }
+
+    /// Where it writes.
+    pub(crate) fn screen(&self) -> Arc<Screen> {
+        Arc::clone(&self.screen)
     }
 
     /// Tells of an event. A reader that has gone is no reason to stop: somebody must still end what was started.
@@ -116,11 +133,11 @@ impl Reporter {
         let _writing = self.writing.lock();
         let _ = match self.format {
             Format::Json => json(&mut io::stdout().lock(), event),
-            Format::Text => match event {
+            Format::Text => self.screen.above(|| match event {
                 // With the rest of what goes wrong, so that it is seen when the output goes to a file.
                 Event::Rejected(_) => text(&mut anstream::stderr().lock(), event),
                 _ => text(&mut anstream::stdout().lock(), event),
-            },
+            }),
         };
     }
 
@@ -147,6 +164,7 @@ fn text(out: &mut impl Write, event: &Event) -> io::Result<()> {
             pods,
             envoy,
             envoy_version,
+            not_run,
             ..
         } => {
             writeln!(
@@ -155,6 +173,9 @@ fn text(out: &mut impl Write, event: &Event) -> io::Result<()> {
                 envoy.display()
             )?;
             writeln!(out, "  in {}", run.display())?;
+            if !not_run.is_empty() {
+                writeln!(out, "  without {}", not_run.join(", "))?;
+            }
         }
         Event::Ready {
             gateway,
@@ -191,6 +212,10 @@ fn text(out: &mut impl Write, event: &Event) -> io::Result<()> {
             }
             writeln!(out, "  {}", log.display())?;
         }
+        Event::Demo { customers, seconds } => {
+            writeln!(out, "demo      for {} minutes: {customers}", seconds / 60)?
+        }
+        Event::DemoOver(outcome) => writeln!(out, "demo      over: {outcome}")?,
         Event::Rejected(problem) => writeln!(out, "{BAD}error:{BAD:#} {problem}")?,
         // The command says it as it ends, as every command does.
         Event::Error { .. } => {}
@@ -409,6 +434,34 @@ mod tests {
             said(text, &event),
             "cart-service-0: service ended by signal 9; the rest keeps running\n  | one\n  | two\n  \
              /run/logs/cart-service-0/service.log\n"
+        );
+    }
+
+    #[test]
+    fn a_demo_is_told_with_its_customers_and_what_became_of_them() {
+        let event = Event::Demo {
+            customers: "acme (premium) 50/s".to_owned(),
+            seconds: 600,
+        };
+        assert_eq!(
+            said(json, &event),
+            "{\"event\":\"demo\",\"customers\":\"acme (premium) 50/s\",\"seconds\":600}\n"
+        );
+        assert_eq!(
+            said(text, &event),
+            "demo      for 10 minutes: acme (premium) 50/s\n"
+        );
+        let event = Event::DemoOver(Outcome {
+            answers: [(200, 7), (429, 2)].into(),
+            ..Outcome::default()
+        });
+        assert_eq!(
+            said(json, &event),
+            "{\"event\":\"demoOver\",\"answers\":{\"200\":7,\"429\":2},\"failed\":0,\"leftOut\":0}\n"
+        );
+        assert_eq!(
+            said(text, &event),
+            "demo      over: 9 requests: 7 answered, 2 refused with 429\n"
         );
     }
 

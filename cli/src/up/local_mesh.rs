@@ -8,9 +8,9 @@ use anyhow::Context;
 use tokio::sync::mpsc;
 use tollgate_mesh::Mesh;
 use tollgate_mesh::envoy::ProxyConfiguration;
-use tollgate_mesh::model::{Container, PodName, Role, Workload};
+use tollgate_mesh::model::{Container, Plugin, PodName, Role, Workload};
 
-use super::environment;
+use super::environment::{self, Database};
 use super::events::Pod;
 use super::guard::Itself;
 use super::images::Images;
@@ -37,6 +37,8 @@ pub(crate) struct Parts {
     /// The folder with `<module>.wasm`.
     pub(crate) modules: PathBuf,
     pub(crate) workers: u32,
+    /// The URL of the user's own database, if the services are to use it.
+    pub(crate) database: Option<String>,
 }
 
 /// A mesh on this machine.
@@ -75,6 +77,14 @@ impl LocalMesh {
         };
         mesh.tell()?;
         Ok((mesh, exits))
+    }
+
+    /// What the manifests name and does not run here, for people: a database is not what this is about, and the
+    /// services have another one.
+    pub(crate) fn not_run(&self) -> Vec<String> {
+        let sets = self.parts.mesh.stateful_sets.iter();
+        sets.map(|set| format!("the StatefulSet {}", set.name))
+            .collect()
     }
 
     /// Writes the configuration of every proxy.
@@ -129,7 +139,11 @@ impl LocalMesh {
         logs: &Path,
     ) -> anyhow::Result<Option<Awaited>> {
         let place = self.places.of(pod)?;
-        let environment = environment::of(workload, container, pod, place, &self.run.data());
+        let database = match &self.parts.database {
+            Some(url) => Database::Url(url.clone()),
+            None => Database::Files(self.run.data()),
+        };
+        let environment = environment::of(workload, container, pod, place, &database);
         let (program, args) = self.parts.images.command(container).with_context(|| {
             format!(
                 "{pod}: there is no program for the image {}",
@@ -223,6 +237,11 @@ impl LocalMesh {
     /// The folder of this run.
     pub(crate) fn run(&self) -> &RunDirectory {
         &self.run
+    }
+
+    /// What its plugins were told.
+    pub(crate) fn plugins(&self) -> &[Plugin] {
+        &self.parts.mesh.plugins
     }
 
     /// All pods, the gateways last.

@@ -3,9 +3,11 @@
 //! The way of a run, a file a step: the manifests are read, their [`plugins`] and [`images`] are checked; what they need is
 //! built; every pod gets its place in the [`run_directory`] and on the machine's [`ports`] ([`site`]), with
 //! [`certificates`]; the proxies' configuration is written ([`xds`]); the [`local_mesh`] starts it all under a
-//! [`supervisor`] and a [`guard`], awaits [`readiness`], and [`events`] tell what happens.
+//! [`supervisor`] and a [`guard`], awaits [`readiness`], and [`events`] tell what happens. While it serves, a [`view`] shows the
+//! [`statistics`] of its proxies, and the customers of a [`demo`] may come.
 
 mod certificates;
+mod demo;
 mod environment;
 mod events;
 mod groups;
@@ -18,14 +20,16 @@ mod readiness;
 mod run_directory;
 mod signals;
 mod site;
+mod statistics;
 mod supervisor;
+mod view;
 mod xds;
 
 use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use anyhow::{Context, anyhow};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tollgate_mesh::api::Objects;
 use tollgate_mesh::model::Role;
 use tollgate_mesh::{Mesh, Problem, Problems};
@@ -38,6 +42,7 @@ use crate::workspace::Workspace;
 
 pub(crate) use guard::{guard, guarded};
 
+use demo::{Demo, Plan};
 use events::{Event, Reporter};
 use guard::Itself;
 use images::Images;
@@ -45,7 +50,9 @@ use local_mesh::{LocalMesh, Parts};
 use ports::Held;
 use run_directory::RunDirectory;
 use signals::Signals;
+use statistics::{Counters, Proxy};
 use supervisor::{Exit, last_lines};
+use view::{Subject, View};
 
 /// How many lines of its log tell why a process ended.
 const LAST_LINES: usize = 10;
@@ -75,6 +82,7 @@ pub async fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
 
 async fn up(args: UpArgs, reporter: &Reporter) -> anyhow::Result<()> {
     let itself = Itself::running()?;
+    let (format, with_demo) = (args.format, args.demo);
     let mut signals = Signals::catch()?;
     // Until children run there is nothing to end but ourselves.
     let Prepared {
@@ -90,15 +98,20 @@ async fn up(args: UpArgs, reporter: &Reporter) -> anyhow::Result<()> {
         }
     };
     let (envoy, version) = (parts.envoy.path.clone(), parts.envoy.version.to_string());
-    let (mesh, exits) = LocalMesh::prepare(parts, gateway, run, itself)?;
+    let (mesh, mut exits) = LocalMesh::prepare(parts, gateway, run, itself)?;
     reporter.tell(&Event::Starting {
         run: mesh.run().path().to_owned(),
         logs: mesh.run().logs(),
         pods: mesh.pods()?.len(),
         envoy,
         envoy_version: version,
+        not_run: mesh.not_run(),
     });
-    let ended = serve(&mesh, exits, &mut signals, reporter).await;
+    let ended = match start(&mesh, &mut exits, &mut signals, reporter).await {
+        Ok(None) => serve(&mesh, exits, &mut signals, reporter, format, with_demo).await,
+        Ok(Some(signal)) => Ok(signal),
+        Err(error) => Err(error),
+    };
     let reason = match &ended {
         Ok(signal) => (*signal).to_owned(),
         Err(error) => error.to_string(),
@@ -109,17 +122,17 @@ async fn up(args: UpArgs, reporter: &Reporter) -> anyhow::Result<()> {
     ended.map(|_signal| ())
 }
 
-/// Starts the mesh, and serves until a signal comes, whose name it returns.
-async fn serve(
+/// Starts the mesh, unless a signal comes first, whose name it returns.
+async fn start(
     mesh: &LocalMesh,
-    mut exits: mpsc::UnboundedReceiver<Exit>,
+    exits: &mut mpsc::UnboundedReceiver<Exit>,
     signals: &mut Signals,
     reporter: &Reporter,
-) -> anyhow::Result<&'static str> {
+) -> anyhow::Result<Option<&'static str>> {
     tokio::select! {
         // A process that ended explains better than the one that waited for it in vain.
         biased;
-        signal = signals.next() => return Ok(signal),
+        signal = signals.next() => return Ok(Some(signal)),
         Some(exit) = exits.recv() => {
             tell_exit(&exit, false, reporter);
             return Err(anyhow!("{}: {} ended {} before everything served", exit.pod, exit.process, exit.how()));
@@ -131,12 +144,72 @@ async fn serve(
         root_certificate: mesh.run().root_certificate(),
         workloads: mesh.pods()?,
     });
-    loop {
+    Ok(None)
+}
+
+/// Serves until a signal comes, whose name it returns, or somebody presses `q`.
+async fn serve(
+    mesh: &LocalMesh,
+    mut exits: mpsc::UnboundedReceiver<Exit>,
+    signals: &mut Signals,
+    reporter: &Reporter,
+    format: Format,
+    with_demo: bool,
+) -> anyhow::Result<&'static str> {
+    let gateway = mesh.gateway();
+    let mut demo = match &gateway {
+        Some(gateway) if with_demo => Some(start_demo(mesh, gateway, reporter)?),
+        _ => None,
+    };
+    let proxies = mesh.pods()?.into_iter().filter_map(|pod| {
+        Some(Proxy {
+            admin: pod.admin?,
+            gateway: pod.outbound_proxy.is_none(),
+            pod: pod.pod,
+        })
+    });
+    let (_declared, counters) = watch::channel(Counters::declared(mesh.plugins()));
+    let subject = Subject {
+        gateway: gateway.unwrap_or_else(|| "none".to_owned()),
+        proxies: proxies.collect(),
+        counters,
+        demo: demo.as_ref().map(Demo::ends),
+    };
+    let view = View::open(format, reporter.screen(), subject);
+    let reason = loop {
         tokio::select! {
-            signal = signals.next() => return Ok(signal),
+            signal = signals.next() => break signal,
+            () = view.quit() => break "q",
             // As on a cluster, what is left serves; unlike there nothing is restarted, so that what happened can be looked at.
             Some(exit) = exits.recv() => tell_exit(&exit, true, reporter),
+            () = over(&mut demo) => stop_demo(&mut demo, reporter).await,
         }
+    };
+    view.close().await;
+    stop_demo(&mut demo, reporter).await;
+    Ok(reason)
+}
+
+fn start_demo(mesh: &LocalMesh, gateway: &str, reporter: &Reporter) -> anyhow::Result<Demo> {
+    let plan = Plan::of(mesh.plugins());
+    reporter.tell(&Event::Demo {
+        customers: plan.to_string(),
+        seconds: demo::LENGTH.as_secs(),
+    });
+    Demo::start(gateway, plan, demo::LENGTH)
+}
+
+/// The end of the demo, if there is one.
+async fn over(demo: &mut Option<Demo>) {
+    match demo {
+        Some(demo) => demo.over().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn stop_demo(demo: &mut Option<Demo>, reporter: &Reporter) {
+    if let Some(demo) = demo.take() {
+        reporter.tell(&Event::DemoOver(demo.stop().await));
     }
 }
 
@@ -180,6 +253,12 @@ async fn prepare(args: UpArgs, reporter: &Reporter) -> anyhow::Result<Prepared> 
             workload.replicas = replicas;
         }
     }
+    if args.demo && !demo::possible(&mesh) {
+        return Err(anyhow!(
+            "--demo sends what the shop's customers ask for, and these manifests have no ingress gateway or no \
+             product-service; leave --demo out"
+        ));
+    }
     let mut images = Images::new(&args.run, &mesh)?;
     let services = service_names(&workspace);
     let plugins = build::module_names(&workspace)?;
@@ -219,6 +298,7 @@ async fn prepare(args: UpArgs, reporter: &Reporter) -> anyhow::Result<Prepared> 
         envoy,
         modules: workspace.modules(),
         workers: args.workers,
+        database: args.database,
     };
     Ok(Prepared {
         parts,

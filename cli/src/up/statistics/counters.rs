@@ -38,9 +38,7 @@ impl Counters {
     pub(crate) fn declared(plugins: &[Plugin]) -> Self {
         let sections = |name: &'static str| plugins.iter().filter_map(move |p| section(p, name));
         let requests = sections("business-metrics")
-            .filter_map(|section| {
-                serde_json::from_value::<business_metrics::Config>(section).ok()
-            })
+            .filter_map(|section| serde_json::from_value::<business_metrics::Config>(section).ok())
             .flat_map(|config| request_counters(&config))
             .collect();
         let refused = limits(plugins).filter_map(|limits| limits.refused);
@@ -72,10 +70,7 @@ fn section(plugin: &Plugin, filter: &str) -> Option<Value> {
 }
 
 fn request_counters(config: &business_metrics::Config) -> Vec<RequestCounter> {
-    let every_request = config
-        .metrics
-        .iter()
-        .filter(|metric| metric.when.is_none());
+    let every_request = config.metrics.iter().filter(|metric| metric.when.is_none());
     let counters = every_request.map(|metric| {
         let mut counter = RequestCounter {
             name: metric.name.clone(),
@@ -148,8 +143,7 @@ pub(crate) mod tests {
 
     #[test]
     fn labels_mean_what_they_come_from_and_a_metric_with_a_condition_counts_for_nothing() {
-        let manifest =
-            plugin("tenant-rate-limit", LIMITER) + &plugin("business-metrics", METRICS);
+        let manifest = plugin("tenant-rate-limit", LIMITER) + &plugin("business-metrics", METRICS);
         assert_eq!(Counters::declared(&plugins(&manifest)), expected());
     }
 

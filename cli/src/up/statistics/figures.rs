@@ -6,8 +6,17 @@ use std::time::{Duration, Instant};
 use super::counters::{Counters, RequestCounter};
 use super::snapshot::{Snapshot, downstream, series, version};
 
+/// The status of a refusal.
+const REFUSED: &str = "429";
+
 /// How many seconds the trend goes back.
 const TREND: usize = 40;
+
+/// Rates by name.
+pub(crate) type Rates = Vec<(String, Option<f64>)>;
+
+/// The labels of a counter's series, and what each of them counted.
+type Series<'a> = Vec<(BTreeMap<&'a str, &'a str>, u64)>;
 
 /// What a gateway does, per second. `None` is not known.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -22,9 +31,10 @@ pub(crate) struct Figures {
     /// By tier, then by name.
     pub(crate) tenants: Vec<Tenant>,
     pub(crate) tiers: Vec<(String, Flow)>,
-    pub(crate) classes: Vec<(String, Option<f64>)>,
+    /// Of the requests that were not refused.
+    pub(crate) classes: Rates,
     /// Services, and the answers of each of their versions.
-    pub(crate) versions: Vec<(String, Vec<(String, Option<f64>)>)>,
+    pub(crate) versions: Vec<(String, Rates)>,
     /// Every proxy by pod.
     pub(crate) proxies: Vec<(String, Health)>,
     /// Requests of each of the last seconds, the newest last.
@@ -73,6 +83,13 @@ struct Counted {
     refused: u64,
 }
 
+impl Counted {
+    fn add(&mut self, all: u64, refused: u64) {
+        self.all += all;
+        self.refused += refused;
+    }
+}
+
 impl Window {
     /// Rates are over this long, or as long as something is known.
     pub(crate) fn new(length: Duration) -> Self {
@@ -108,7 +125,11 @@ impl Window {
         }
         self.snapshots.push_back((at, snapshot));
         // The oldest one is at least as old as the window is long, so that the rates are over all of it.
-        while self.snapshots.get(1).is_some_and(|(second, _)| at.duration_since(*second) >= self.length) {
+        while self
+            .snapshots
+            .get(1)
+            .is_some_and(|(second, _)| at.duration_since(*second) >= self.length)
+        {
             self.snapshots.pop_front();
         }
     }
@@ -116,9 +137,13 @@ impl Window {
     /// What is known now.
     pub(crate) fn figures(&self, declared: &Counters) -> Figures {
         let trend = Vec::from_iter(self.trend.iter().copied());
-        let (Some((from, first)), Some((to, last))) = (self.snapshots.front(), self.snapshots.back())
+        let (Some((from, first)), Some((to, last))) =
+            (self.snapshots.front(), self.snapshots.back())
         else {
-            return Figures { trend, ..Figures::default() };
+            return Figures {
+                trend,
+                ..Figures::default()
+            };
         };
         let seconds = to.duration_since(*from).as_secs_f64();
         // Of a single snapshot nothing follows.
@@ -127,36 +152,51 @@ impl Window {
         let since = |name: &String, value: u64| {
             value.saturating_sub(first.counters.get(name).copied().unwrap_or(0))
         };
-        let counted = |metric: &str, visit: &mut dyn FnMut(BTreeMap<&str, &str>, u64)| {
-            for (name, value) in &last.counters {
-                if let Some((_, labels)) = series(name).filter(|(name, _)| *name == metric) {
-                    visit(labels, since(name, *value));
-                }
+        let mut metrics: BTreeMap<&str, Series<'_>> = BTreeMap::new();
+        for (name, value) in &last.counters {
+            if let Some((metric, labels)) = series(name) {
+                metrics
+                    .entry(metric)
+                    .or_default()
+                    .push((labels, since(name, *value)));
             }
-        };
-        let seen = |metric: &str| last.counters.keys().any(|name| series(name).is_some_and(|(name, _)| name == metric));
+        }
+        let counted = |metric: &String| metrics.get(metric.as_str()).into_iter().flatten();
         let find = |has: fn(&RequestCounter) -> bool| {
-            declared.requests.iter().find(|counter| has(counter) && seen(&counter.name))
+            let mut counters = declared.requests.iter();
+            counters.find(|counter| has(counter) && metrics.contains_key(counter.name.as_str()))
         };
 
         let mut tenants: BTreeMap<(Option<&str>, &str), Counted> = BTreeMap::new();
         let mut tiers: BTreeMap<&str, Counted> = BTreeMap::new();
         let mut refused_of_counted = None;
         let by_tenant = find(|counter| counter.tenant.is_some());
-        if let Some(RequestCounter { name, tenant, tier, status, .. }) = by_tenant {
+        if let Some(RequestCounter {
+            name,
+            tenant,
+            tier,
+            status,
+            ..
+        }) = by_tenant
+        {
             let mut refused_in_all = 0;
-            counted(name, &mut |labels, count| {
+            for (labels, count) in counted(name) {
                 let label = |label: &Option<String>| Some(*labels.get(label.as_deref()?)?);
-                let refused = if label(status) == Some("429") { count } else { 0 };
-                let key = (label(tier), label(tenant).unwrap_or("none"));
-                for sum in [Some(tenants.entry(key).or_default()), key.0.map(|tier| tiers.entry(tier).or_default())] {
-                    if let Some(sum) = sum {
-                        sum.all += count;
-                        sum.refused += refused;
-                    }
+                let refused = if label(status) == Some(REFUSED) {
+                    *count
+                } else {
+                    0
+                };
+                let (tier, tenant) = (label(tier), label(tenant).unwrap_or("none"));
+                tenants
+                    .entry((tier, tenant))
+                    .or_default()
+                    .add(*count, refused);
+                if let Some(tier) = tier {
+                    tiers.entry(tier).or_default().add(*count, refused);
                 }
                 refused_in_all += refused;
-            });
+            }
             refused_of_counted = status.is_some().then_some(refused_in_all);
         }
         // Without a label for the status nobody can tell one from the other.
@@ -167,20 +207,37 @@ impl Window {
         };
 
         let mut classes: BTreeMap<&str, u64> = BTreeMap::new();
-        if let Some(RequestCounter { name, class: Some(class), .. }) = find(|counter| counter.class.is_some()) {
-            counted(name, &mut |labels, count| {
-                *classes.entry(labels.get(class.as_str()).copied().unwrap_or("none")).or_default() += count;
-            });
+        if let Some(RequestCounter {
+            name,
+            class: Some(class),
+            status,
+            ..
+        }) = find(|counter| counter.class.is_some())
+        {
+            for (labels, count) in counted(name) {
+                // Who was refused was not classified any more.
+                let refused = status
+                    .as_ref()
+                    .and_then(|status| labels.get(status.as_str()))
+                    == Some(&REFUSED);
+                if !refused {
+                    let class = labels.get(class.as_str()).copied().unwrap_or("none");
+                    *classes.entry(class).or_default() += count;
+                }
+            }
         }
 
         let refused = if declared.refused.is_empty() {
             refused_of_counted
         } else {
-            let mut sum = 0;
-            for name in &declared.refused {
-                counted(name, &mut |_, count| sum += count);
-            }
-            Some(sum)
+            Some(
+                declared
+                    .refused
+                    .iter()
+                    .flat_map(counted)
+                    .map(|(_, count)| count)
+                    .sum(),
+            )
         };
 
         let mut versions: BTreeMap<&str, BTreeMap<&str, u64>> = BTreeMap::new();
@@ -188,7 +245,11 @@ impl Window {
         let mut failed = 0;
         for (name, value) in &last.counters {
             if let Some((service, version)) = version(name) {
-                *versions.entry(service).or_default().entry(version).or_default() += since(name, *value);
+                *versions
+                    .entry(service)
+                    .or_default()
+                    .entry(version)
+                    .or_default() += since(name, *value);
             } else if let Some(listener) = downstream(name, "completed") {
                 *listeners.entry(listener).or_default() += since(name, *value);
             } else if downstream(name, "5xx").is_some() {
@@ -197,9 +258,17 @@ impl Window {
         }
         let completed: u64 = listeners.values().sum();
         // Percentiles of several listeners make none of both: the busiest one speaks.
-        let busiest = listeners.iter().max_by_key(|(_, count)| **count).map(|(listener, _)| *listener);
-        let percentiles = last.percentiles.iter().find(|(name, _)| downstream(name, "time") == busiest);
-        let [p50, p99] = percentiles.filter(|_| completed > 0).map_or([None; 2], |(_, found)| *found);
+        let busiest = listeners
+            .iter()
+            .max_by_key(|(_, count)| **count)
+            .map(|(listener, _)| *listener);
+        let percentiles = last
+            .percentiles
+            .iter()
+            .find(|(name, _)| downstream(name, "time") == busiest);
+        let [p50, p99] = percentiles
+            .filter(|_| completed > 0)
+            .map_or([None; 2], |(_, found)| *found);
 
         Figures {
             requests: per_second(completed),
@@ -215,12 +284,20 @@ impl Window {
                     flow: flow(sum),
                 })
                 .collect(),
-            tiers: tiers.into_iter().map(|(tier, sum)| (tier.to_owned(), flow(sum))).collect(),
-            classes: classes.into_iter().map(|(class, count)| (class.to_owned(), per_second(count))).collect(),
+            tiers: tiers
+                .into_iter()
+                .map(|(tier, sum)| (tier.to_owned(), flow(sum)))
+                .collect(),
+            classes: classes
+                .into_iter()
+                .map(|(class, count)| (class.to_owned(), per_second(count)))
+                .collect(),
             versions: versions
                 .into_iter()
                 .map(|(service, versions)| {
-                    let versions = versions.into_iter().map(|(version, count)| (version.to_owned(), per_second(count)));
+                    let versions = versions
+                        .into_iter()
+                        .map(|(version, count)| (version.to_owned(), per_second(count)));
                     (service.to_owned(), versions.collect())
                 })
                 .collect(),
@@ -232,7 +309,10 @@ impl Window {
 
 /// The requests that all listeners answered.
 fn completed(snapshot: &Snapshot) -> u64 {
-    let listeners = snapshot.counters.iter().filter(|(name, _)| downstream(name, "completed").is_some());
+    let listeners = snapshot
+        .counters
+        .iter()
+        .filter(|(name, _)| downstream(name, "completed").is_some());
     listeners.map(|(_, value)| value).sum()
 }
 
@@ -274,14 +354,27 @@ mod tests {
         let figures = window([(0, Some(answer()))]).figures(&declared());
         assert_eq!((figures.requests, figures.refused), (None, None));
         assert_eq!(figures.tenants.len(), 4);
-        assert!(figures.tenants.iter().all(|tenant| tenant.flow == Flow::default()));
+        assert!(
+            figures
+                .tenants
+                .iter()
+                .all(|tenant| tenant.flow == Flow::default())
+        );
     }
 
     #[test]
     fn what_was_counted_between_two_answers_becomes_rates() {
-        let figures = window([(0, Some(Snapshot::default())), (2, Some(answer()))]).figures(&declared());
-        let flow = |admitted, refused| Flow { admitted: Some(admitted), refused: Some(refused) };
-        let tenant = |name: &str, tier: &str, flow| Tenant { name: name.to_owned(), tier: Some(tier.to_owned()), flow };
+        let figures =
+            window([(0, Some(Snapshot::default())), (2, Some(answer()))]).figures(&declared());
+        let flow = |admitted, refused| Flow {
+            admitted: Some(admitted),
+            refused: Some(refused),
+        };
+        let tenant = |name: &str, tier: &str, flow| Tenant {
+            name: name.to_owned(),
+            tier: Some(tier.to_owned()),
+            flow,
+        };
         let rate = |name: &str, rate| (name.to_owned(), Some(rate));
         let expected = Figures {
             requests: Some(25.5),
@@ -300,10 +393,17 @@ mod tests {
                 ("premium".to_owned(), flow(15.0, 0.0)),
                 ("standard".to_owned(), flow(2.5, 0.0)),
             ],
-            classes: vec![rate("none", 2.0), rate("premium", 15.0), rate("standard", 6.0), rate("vip", 2.5)],
+            classes: vec![
+                rate("premium", 15.0),
+                rate("standard", 6.0),
+                rate("vip", 2.5),
+            ],
             versions: vec![
                 ("cart-service.ecommerce".to_owned(), vec![rate("v1", 0.5)]),
-                ("product-service.ecommerce".to_owned(), vec![rate("v1", 19.5), rate("v2", 3.5)]),
+                (
+                    "product-service.ecommerce".to_owned(),
+                    vec![rate("v1", 19.5), rate("v2", 3.5)],
+                ),
             ],
             proxies: Vec::new(),
             trend: vec![25.5],
@@ -315,14 +415,33 @@ mod tests {
     fn the_window_moves_and_what_is_idle_is_known_to_be() {
         let figures = window((0..8).map(|second| (second, Some(answer())))).figures(&declared());
         assert_eq!((figures.requests, figures.refused), (Some(0.0), Some(0.0)));
-        assert_eq!(figures.tenants[0].flow, Flow { admitted: Some(0.0), refused: Some(0.0) });
-        assert_eq!((figures.errors, figures.p50, figures.p99), (None, None, None));
-        assert_eq!(window((0..8).map(|second| (second, Some(answer())))).snapshots.len(), 6);
+        assert_eq!(
+            figures.tenants[0].flow,
+            Flow {
+                admitted: Some(0.0),
+                refused: Some(0.0)
+            }
+        );
+        assert_eq!(
+            (figures.errors, figures.p50, figures.p99),
+            (None, None, None)
+        );
+        assert_eq!(
+            window((0..8).map(|second| (second, Some(answer()))))
+                .snapshots
+                .len(),
+            6
+        );
     }
 
     #[test]
     fn a_proxy_that_restarted_or_was_silent_is_measured_from_there() {
-        let restarted = window([(0, Some(answer())), (1, Some(answer())), (2, Some(Snapshot::default())), (3, Some(answer()))]);
+        let restarted = window([
+            (0, Some(answer())),
+            (1, Some(answer())),
+            (2, Some(Snapshot::default())),
+            (3, Some(answer())),
+        ]);
         // The empty answer has none of the names; the next one has smaller numbers of them.
         let mut smaller = answer();
         smaller.counters.values_mut().for_each(|value| *value = 1);
@@ -340,7 +459,8 @@ mod tests {
         let mut declared = declared();
         declared.requests[0].status = None;
         declared.refused.clear();
-        let figures = window([(0, Some(Snapshot::default())), (2, Some(answer()))]).figures(&declared);
+        let figures =
+            window([(0, Some(Snapshot::default())), (2, Some(answer()))]).figures(&declared);
         assert_eq!(figures.refused, None);
         assert_eq!(figures.tenants[0].flow, Flow::default());
         assert_eq!(figures.classes[3], ("vip".to_owned(), Some(2.5)));

@@ -26,7 +26,7 @@ pub(crate) struct Proxy {
 #[derive(Debug)]
 pub(crate) struct Sources {
     pub(crate) proxies: Vec<Proxy>,
-    /// May change while the mesh runs.
+    /// What to look for; may change while the mesh runs.
     pub(crate) counters: watch::Receiver<Counters>,
 }
 
@@ -39,7 +39,10 @@ enum Answer {
 /// Publishes figures until nobody wants them.
 pub(crate) async fn poll(sources: Sources, length: Duration, figures: watch::Sender<Figures>) {
     // The user's proxy settings are not for this machine. Connections are kept: one to each proxy.
-    let client = reqwest::Client::builder().no_proxy().timeout(PERIOD).build();
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .timeout(PERIOD)
+        .build();
     let Ok(client) = client else { return };
     let mut window = Window::new(length);
     let mut ticks = interval(PERIOD);
@@ -58,7 +61,10 @@ pub(crate) async fn poll(sources: Sources, length: Duration, figures: watch::Sen
             }
             asked.spawn(async move { Answer::Health(position, health(&client, admin).await) });
         }
-        let pods = sources.proxies.iter().map(|proxy| (proxy.pod.clone(), Health::Unknown));
+        let pods = sources
+            .proxies
+            .iter()
+            .map(|proxy| (proxy.pod.clone(), Health::Unknown));
         let mut proxies = Vec::from_iter(pods);
         // All gateways together, or nothing: a part of them would look like fewer requests.
         let mut together: Option<(Instant, Option<Snapshot>)> = None;
@@ -68,10 +74,13 @@ pub(crate) async fn poll(sources: Sources, length: Duration, figures: watch::Sen
                 Ok(Answer::Stats(at, snapshot)) => {
                     together = Some(match together.take() {
                         None => (at, snapshot),
-                        Some((at, sum)) => (at, sum.zip(snapshot).map(|(mut sum, one)| {
-                            sum.add(one);
-                            sum
-                        })),
+                        Some((at, sum)) => (
+                            at,
+                            sum.zip(snapshot).map(|(mut sum, one)| {
+                                sum.add(one);
+                                sum
+                            }),
+                        ),
                     });
                 }
                 Err(_) => {}
@@ -80,7 +89,10 @@ pub(crate) async fn poll(sources: Sources, length: Duration, figures: watch::Sen
         if let Some((at, snapshot)) = together {
             window.push(at, snapshot);
         }
-        let now = Figures { proxies, ..window.figures(&sources.counters.borrow()) };
+        let now = Figures {
+            proxies,
+            ..window.figures(&sources.counters.borrow())
+        };
         figures.send_replace(now);
     }
 }

@@ -61,7 +61,8 @@ impl Snapshot {
                 Stat::Number { name, value } => _ = snapshot.counters.insert(name, value),
                 Stat::Histograms { histograms } => {
                     let supported = histograms.supported_quantiles;
-                    let position = |wanted| supported.iter().position(|quantile| *quantile == wanted);
+                    let position =
+                        |wanted| supported.iter().position(|quantile| *quantile == wanted);
                     let wanted = [position(50.0), position(99.0)];
                     for Quantiles { name, values } in histograms.computed_quantiles {
                         let found = wanted.map(|at| values.get(at?)?.interval);
@@ -110,7 +111,9 @@ pub(crate) fn version(name: &str) -> Option<(&str, &str)> {
         .strip_suffix(";.upstream_rq_completed")?;
     let mut parts = cluster.split('|');
     let (_port, subset, host) = (parts.next()?, parts.next()?, parts.next()?);
-    let service = host.split_once(".svc.").map_or(host, |(service, _)| service);
+    let service = host
+        .split_once(".svc.")
+        .map_or(host, |(service, _)| service);
     (!subset.is_empty()).then_some((service, subset))
 }
 
