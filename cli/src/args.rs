@@ -89,7 +89,7 @@ pub struct UpArgs {
     #[arg(long, value_name = "PATH")]
     pub manifests: Vec<PathBuf>,
 
-    /// Port of the gateway's first server on 127.0.0.1 [default: a free one]
+    /// Port of the gateway's first server on 127.0.0.1 [default: 8080 if it is free, else any]
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub gateway_port: Option<u16>,
 
