@@ -85,6 +85,7 @@ async fn up(args: UpArgs, reporter: &Reporter) -> anyhow::Result<()> {
         parts = prepare(args, reporter) => parts?,
         signal = signals.next() => {
             reporter.tell(&Event::Stopping { reason: signal.to_owned() });
+            build::stop();
             reporter.tell(&Event::Stopped);
             return Ok(());
         }
@@ -227,8 +228,7 @@ async fn prepare(args: UpArgs, reporter: &Reporter) -> anyhow::Result<Prepared> 
     })
 }
 
-/// Does what blocks on a thread that nobody waits for: a signal must end this process in the middle of it. A cargo that
-/// is building then ends as soon as it has something to tell us, if the terminal has not told it to already.
+/// Does what blocks on a thread that nobody waits for: a signal must end this process in the middle of it.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
 ) -> anyhow::Result<T> {
