@@ -239,7 +239,8 @@ impl LocalMesh {
         self.events.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Interrupts `up` as Ctrl-C does, and awaits its end. Its exit code must be 0.
+    /// Interrupts `up` as Ctrl-C does, and awaits its end. Its exit code must be 0, `stopped` its last event, and nothing
+    /// may have ended before.
     pub fn stop(mut self) -> Result<()> {
         let status = self.end_by(Signal::INT)?;
         ensure!(
@@ -248,6 +249,10 @@ impl LocalMesh {
             status.code(),
             status.signal()
         );
+        self.await_event("stopped", STOP)?;
+        let events = self.events();
+        let ended = events.seen.iter().find(|event| event["event"] == "exited");
+        ensure!(ended.is_none(), "a process ended by itself: {ended:#?}");
         Ok(())
     }
 
