@@ -118,6 +118,34 @@ pub(crate) async fn the_four_counters_are_exact(mesh: &LocalMesh) -> Result<()> 
         );
     }
 
+    // Whoever is of a premium tenant is premium, and nobody is by saying so.
+    client
+        .get("/users/dave", &[("x-tenant-id", "acme")])
+        .await?;
+    for tier in ["x-tenant-tier", "x_tenant_tier"] {
+        let headers = [("x-tenant-id", "pretender"), (tier, "premium")];
+        client.get("/users/dave", &headers).await?;
+    }
+    let users = |m: &Metrics| m.sum("shop_requests_total", &[("route", "/users/{id}")]);
+    let gateway = settled(mesh, "ingressgateway", users, 3).await?;
+    for (tenant, tier, user_type, count) in [
+        ("acme", "premium", "premium", 1),
+        ("other", "free", "standard", 2),
+    ] {
+        let labels = [
+            ("tenant", tenant),
+            ("tier", tier),
+            ("user_type", user_type),
+            ("route", "/users/{id}"),
+            ("status", "200"),
+        ];
+        let counted = gateway.sum("shop_requests_total", &labels);
+        ensure!(
+            counted == count,
+            "{labels:?}: expected {count}, counted {counted}"
+        );
+    }
+
     // At the services: what the gateway let through, and what they asked of each other for the order.
     let labels = [
         ("tenant", "initech"),
@@ -139,10 +167,7 @@ pub(crate) async fn the_four_counters_are_exact(mesh: &LocalMesh) -> Result<()> 
         .collect();
     *served.entry(("vip", "/products/{id}", 200)).or_default() += 2;
     let others = [
-        (
-            "cart-service",
-            [(("vip", "/cart/{userId}", 200), 1)].into(),
-        ),
+        ("cart-service", [(("vip", "/cart/{userId}", 200), 1)].into()),
         ("user-service", [(("vip", "/users/{id}", 200), 1)].into()),
         ("product-service", served),
     ];
