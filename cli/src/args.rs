@@ -43,10 +43,13 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run a mesh from its manifests until interrupted
+    #[command(long_about = UP_LONG, after_help = UP_HELP)]
     Up(UpArgs),
     /// Build the filters for Envoy
+    #[command(long_about = BUILD_LONG, after_help = BUILD_HELP)]
     Build(BuildArgs),
     /// Find or fetch Envoy and print where it is
+    #[command(long_about = ENVOY_LONG, after_help = ENVOY_HELP)]
     Envoy(EnvoyArgs),
     /// End the process groups named on standard input when it ends: what `up` starts beside itself
     #[command(hide = true)]
@@ -82,7 +85,6 @@ Exit codes: 0 stopped as asked; 1 something was found or failed; 2 the command l
 
 /// `tollgate up …`
 #[derive(Clone, Debug, Args)]
-#[command(long_about = UP_LONG, after_help = UP_HELP)]
 pub struct UpArgs {
     /// A manifest, a folder of manifests or a kustomize folder; may be repeated [default: the workspace's
     /// kustomization.yaml]
@@ -102,7 +104,7 @@ pub struct UpArgs {
     pub replicas: Option<u32>,
 
     /// The Envoy to run [default: `envoy` on PATH if it is of a supported version, else a fetched one]
-    #[arg(long, value_name = "PATH", env = "TOLLGATE_ENVOY", hide_env = true)]
+    #[arg(long, value_name = "PATH")]
     pub envoy: Option<PathBuf>,
 
     /// What to run for a container image: its name without registry and tag, and a command; may be repeated
@@ -127,7 +129,6 @@ const BUILD_HELP: &str =
 
 /// `tollgate build …`
 #[derive(Clone, Debug, Args)]
-#[command(long_about = BUILD_LONG, after_help = BUILD_HELP)]
 pub struct BuildArgs {}
 
 const ENVOY_LONG: &str = "\
@@ -146,7 +147,6 @@ Exit codes: 0 found; 1 something was found or failed; 2 the command line is wron
 
 /// `tollgate envoy …`
 #[derive(Clone, Debug, Args)]
-#[command(long_about = ENVOY_LONG, after_help = ENVOY_HELP)]
 pub struct EnvoyArgs {
     /// This release, by name or version, and no other
     #[arg(long, value_enum, value_name = "RELEASE")]
@@ -217,6 +217,22 @@ mod tests {
             ] {
                 assert_eq!(Release::from_str(&name, false), Ok(release), "{name}");
             }
+        }
+    }
+
+    #[test]
+    fn the_long_help_says_what_a_command_does() {
+        let mut command = Cli::command();
+        for (name, about) in [
+            ("up", UP_LONG),
+            ("build", BUILD_LONG),
+            ("envoy", ENVOY_LONG),
+        ] {
+            let help = command
+                .find_subcommand_mut(name)
+                .map(|command| command.render_long_help().to_string());
+            let help = help.unwrap_or_default();
+            assert!(help.starts_with(about), "{help}");
         }
     }
 

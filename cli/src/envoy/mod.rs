@@ -50,18 +50,16 @@ pub enum Wanted {
 }
 
 impl Wanted {
-    /// What `--envoy` means.
+    /// What `--envoy` says, else the environment.
     pub fn new(path: Option<PathBuf>) -> Self {
-        path.map_or(Self::Supported, Self::Path)
+        path.map_or_else(Self::from_env, Self::Path)
     }
 
-    /// What the environment (`TOLLGATE_ENVOY`) says, for those who have no command line.
+    /// What the environment (`TOLLGATE_ENVOY`) says.
     pub fn from_env() -> Self {
-        Self::new(
-            env::var_os("TOLLGATE_ENVOY")
-                .filter(|path| !path.is_empty())
-                .map(PathBuf::from),
-        )
+        env::var_os("TOLLGATE_ENVOY")
+            .filter(|path| !path.is_empty())
+            .map_or(Self::Supported, |path| Self::Path(path.into()))
     }
 
     fn accepts(&self, version: &Version) -> bool {

@@ -169,6 +169,12 @@ async fn prepare(args: UpArgs, reporter: &Reporter) -> anyhow::Result<Prepared> 
     } else {
         args.manifests
     };
+    if let Some(missing) = paths.iter().find(|path| !path.exists()) {
+        return Err(anyhow!(
+            "--manifests {}: there is no such file or folder",
+            missing.display()
+        ));
+    }
     let objects = Objects::load(&paths)?;
     let mut mesh = Mesh::build(objects.clone())?;
     if let Some(replicas) = args.replicas {
