@@ -3,7 +3,7 @@
 //! The way of a run, a file a step: the manifests are read, their [`plugins`] and [`images`] are checked; what they need is
 //! built; every pod gets its place in the [`run_directory`] and on the machine's [`ports`] ([`site`]), with
 //! [`certificates`]; the proxies' configuration is written ([`xds`]); the [`local_mesh`] starts it all under a
-//! [`supervisor`] and a [`guard`], awaits [`readiness`], and [`events`] tell what happens.
+//! [`supervisor`] and a [`mod@guard`], awaits [`readiness`], and [`events`] tell what happens.
 
 mod certificates;
 mod environment;
