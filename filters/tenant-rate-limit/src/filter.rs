@@ -31,7 +31,7 @@ use tollgate_host::{
 
 use crate::answer;
 use crate::config::{Config, Tier};
-use crate::limit::{Kind, Limit, Now};
+use crate::limit::{Clocks, Limit, Now};
 use crate::limiter::{Limiter, Tenant};
 use crate::row::{Row, Verdict};
 use crate::table::{Place, Seed, Table};
@@ -118,10 +118,15 @@ impl Stream for TenantStream {
             return give_up(host);
         }
 
-        let now = now(&tier.limits, host);
-        let mut verdict = charge(&limiter.place(&tenant, tier), &tier.limits, now, host);
+        let mut clock = Clock::default();
+        let mut verdict = charge(
+            &limiter.place(&tenant, tier),
+            &tier.limits,
+            &mut clock,
+            host,
+        );
         if verdict == Ok(Verdict::Full) {
-            verdict = charge(&limiter.together(tier), &tier.limits, now, host);
+            verdict = charge(&limiter.together(tier), &tier.limits, &mut clock, host);
         }
         match verdict {
             Ok(Verdict::Admit { standings, .. }) => {
@@ -163,17 +168,23 @@ impl Stream for TenantStream {
     }
 }
 
-/// The time on the clocks that these limits go by.
-fn now(limits: &[Limit], host: &dyn Host) -> Now {
-    let rate = limits
-        .iter()
-        .any(|limit| matches!(limit.kind, Kind::Rate { .. }));
-    let quota = limits
-        .iter()
-        .any(|limit| matches!(limit.kind, Kind::Quota { .. }));
-    Now {
-        monotonic: if rate { host.monotonic() } else { 0 },
-        utc: if quota { host.now() } else { 0 },
+/// The clocks, each read when it is first asked for, so that a request is judged at one moment.
+#[derive(Default)]
+struct Clock {
+    read: Clocks,
+    now: Now,
+}
+
+impl Clock {
+    fn now(&mut self, clocks: Clocks, host: &dyn Host) -> Now {
+        if clocks.monotonic && !self.read.monotonic {
+            self.now.monotonic = host.monotonic();
+        }
+        if clocks.utc && !self.read.utc {
+            self.now.utc = host.now();
+        }
+        self.read = self.read.and(clocks);
+        self.now
     }
 }
 
@@ -181,7 +192,7 @@ fn now(limits: &[Limit], host: &dyn Host) -> Now {
 fn charge(
     place: &Place,
     limits: &[Limit],
-    now: Now,
+    clock: &mut Clock,
     host: &mut dyn Host,
 ) -> Result<Verdict, HostError> {
     for _ in 0..TRIES {
@@ -200,6 +211,7 @@ fn charge(
                 Row::default()
             }),
         };
+        let now = clock.now(Clocks::of(limits).and(row.clocks()), host);
         let verdict = row.charge(place.id, place.capacity, limits, now);
         match &verdict {
             Verdict::Admit { row, .. } => {

@@ -48,10 +48,10 @@ pub const LARGEST_QUOTA: u64 = 1_000_000_000_000;
 /// A moment, on both clocks that limits go by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Now {
-    /// Nanoseconds on the monotonic clock, which rates go by: whoever sets the wall clock neither gives nor takes requests. 0 if no
-    /// limit asks.
+    /// Nanoseconds on the monotonic clock, which rates go by: whoever sets the wall clock neither gives nor takes requests. 0 if
+    /// nothing goes by it.
     pub monotonic: u64,
-    /// Nanoseconds since 1970, which quotas go by. 0 if no limit asks.
+    /// Nanoseconds since 1970, which quotas go by. 0 if nothing goes by it.
     pub utc: u64,
 }
 
@@ -61,6 +61,49 @@ impl Now {
         Self {
             monotonic: self.monotonic.max(other.monotonic),
             utc: self.utc.max(other.utc),
+        }
+    }
+}
+
+/// Which of the two clocks are to be read: each is a host call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Clocks {
+    /// The one that rates go by.
+    pub monotonic: bool,
+    /// The one that quotas go by.
+    pub utc: bool,
+}
+
+impl Clocks {
+    /// The clock of rates alone.
+    pub const MONOTONIC: Self = Self {
+        monotonic: true,
+        utc: false,
+    };
+
+    /// The clock of quotas alone.
+    pub const UTC: Self = Self {
+        monotonic: false,
+        utc: true,
+    };
+
+    /// Those of these limits.
+    pub fn of(limits: &[Limit]) -> Self {
+        limits
+            .iter()
+            .map(|limit| match limit.kind {
+                Kind::Rate { .. } => Self::MONOTONIC,
+                Kind::Quota { .. } => Self::UTC,
+            })
+            .fold(Self::default(), Self::and)
+    }
+
+    /// These and those.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            monotonic: self.monotonic || other.monotonic,
+            utc: self.utc || other.utc,
         }
     }
 }

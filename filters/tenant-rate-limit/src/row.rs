@@ -11,7 +11,7 @@
 //! was written at and never judges by an earlier one: something left out was at rest at that moment, and is read as being so.
 
 use crate::calendar::Window;
-use crate::limit::{Limit, Now, Opinion, Standing, State, Used};
+use crate::limit::{Clocks, Limit, Now, Opinion, Standing, State, Used};
 
 /// The first byte of a row. The names of the keys carry it too, so a module of another version has rows of its own.
 pub const VERSION: u8 = 1;
@@ -70,6 +70,18 @@ impl<'a> Row<'a> {
             (_, rest) = Record::split(rest)?;
         }
         Some(Self { latest, records })
+    }
+
+    /// Which clocks the states in this row go by. All of them must be read, not only those of the limits that a request is judged by: a
+    /// state of a limit that a new configuration no longer has would never be at rest on a clock that nobody reads, and keep its record for ever.
+    pub fn clocks(&self) -> Clocks {
+        self.records()
+            .flat_map(Record::states)
+            .map(|state| match state.used {
+                Used::Rate { .. } => Clocks::MONOTONIC,
+                Used::Quota { .. } => Clocks::UTC,
+            })
+            .fold(Clocks::default(), Clocks::and)
     }
 
     fn records(&self) -> impl Iterator<Item = Record<'a>> {

@@ -491,6 +491,39 @@ fn what_was_used_survives_a_new_configuration() {
 }
 
 #[test]
+fn what_a_former_configuration_left_keeps_no_record_for_ever() {
+    for (before, after) in [
+        (
+            r#"{"name": "daily", "quota": 5, "per": "day"}"#,
+            r#"{"name": "rate", "requests": 1, "per": "1s"}"#,
+        ),
+        (
+            r#"{"name": "rate", "requests": 1, "per": "1s"}"#,
+            r#"{"name": "daily", "quota": 5, "per": "day"}"#,
+        ),
+    ] {
+        let config = |limit: &str| {
+            format!(
+                r#"{{"tenant": {{"from": [{{"header": "x-tenant-id"}}], "unknown": {{"tier": "all", "individually": 8}}}},
+                "tiers": {{"all": {{"limits": [{limit}]}}}}}}"#
+            )
+        };
+        let mut host = MemoryHost::new();
+        let plugin = configure(&config(before), &mut host);
+        for n in 0..16 {
+            assert!(from(&plugin, &mut host, &format!("before-{n}")));
+        }
+        let plugin = configure(&config(after), &mut host);
+        // Longer than either limit remembers anything.
+        host.advance(2 * 86_400 * SECOND);
+        let admitted = (0..16)
+            .filter(|n| from(&plugin, &mut host, &format!("after-{n}")))
+            .count();
+        assert_eq!(admitted, 16, "each has a record of its own again: {after}");
+    }
+}
+
+#[test]
 fn bytes_that_are_no_row_are_replaced() {
     let mut host = MemoryHost::new();
     let plugin = configure(DEMO, &mut host);
