@@ -549,6 +549,7 @@ mod tests {
             }
         );
         assert_eq!(config.refused, None);
+        assert_eq!(config.tiers[0].policy, r#""rate";q=3;w=1"#);
     }
 
     #[test]

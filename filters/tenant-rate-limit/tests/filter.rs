@@ -265,7 +265,11 @@ fn an_admitted_request_makes_nine_host_calls_at_most() {
         (Call::Monotonic, 1),
     ];
     assert_eq!(host.all_calls(), BTreeMap::from(expected));
-    // One less when the id is right already, one more when the tier has both kinds of limit.
+    // One more when the tier has both kinds of limit: that makes nine.
+    assert!(from(&plugin, &mut host, "Initech"));
+    assert_eq!(host.calls(Call::Now), 1);
+    assert_eq!(host.all_calls().values().sum::<u64>(), 9);
+    // One less when the id is right already.
     assert!(from(&plugin, &mut host, "initech"));
     let expected = [
         (Call::Headers, 1),
