@@ -55,12 +55,21 @@ pub struct Now {
     pub utc: u64,
 }
 
+/// How far the wall clock may be set back without a window being counted anew, an hour in nanoseconds. What is set back further had
+/// been wrong before: if it were not believed, a clock that was once years ahead for a second would keep tenants out for years.
+pub const LARGEST_STEP_BACK: u64 = 3_600_000_000_000;
+
 impl Now {
-    /// The later of two moments on each clock.
-    pub fn max(self, other: Self) -> Self {
+    /// This moment, as it is judged by after `latest` has been: the monotonic clock never goes back, and the wall clock not by a little.
+    pub fn after(self, latest: Self) -> Self {
+        let set_back = latest.utc.saturating_sub(self.utc) > LARGEST_STEP_BACK;
         Self {
-            monotonic: self.monotonic.max(other.monotonic),
-            utc: self.utc.max(other.utc),
+            monotonic: self.monotonic.max(latest.monotonic),
+            utc: if set_back && self.utc > 0 {
+                self.utc
+            } else {
+                self.utc.max(latest.utc)
+            },
         }
     }
 }
@@ -144,7 +153,8 @@ impl Used {
     pub fn at_rest(self, now: Now) -> bool {
         match self {
             Used::Rate { arrival, .. } => arrival <= now.monotonic,
-            Used::Quota { window, number, .. } => number < window.number(now.utc),
+            // Not that of a later window either: the clock that was there has been set back.
+            Used::Quota { window, number, .. } => number != window.number(now.utc),
         }
     }
 }
@@ -254,12 +264,11 @@ impl Limit {
             Kind::Quota { quota, window } => {
                 let current = window.number(now.utc);
                 let (number, count) = match used {
-                    // A window that the clock has gone back behind stays the one that counts.
                     Some(Used::Quota {
                         window: of,
                         number,
                         count,
-                    }) if of == window && number >= current => (number, count),
+                    }) if of == window && number == current => (number, count),
                     _ => (current, 0),
                 };
                 let more_in = window.end(number).saturating_sub(now.utc);

@@ -8,7 +8,7 @@
 //! All numbers are little-endian. A row is replaced as a whole, so one compare-and-swap charges all limits of a tenant or none.
 //!
 //! Whatever is at rest is left out when a row is written. That loses nothing, because the row keeps the latest moment it
-//! was written at and never judges by an earlier one: something left out was at rest at that moment, and is read as being so.
+//! was written at and judges by none that is earlier ([`Now::after`]): something left out was at rest at that moment, and is read as being so.
 
 use crate::calendar::Window;
 use crate::limit::{Clocks, Limit, Now, Opinion, Standing, State, Used};
@@ -95,7 +95,7 @@ impl<'a> Row<'a> {
 
     /// Judges one request of the tenant `id` by all `limits`, in a row that holds up to `capacity` records.
     pub fn charge(&self, id: u64, capacity: usize, limits: &[Limit], now: Now) -> Verdict {
-        let now = now.max(self.latest);
+        let now = now.after(self.latest);
         let own = self.records().find(|record| record.has_id(id));
         let in_use = || self.records().filter(|record| !record.at_rest(now));
         if own.is_none() && in_use().nth(capacity.saturating_sub(1)).is_some() {

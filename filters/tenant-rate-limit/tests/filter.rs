@@ -559,21 +559,41 @@ fn a_wall_clock_that_is_set_gives_and_takes_no_rate_and_reopens_no_window() {
     let plugin = configure(DEMO, &mut host);
     while from(&plugin, &mut host, "acme") {}
     while from(&plugin, &mut host, "fifty") {}
+    // It is midnight.
     let start = host.time();
-    host.set_time(start - 3 * 86_400 * SECOND);
+    host.set_time(start - 3_600 * SECOND);
     assert!(!from(&plugin, &mut host, "acme"));
     assert!(
         !from(&plugin, &mut host, "fifty"),
-        "an earlier day is not a new one"
+        "the day before is not a new one"
     );
     host.set_time(start + 3 * 86_400 * SECOND);
     assert!(!from(&plugin, &mut host, "acme"), "no time has passed");
     assert!(from(&plugin, &mut host, "fifty"), "another day");
-    host.set_time(start);
+    host.set_time(start + 3 * 86_400 * SECOND - 3_600 * SECOND);
     assert!(from(&plugin, &mut host, "fifty"), "still of that later day");
     assert_eq!(
         header(&host.response, "ratelimit")[0].split(';').nth(1),
         Some("r=48")
+    );
+}
+
+#[test]
+fn a_wall_clock_that_was_far_ahead_locks_nobody_out() {
+    let mut host = MemoryHost::new();
+    let plugin = configure(DEMO, &mut host);
+    let start = host.time();
+    host.set_time(start + 70 * 365 * 86_400 * SECOND);
+    while from(&plugin, &mut host, "fifty") {}
+    host.set_time(start + SECOND);
+    let today = (0..60)
+        .filter(|_| from(&plugin, &mut host, "fifty"))
+        .count();
+    assert_eq!(today, 50);
+    assert_eq!(
+        host.answer().unwrap().header("retry-after"),
+        Some("86399"),
+        "and the answer goes by the clock as it is"
     );
 }
 
