@@ -36,8 +36,9 @@ use crate::limiter::{Limiter, Tenant};
 use crate::row::{Row, Verdict};
 use crate::table::{Place, Seed, Table};
 
-/// How often a charge is tried while other workers charge the same record. Each failure means that another worker succeeded, so only
-/// a proxy with very many workers, all of them with requests of one tenant, could get here. It answers 503: nothing passes uncharged.
+/// How often a charge is tried while other workers charge the same row. Each failure means that another worker admitted a request of
+/// it; a refused one writes nothing. So a flood gets nobody here, only limits that let hundreds of thousands of requests a second pass
+/// through very many workers could. Such a request is answered with 503: nothing passes uncharged.
 const TRIES: usize = 100;
 
 const GRPC_RESOURCE_EXHAUSTED: u32 = 8;
@@ -144,8 +145,9 @@ impl Stream for TenantStream {
                     host,
                 )
             }
-            Ok(Verdict::Full) => unavailable(&HostError::Malformed, host),
-            Err(error) => unavailable(&error, host),
+            // The shared record is a row of its own and never full.
+            Ok(Verdict::Full) => unavailable(Failure::Contended, host),
+            Err(failure) => unavailable(failure, host),
         }
     }
 
@@ -188,13 +190,38 @@ impl Clock {
     }
 }
 
+/// Why a request could not be charged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Failure {
+    /// Shared data does not work.
+    Proxy(HostError),
+    /// Other workers were faster each time.
+    Contended,
+}
+
+impl From<HostError> for Failure {
+    fn from(error: HostError) -> Self {
+        Self::Proxy(error)
+    }
+}
+
+impl Failure {
+    /// What an access log shows of it.
+    fn details(self) -> &'static str {
+        match self {
+            Self::Proxy(_) => "tollgate_rate_limit_unavailable",
+            Self::Contended => "tollgate_rate_limit_contended",
+        }
+    }
+}
+
 /// Charges a request to the record at `place`, together with whatever other workers do there at the same time.
 fn charge(
     place: &Place,
     limits: &[Limit],
     clock: &mut Clock,
     host: &mut dyn Host,
-) -> Result<Verdict, HostError> {
+) -> Result<Verdict, Failure> {
     for _ in 0..TRIES {
         let read = host.shared(&place.key)?;
         let expected = read
@@ -222,7 +249,7 @@ fn charge(
             Verdict::Refuse { .. } | Verdict::Full => return Ok(verdict),
         }
     }
-    Err(HostError::Malformed)
+    Err(Failure::Contended)
 }
 
 /// Whether Envoy takes a request for gRPC, and so answers it with trailers whose message is what would have been the body.
@@ -289,11 +316,12 @@ fn refuse(
 }
 
 /// Answers a request that cannot be charged.
-fn unavailable(error: &HostError, host: &mut dyn Host) -> Action {
-    log::error!("cannot charge a request: {error:?}");
+fn unavailable(failure: Failure, host: &mut dyn Host) -> Action {
+    // One line for each request at most: the details of the answer tell an operator as much.
+    log::debug!("cannot charge a request: {failure:?}");
     let response = LocalResponse {
         status: 503,
-        details: "tollgate_rate_limit_unavailable",
+        details: failure.details(),
         headers: &[("retry-after", b"1"), ("cache-control", b"no-store")],
         body: b"",
         grpc_status: Some(GRPC_UNAVAILABLE),

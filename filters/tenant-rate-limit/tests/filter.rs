@@ -315,6 +315,10 @@ fn no_request_passes_uncharged() {
             ),
             (503, Some(14))
         );
+        assert_eq!(
+            host.answer().unwrap().details,
+            "tollgate_rate_limit_unavailable"
+        );
         host.heal(call);
         assert!(from(&plugin, &mut host, "acme"));
     }
@@ -430,7 +434,11 @@ fn a_worker_that_is_never_fast_enough_gives_up_and_admits_nothing() {
     let other = host.worker();
     host.after_shared(move |key| other.overwrite_shared(key, b""));
     assert!(!from(&plugin, &mut host, "acme"));
-    assert_eq!(host.answer().unwrap().status, 503);
+    let answer = host.answer().unwrap();
+    assert_eq!(
+        (answer.status, answer.details.as_str()),
+        (503, "tollgate_rate_limit_contended")
+    );
 }
 
 #[test]
