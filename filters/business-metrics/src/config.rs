@@ -15,18 +15,18 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::marker::PhantomData;
 use std::ops::RangeInclusive;
 
 use serde::Deserialize;
-use serde::de::value::SeqAccessDeserializer;
-use serde::de::{self, Deserializer, IntoDeserializer, SeqAccess, Visitor};
+use serde::de::{self, Deserializer, Visitor};
 use tollgate_common::config::whole_number;
-use tollgate_common::header::{TENANT_ID, TENANT_TIER, USER_TYPE};
+use tollgate_common::header::{self, TENANT_ID, TENANT_TIER, USER_TYPE};
 use tollgate_common::tenant::ID_RULE;
 use tollgate_common::{
-    ConfigError, NAME_RULE, StringMatch, TenantId, UniqueMap, is_name, parse, series_name,
+    ConfigError, NAME_RULE, OneOrMany, StringMatch, TenantId, UniqueMap, at_most, is_name, parse,
+    refuse, series_name,
 };
+use tollgate_host::same_name;
 
 use crate::metrics::{Condition, Label, MAX_HEADERS, Metric, Metrics, Source};
 use crate::routes::{Routes, Template, without_query};
@@ -168,76 +168,6 @@ pub struct When {
     pub headers: UniqueMap<StringMatch>,
     /// The status of the response (`201`), a class of them (`2xx`), or several.
     pub status: OneOrMany<StatusMatch>,
-}
-
-/// One value or a list of them.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum OneOrMany<T> {
-    /// Not given.
-    #[default]
-    None,
-    /// One value.
-    One(T),
-    /// A list.
-    Many(Vec<T>),
-}
-
-impl<T> OneOrMany<T> {
-    fn is_given(&self) -> bool {
-        !matches!(self, Self::None)
-    }
-
-    fn values(&self) -> &[T] {
-        match self {
-            Self::None => &[],
-            Self::One(value) => std::slice::from_ref(value),
-            Self::Many(values) => values,
-        }
-    }
-
-    /// The path of a value, if the field's is `path`.
-    fn path(&self, path: &str, position: usize) -> String {
-        match self {
-            Self::Many(_) => format!("{path}[{position}]"),
-            _ => path.to_owned(),
-        }
-    }
-}
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMany<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Values<T>(PhantomData<T>);
-
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for Values<T> {
-            type Value = OneOrMany<T>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a value or a list of values")
-            }
-
-            fn visit_str<E: de::Error>(self, value: &str) -> Result<Self::Value, E> {
-                T::deserialize(value.into_deserializer()).map(OneOrMany::One)
-            }
-
-            fn visit_u64<E: de::Error>(self, value: u64) -> Result<Self::Value, E> {
-                T::deserialize(value.into_deserializer()).map(OneOrMany::One)
-            }
-
-            fn visit_i64<E: de::Error>(self, value: i64) -> Result<Self::Value, E> {
-                T::deserialize(value.into_deserializer()).map(OneOrMany::One)
-            }
-
-            fn visit_f64<E: de::Error>(self, value: f64) -> Result<Self::Value, E> {
-                T::deserialize(value.into_deserializer()).map(OneOrMany::One)
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, access: A) -> Result<Self::Value, A::Error> {
-                Vec::deserialize(SeqAccessDeserializer::new(access)).map(OneOrMany::Many)
-            }
-        }
-
-        deserializer.deserialize_any(Values(PhantomData))
-    }
 }
 
 /// A status or a class of them.
@@ -638,34 +568,14 @@ fn label_name(name: &str, others: &[&str], path: &str) -> Result<(), ConfigError
     Ok(())
 }
 
-/// The name of a header that a label or a condition looks at, in lower case as the proxy keeps it.
-fn header_name(name: &str, path: &str) -> Result<String, ConfigError> {
-    if name.starts_with(':') || name.eq_ignore_ascii_case("host") {
-        return refuse(
-            path,
-            format!(
-                "{name:?} is not a header here but a part of the request line, write a header's name"
-            ),
-        );
-    }
-    let of_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    if (1..=MAX_LENGTH).contains(&name.len()) && name.bytes().all(of_token) {
-        return Ok(name.to_ascii_lowercase());
-    }
-    refuse(
-        path,
-        format!("{name:?} is not a header's name, write for example \"x-channel\""),
-    )
-}
-
 fn label_header(name: &str, path: &str) -> Result<String, ConfigError> {
-    let name = header_name(name, path)?;
+    let name = header::name(name, path)?;
     for (owned, from) in [
         (TENANT_ID, FromConfig::Tenant),
         (TENANT_TIER, FromConfig::Tier),
         (USER_TYPE, FromConfig::UserType),
     ] {
-        if name == owned {
+        if same_name(name.as_bytes(), owned.as_bytes()) {
             return refuse(
                 path,
                 format!(
@@ -746,7 +656,7 @@ fn compile_when(when: &When, routes: &[String], path: &str) -> Result<Condition,
         condition.routes.push(position);
     }
     for (name, test) in when.headers.iter() {
-        let name = header_name(name, &format!("{path}.headers.{name}"))?;
+        let name = header::name(name, &format!("{path}.headers.{name}"))?;
         condition.headers.push((name, test.clone()));
     }
     condition.statuses = when
@@ -766,20 +676,6 @@ fn compile_when(when: &When, routes: &[String], path: &str) -> Result<Condition,
         );
     }
     Ok(condition)
-}
-
-fn at_most(count: usize, limit: usize, path: &str, what: &str) -> Result<(), ConfigError> {
-    if count <= limit {
-        return Ok(());
-    }
-    refuse(
-        path,
-        format!("{count} {what} are too many, write at most {limit}"),
-    )
-}
-
-fn refuse<T>(path: impl Into<String>, message: impl Into<String>) -> Result<T, ConfigError> {
-    Err(ConfigError::new(path, message))
 }
 
 #[cfg(test)]
@@ -961,7 +857,7 @@ mod tests {
             ),
             (
                 r#"{"header": "x y", "values": ["a"]}"#,
-                "labels.l.header: \"x y\" is not a header's name, write for example \"x-channel\"",
+                "labels.l.header: \"x y\" is not a header's name, write for example \"x-user-id\"",
             ),
         ] {
             assert_eq!(label_error(label), expected, "{label}");

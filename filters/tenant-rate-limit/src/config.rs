@@ -7,7 +7,7 @@ use serde::de::{self, Deserializer, Visitor};
 use tollgate_common::config::{optional_whole_number, whole_number};
 use tollgate_common::tenant::ID_RULE;
 use tollgate_common::{
-    ConfigError, Duration, NAME_RULE, TenantId, UniqueMap, is_name, mapping, parse,
+    ConfigError, Duration, NAME_RULE, TenantId, UniqueMap, header, is_name, mapping, parse,
 };
 
 use crate::answer;
@@ -293,14 +293,7 @@ fn sources(written: &[SourceWritten]) -> Result<Vec<Source>, ConfigError> {
                 "says not where to look, write e.g. {header: x-tenant-id}",
             ));
         };
-        let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-        if name.is_empty() || !name.bytes().all(token) {
-            return Err(ConfigError::new(
-                format!("{path}.header"),
-                format!("\"{name}\" cannot be a header's name, write e.g. x-tenant-id"),
-            ));
-        }
-        let source = Source::Header(name.to_ascii_lowercase());
+        let source = Source::Header(header::name(name, &format!("{path}.header"))?);
         if sources.contains(&source) {
             return Err(ConfigError::new(
                 format!("{path}.header"),
@@ -562,8 +555,11 @@ mod tests {
             (("/tenant/from", json!([])), "tenant.from: there is no source, write e.g. [{header: x-tenant-id}]".into()),
             (("/tenant/from", json!([{}])), "tenant.from[0]: says not where to look, write e.g. {header: x-tenant-id}".into()),
             (("/tenant/from", json!([{"cookie": "a"}])), "tenant.from[0].cookie: unknown field \"cookie\", expected \"header\"".into()),
-            (("/tenant/from", json!([{"header": "x tenant"}])), "tenant.from[0].header: \"x tenant\" cannot be a header's name, write e.g. x-tenant-id".into()),
-            (("/tenant/from", json!([{"header": ":path"}])), "tenant.from[0].header: \":path\" cannot be a header's name, write e.g. x-tenant-id".into()),
+            (("/tenant/from", json!([{"header": "x tenant"}])), "tenant.from[0].header: \"x tenant\" is not a header's name, write for example \"x-user-id\"".into()),
+            (
+                ("/tenant/from", json!([{"header": "Host"}])),
+                "tenant.from[0].header: \"Host\" is not a header here but a part of the request line, write a header's name".into(),
+            ),
             (("/tenant/from", json!([{"header": "a"}, {"header": "A"}])), "tenant.from[1].header: \"A\" is looked at twice, keep one".into()),
             (("/tenant/missing/tenant", json!("no body")), "tenant.missing.tenant: \"no body\" cannot be a tenant's id, write 1 to 64 of a-z, 0-9, ., _ and -".into()),
             (("/tenant/unknown/tier", json!("fre")), "tenant.unknown.tier: \"fre\" is not a tier, write one of: free, premium, standard".into()),
