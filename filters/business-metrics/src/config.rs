@@ -23,8 +23,8 @@ use tollgate_common::config::whole_number;
 use tollgate_common::header::{self, TENANT_ID, TENANT_TIER, USER_TYPE};
 use tollgate_common::tenant::ID_RULE;
 use tollgate_common::{
-    ConfigError, NAME_RULE, OneOrMany, StringMatch, TenantId, UniqueMap, at_most, is_name, parse,
-    refuse, series_name,
+    ConfigError, NAME_RULE, OneOrMany, StringMatch, TenantId, UniqueMap, at_most, is_name, mapping,
+    parse, refuse, series_name,
 };
 use tollgate_host::same_name;
 
@@ -50,7 +50,7 @@ pub const MAX_SERIES: u64 = 100_000;
 
 /// The configuration of a business-metrics filter.
 #[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "a mapping")]
+#[serde(rename_all = "camelCase", deny_unknown_fields, remote = "Self")]
 pub struct Config {
     /// The labels that metrics may have, by name.
     #[serde(default)]
@@ -79,7 +79,7 @@ fn default_folded_metric() -> String {
 
 /// A label: where its value comes from, and which values it has. Any other value is `other`, and `none` is no value.
 #[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "a mapping")]
+#[serde(rename_all = "camelCase", deny_unknown_fields, remote = "Self")]
 pub struct LabelConfig {
     /// What the proxy or another filter knows of the request. Either this or `header`.
     pub from: Option<FromConfig>,
@@ -125,7 +125,7 @@ impl FromConfig {
 
 /// A metric.
 #[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "a mapping")]
+#[serde(rename_all = "camelCase", deny_unknown_fields, remote = "Self")]
 pub struct MetricConfig {
     /// Its name.
     pub name: String,
@@ -154,7 +154,7 @@ pub enum Kind {
     rename_all = "camelCase",
     deny_unknown_fields,
     default,
-    expecting = "a mapping"
+    remote = "Self"
 )]
 pub struct When {
     /// The method, or several.
@@ -169,6 +169,8 @@ pub struct When {
     /// The status of the response (`201`), a class of them (`2xx`), or several.
     pub status: OneOrMany<StatusMatch>,
 }
+
+mapping!(Config, LabelConfig, MetricConfig, When);
 
 /// A status or a class of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -744,6 +746,18 @@ mod tests {
             (
                 r#"{"metric": []}"#,
                 r#"metric: unknown field "metric", expected one of "labels", "routes", "metrics", "maxSeries", "foldedMetric""#,
+            ),
+            (
+                r#"{"metrics": [["x_total", "counter", null, []]]}"#,
+                "metrics[0]: a list is given, expected a mapping",
+            ),
+            (
+                r#"{"metrics": [{"name": "x", "when": [["GET"], [], null, {}, []]}]}"#,
+                "metrics[0].when: a list is given, expected a mapping",
+            ),
+            (
+                r#"{"labels": {"a": ["tenant", null, ["acme"]]}, "metrics": []}"#,
+                "labels.a: a list is given, expected a mapping",
             ),
             (
                 r#"{"metrics": [{"name": "x", "type": "gauge"}]}"#,

@@ -17,7 +17,7 @@ use serde::Deserialize;
 use tollgate_common::header::{self, TENANT_ID, TENANT_TIER, USER_TYPE};
 use tollgate_common::tenant::ID_RULE;
 use tollgate_common::{
-    ConfigError, NAME_RULE, StringMatch, TenantId, at_most, is_name, parse, refuse,
+    ConfigError, NAME_RULE, StringMatch, TenantId, at_most, is_name, mapping, parse, refuse,
 };
 use tollgate_host::same_name;
 
@@ -34,7 +34,7 @@ pub const MAX_LENGTH: usize = 256;
 
 /// The configuration of a user-classifier.
 #[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "a mapping")]
+#[serde(rename_all = "camelCase", deny_unknown_fields, remote = "Self")]
 pub struct Config {
     /// The header that carries the type. What clients send in it is taken away.
     #[serde(default = "default_header")]
@@ -51,7 +51,7 @@ pub struct Config {
 
 /// A rule.
 #[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "a mapping")]
+#[serde(rename_all = "camelCase", deny_unknown_fields, remote = "Self")]
 pub struct RuleConfig {
     /// The type that the rule gives.
     #[serde(rename = "type")]
@@ -62,7 +62,7 @@ pub struct RuleConfig {
 
 /// A condition: exactly one of these. Of a header that a request has more than once no condition holds.
 #[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "a mapping")]
+#[serde(rename_all = "camelCase", deny_unknown_fields, remote = "Self")]
 pub struct ConditionConfig {
     /// On a header of the request.
     pub header: Option<HeaderMatch>,
@@ -74,7 +74,7 @@ pub struct ConditionConfig {
 
 /// What a value must be: exactly one of these.
 #[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "a mapping")]
+#[serde(rename_all = "camelCase", deny_unknown_fields, remote = "Self")]
 pub struct ValueMatch {
     /// The whole value.
     pub exact: Option<String>,
@@ -93,7 +93,7 @@ pub struct ValueMatch {
 
 /// The name of a header and what its value must be.
 #[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "a mapping")]
+#[serde(rename_all = "camelCase", deny_unknown_fields, remote = "Self")]
 pub struct HeaderMatch {
     /// The header's name, in any case.
     pub name: String,
@@ -111,6 +111,8 @@ pub struct HeaderMatch {
     /// `true`: any value, also an empty one.
     pub present: Option<bool>,
 }
+
+mapping!(Config, RuleConfig, ConditionConfig, ValueMatch, HeaderMatch);
 
 impl HeaderMatch {
     // Not `#[serde(flatten)]`: it can't be combined with refusing unknown fields.
@@ -533,6 +535,14 @@ mod tests {
             (
                 r#"{"default": "standard", "rule": []}"#,
                 r#"rule: unknown field "rule", expected one of "header", "default", "selfAssignable", "rules""#,
+            ),
+            (
+                r#"{"default": "standard", "rules": [["vip", []]]}"#,
+                "rules[0]: a list is given, expected a mapping",
+            ),
+            (
+                r#"{"default": "standard", "rules": [{"type": "vip", "when": [[null, {"exact": "acme"}, null]]}]}"#,
+                "rules[0].when[0]: a list is given, expected a mapping",
             ),
             (
                 r#"{"default": "standard", "rules": [{"when": []}]}"#,
