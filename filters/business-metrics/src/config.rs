@@ -21,6 +21,7 @@ use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
 use tollgate_common::config::whole_number;
 use tollgate_common::header::{self, TENANT_ID, TENANT_TIER, USER_TYPE};
+use tollgate_common::metrics::{self, PROXY_TAGS};
 use tollgate_common::tenant::ID_RULE;
 use tollgate_common::{
     ConfigError, NAME_RULE, OneOrMany, StringMatch, TenantId, UniqueMap, at_most, is_name, mapping,
@@ -269,7 +270,7 @@ impl Config {
                 ),
             );
         }
-        metric_name(&self.folded_metric, "foldedMetric")?;
+        metrics::name(&self.folded_metric, "foldedMetric")?;
 
         let templates = compile_routes(&self.routes)?;
         let mut names: Vec<&str> = Vec::with_capacity(self.labels.len());
@@ -285,7 +286,7 @@ impl Config {
         let mut metric_names = HashSet::from([self.folded_metric.as_str()]);
         for (i, metric) in self.metrics.iter().enumerate() {
             let path = format!("metrics[{i}]");
-            metric_name(&metric.name, &format!("{path}.name"))?;
+            metrics::name(&metric.name, &format!("{path}.name"))?;
             if !metric_names.insert(&metric.name) {
                 return refuse(
                     format!("{path}.name"),
@@ -490,7 +491,7 @@ fn label_value(value: &str, path: &str) -> Result<(), ConfigError> {
         _ => {}
     }
     at_most(value.len(), MAX_LENGTH, path, "bytes")?;
-    if let Some(pattern) = ENVOY_TAGS.iter().find(|pattern| value.contains(*pattern)) {
+    if let Some(pattern) = PROXY_TAGS.iter().find(|pattern| value.contains(*pattern)) {
         return refuse(
             path,
             format!(
@@ -509,41 +510,8 @@ fn label_value(value: &str, path: &str) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// What Istio's bootstrap makes Envoy look for anywhere in a metric's name, beside the pods' own stat tags.
-const ENVOY_TAGS: [&str; 4] = ["cache.", "component.", "tag.", "wasm_filter."];
-
-/// Prometheus' rule, without the colon, which is for recording rules.
-fn is_metric_name(name: &str) -> bool {
-    let of_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-    (1..=MAX_LENGTH).contains(&name.len())
-        && name.bytes().all(of_name)
-        && !name.starts_with(|first: char| first.is_ascii_digit())
-}
-
-fn metric_name(name: &str, path: &str) -> Result<(), ConfigError> {
-    if !is_metric_name(name) {
-        return refuse(
-            path,
-            format!(
-                "{name:?} is not a metric's name, write 1 to {MAX_LENGTH} of a-z, A-Z, 0-9 and _, not starting with a digit"
-            ),
-        );
-    }
-    // `_rq_200` and `_rq_2xx`: Envoy takes the status out of such a name and makes it a label.
-    let status = name
-        .rsplit_once("_rq_")
-        .map(|(_, status)| status.as_bytes());
-    if let Some([b'0'..=b'9', b'0'..=b'9', b'0'..=b'9'] | [b'0'..=b'9', b'x', b'x']) = status {
-        return refuse(
-            path,
-            format!("{name:?} ends as Envoy's own counters by status do, choose another ending"),
-        );
-    }
-    Ok(())
-}
-
 fn label_name(name: &str, others: &[&str], path: &str) -> Result<(), ConfigError> {
-    if !is_metric_name(name) || name.starts_with("__") {
+    if !metrics::is_name(name) || name.starts_with("__") {
         return refuse(
             path,
             format!(

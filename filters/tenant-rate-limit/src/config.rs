@@ -7,7 +7,7 @@ use serde::de::{self, Deserializer, Visitor};
 use tollgate_common::config::{optional_whole_number, whole_number};
 use tollgate_common::tenant::ID_RULE;
 use tollgate_common::{
-    ConfigError, Duration, NAME_RULE, TenantId, UniqueMap, header, is_name, mapping, parse,
+    ConfigError, Duration, NAME_RULE, TenantId, UniqueMap, header, is_name, mapping, metrics, parse,
 };
 
 use crate::answer;
@@ -247,7 +247,7 @@ impl Config {
         let refused = written
             .metrics
             .refused
-            .map(|name| metric("metrics.refused", name))
+            .map(|name| metrics::name(&name, "metrics.refused").map(|()| name))
             .transpose()?;
         Ok(Self {
             sources,
@@ -445,21 +445,6 @@ fn kind(path: &str, limit: &LimitWritten) -> Result<Kind, ConfigError> {
     }
 }
 
-fn metric(path: &str, name: String) -> Result<String, ConfigError> {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-    if name.is_empty()
-        || name.len() > 128
-        || !name.bytes().all(allowed)
-        || name.starts_with(|c: char| c.is_ascii_digit())
-    {
-        let message = format!(
-            "\"{name}\" cannot be a metric's name, write 1 to 128 of a-z, A-Z, 0-9 and _, not starting with a digit"
-        );
-        return Err(ConfigError::new(path, message));
-    }
-    Ok(name)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -595,7 +580,11 @@ mod tests {
                 ("/tiers/free/limits", json!([{"name": "a", "quota": 1, "per": "day"}, {"name": "a", "requests": 1, "per": "1s"}])),
                 "tiers.free.limits[1].name: \"a\" names another limit of this tier, write another name".into(),
             ),
-            (("/metrics/refused", json!("shop refused")), "metrics.refused: \"shop refused\" cannot be a metric's name, write 1 to 128 of a-z, A-Z, 0-9 and _, not starting with a digit".into()),
+            (
+                ("/metrics/refused", json!("refused_rq_429")),
+                "metrics.refused: \"refused_rq_429\" ends as Envoy's own counters by status do, choose another ending".into(),
+            ),
+            (("/metrics/refused", json!("shop refused")), "metrics.refused: \"shop refused\" is not a metric's name, write 1 to 128 of a-z, A-Z, 0-9 and _, not starting with a digit".into()),
         ] {
             let mut config = demo();
             match at.rsplit_once('/') {
