@@ -370,10 +370,12 @@ fn compile_test(value: ValueMatch, subject: &Subject, path: &str) -> Result<Test
             return refuse(path, "is empty, write `present: true` for any value");
         }
         short(&text, &path)?;
-        let pattern = StringMatch::deserialize(serde_json::json!({ key: text }));
-        return pattern
-            .map(Test::Pattern)
-            .map_err(|error| ConfigError::new(path, error.to_string()));
+        let pattern = match key {
+            "prefix" => StringMatch::Prefix(text),
+            "suffix" => StringMatch::Suffix(text),
+            _ => StringMatch::regex(&text).or_else(|message| refuse(path, message))?,
+        };
+        return Ok(Test::Pattern(pattern));
     }
     match present {
         Some(true) => Ok(Test::Present),
