@@ -8,7 +8,7 @@
 //! |---|---|
 //! | 1 | the request's headers, all at once |
 //! | 0 to 2 | setting `x-tenant-id` and `x-tenant-tier`, each only where it is not right already |
-//! | 1 to 2 | the monotonic clock if the tier has a rate, the wall clock if it has a quota |
+//! | 1 to 2 | the monotonic clock if the tier, or a record in the tenant's row, has a rate; the wall clock if it has a quota |
 //! | 2 | reading and replacing the tenant's record, once more for each time that another worker was faster |
 //! | 2 | `RateLimit-Policy` and `RateLimit` on the response |
 //!
