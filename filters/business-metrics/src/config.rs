@@ -15,18 +15,19 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::marker::PhantomData;
 use std::ops::RangeInclusive;
 
 use serde::Deserialize;
-use serde::de::value::SeqAccessDeserializer;
-use serde::de::{self, Deserializer, IntoDeserializer, SeqAccess, Visitor};
+use serde::de::{self, Deserializer, Visitor};
 use tollgate_common::config::whole_number;
-use tollgate_common::header::{TENANT_ID, TENANT_TIER, USER_TYPE};
+use tollgate_common::header::{self, TENANT_ID, TENANT_TIER, USER_TYPE};
+use tollgate_common::metrics::{self, PROXY_TAGS};
 use tollgate_common::tenant::ID_RULE;
 use tollgate_common::{
-    ConfigError, NAME_RULE, StringMatch, TenantId, UniqueMap, is_name, parse, series_name,
+    ConfigError, NAME_RULE, OneOrMany, StringMatch, TenantId, UniqueMap, at_most, is_name, mapping,
+    parse, refuse, series_name,
 };
+use tollgate_host::same_name;
 
 use crate::metrics::{Condition, Label, MAX_HEADERS, Metric, Metrics, Source};
 use crate::routes::{Routes, Template, without_query};
@@ -50,7 +51,7 @@ pub const MAX_SERIES: u64 = 100_000;
 
 /// The configuration of a business-metrics filter.
 #[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "a mapping")]
+#[serde(rename_all = "camelCase", deny_unknown_fields, remote = "Self")]
 pub struct Config {
     /// The labels that metrics may have, by name.
     #[serde(default)]
@@ -79,7 +80,7 @@ fn default_folded_metric() -> String {
 
 /// A label: where its value comes from, and which values it has. Any other value is `other`, and `none` is no value.
 #[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "a mapping")]
+#[serde(rename_all = "camelCase", deny_unknown_fields, remote = "Self")]
 pub struct LabelConfig {
     /// What the proxy or another filter knows of the request. Either this or `header`.
     pub from: Option<FromConfig>,
@@ -125,7 +126,7 @@ impl FromConfig {
 
 /// A metric.
 #[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "a mapping")]
+#[serde(rename_all = "camelCase", deny_unknown_fields, remote = "Self")]
 pub struct MetricConfig {
     /// Its name.
     pub name: String,
@@ -154,7 +155,7 @@ pub enum Kind {
     rename_all = "camelCase",
     deny_unknown_fields,
     default,
-    expecting = "a mapping"
+    remote = "Self"
 )]
 pub struct When {
     /// The method, or several.
@@ -170,75 +171,7 @@ pub struct When {
     pub status: OneOrMany<StatusMatch>,
 }
 
-/// One value or a list of them.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum OneOrMany<T> {
-    /// Not given.
-    #[default]
-    None,
-    /// One value.
-    One(T),
-    /// A list.
-    Many(Vec<T>),
-}
-
-impl<T> OneOrMany<T> {
-    fn is_given(&self) -> bool {
-        !matches!(self, Self::None)
-    }
-
-    fn values(&self) -> &[T] {
-        match self {
-            Self::None => &[],
-            Self::One(value) => std::slice::from_ref(value),
-            Self::Many(values) => values,
-        }
-    }
-
-    /// The path of a value, if the field's is `path`.
-    fn path(&self, path: &str, position: usize) -> String {
-        match self {
-            Self::Many(_) => format!("{path}[{position}]"),
-            _ => path.to_owned(),
-        }
-    }
-}
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMany<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Values<T>(PhantomData<T>);
-
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for Values<T> {
-            type Value = OneOrMany<T>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a value or a list of values")
-            }
-
-            fn visit_str<E: de::Error>(self, value: &str) -> Result<Self::Value, E> {
-                T::deserialize(value.into_deserializer()).map(OneOrMany::One)
-            }
-
-            fn visit_u64<E: de::Error>(self, value: u64) -> Result<Self::Value, E> {
-                T::deserialize(value.into_deserializer()).map(OneOrMany::One)
-            }
-
-            fn visit_i64<E: de::Error>(self, value: i64) -> Result<Self::Value, E> {
-                T::deserialize(value.into_deserializer()).map(OneOrMany::One)
-            }
-
-            fn visit_f64<E: de::Error>(self, value: f64) -> Result<Self::Value, E> {
-                T::deserialize(value.into_deserializer()).map(OneOrMany::One)
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, access: A) -> Result<Self::Value, A::Error> {
-                Vec::deserialize(SeqAccessDeserializer::new(access)).map(OneOrMany::Many)
-            }
-        }
-
-        deserializer.deserialize_any(Values(PhantomData))
-    }
-}
+mapping!(Config, LabelConfig, MetricConfig, When);
 
 /// A status or a class of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -337,7 +270,7 @@ impl Config {
                 ),
             );
         }
-        metric_name(&self.folded_metric, "foldedMetric")?;
+        metrics::name(&self.folded_metric, "foldedMetric")?;
 
         let templates = compile_routes(&self.routes)?;
         let mut names: Vec<&str> = Vec::with_capacity(self.labels.len());
@@ -353,7 +286,7 @@ impl Config {
         let mut metric_names = HashSet::from([self.folded_metric.as_str()]);
         for (i, metric) in self.metrics.iter().enumerate() {
             let path = format!("metrics[{i}]");
-            metric_name(&metric.name, &format!("{path}.name"))?;
+            metrics::name(&metric.name, &format!("{path}.name"))?;
             if !metric_names.insert(&metric.name) {
                 return refuse(
                     format!("{path}.name"),
@@ -558,7 +491,7 @@ fn label_value(value: &str, path: &str) -> Result<(), ConfigError> {
         _ => {}
     }
     at_most(value.len(), MAX_LENGTH, path, "bytes")?;
-    if let Some(pattern) = ENVOY_TAGS.iter().find(|pattern| value.contains(*pattern)) {
+    if let Some(pattern) = PROXY_TAGS.iter().find(|pattern| value.contains(*pattern)) {
         return refuse(
             path,
             format!(
@@ -577,41 +510,8 @@ fn label_value(value: &str, path: &str) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// What Istio's bootstrap makes Envoy look for anywhere in a metric's name, beside the pods' own stat tags.
-const ENVOY_TAGS: [&str; 4] = ["cache.", "component.", "tag.", "wasm_filter."];
-
-/// Prometheus' rule, without the colon, which is for recording rules.
-fn is_metric_name(name: &str) -> bool {
-    let of_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-    (1..=MAX_LENGTH).contains(&name.len())
-        && name.bytes().all(of_name)
-        && !name.starts_with(|first: char| first.is_ascii_digit())
-}
-
-fn metric_name(name: &str, path: &str) -> Result<(), ConfigError> {
-    if !is_metric_name(name) {
-        return refuse(
-            path,
-            format!(
-                "{name:?} is not a metric's name, write 1 to {MAX_LENGTH} of a-z, A-Z, 0-9 and _, not starting with a digit"
-            ),
-        );
-    }
-    // `_rq_200` and `_rq_2xx`: Envoy takes the status out of such a name and makes it a label.
-    let status = name
-        .rsplit_once("_rq_")
-        .map(|(_, status)| status.as_bytes());
-    if let Some([b'0'..=b'9', b'0'..=b'9', b'0'..=b'9'] | [b'0'..=b'9', b'x', b'x']) = status {
-        return refuse(
-            path,
-            format!("{name:?} ends as Envoy's own counters by status do, choose another ending"),
-        );
-    }
-    Ok(())
-}
-
 fn label_name(name: &str, others: &[&str], path: &str) -> Result<(), ConfigError> {
-    if !is_metric_name(name) || name.starts_with("__") {
+    if !metrics::is_name(name) || name.starts_with("__") {
         return refuse(
             path,
             format!(
@@ -638,34 +538,14 @@ fn label_name(name: &str, others: &[&str], path: &str) -> Result<(), ConfigError
     Ok(())
 }
 
-/// The name of a header that a label or a condition looks at, in lower case as the proxy keeps it.
-fn header_name(name: &str, path: &str) -> Result<String, ConfigError> {
-    if name.starts_with(':') || name.eq_ignore_ascii_case("host") {
-        return refuse(
-            path,
-            format!(
-                "{name:?} is not a header here but a part of the request line, write a header's name"
-            ),
-        );
-    }
-    let of_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    if (1..=MAX_LENGTH).contains(&name.len()) && name.bytes().all(of_token) {
-        return Ok(name.to_ascii_lowercase());
-    }
-    refuse(
-        path,
-        format!("{name:?} is not a header's name, write for example \"x-channel\""),
-    )
-}
-
 fn label_header(name: &str, path: &str) -> Result<String, ConfigError> {
-    let name = header_name(name, path)?;
+    let name = header::name(name, path)?;
     for (owned, from) in [
         (TENANT_ID, FromConfig::Tenant),
         (TENANT_TIER, FromConfig::Tier),
         (USER_TYPE, FromConfig::UserType),
     ] {
-        if name == owned {
+        if same_name(name.as_bytes(), owned.as_bytes()) {
             return refuse(
                 path,
                 format!(
@@ -746,7 +626,7 @@ fn compile_when(when: &When, routes: &[String], path: &str) -> Result<Condition,
         condition.routes.push(position);
     }
     for (name, test) in when.headers.iter() {
-        let name = header_name(name, &format!("{path}.headers.{name}"))?;
+        let name = header::name(name, &format!("{path}.headers.{name}"))?;
         condition.headers.push((name, test.clone()));
     }
     condition.statuses = when
@@ -766,20 +646,6 @@ fn compile_when(when: &When, routes: &[String], path: &str) -> Result<Condition,
         );
     }
     Ok(condition)
-}
-
-fn at_most(count: usize, limit: usize, path: &str, what: &str) -> Result<(), ConfigError> {
-    if count <= limit {
-        return Ok(());
-    }
-    refuse(
-        path,
-        format!("{count} {what} are too many, write at most {limit}"),
-    )
-}
-
-fn refuse<T>(path: impl Into<String>, message: impl Into<String>) -> Result<T, ConfigError> {
-    Err(ConfigError::new(path, message))
 }
 
 #[cfg(test)]
@@ -848,6 +714,18 @@ mod tests {
             (
                 r#"{"metric": []}"#,
                 r#"metric: unknown field "metric", expected one of "labels", "routes", "metrics", "maxSeries", "foldedMetric""#,
+            ),
+            (
+                r#"{"metrics": [["x_total", "counter", null, []]]}"#,
+                "metrics[0]: a list is given, expected a mapping",
+            ),
+            (
+                r#"{"metrics": [{"name": "x", "when": [["GET"], [], null, {}, []]}]}"#,
+                "metrics[0].when: a list is given, expected a mapping",
+            ),
+            (
+                r#"{"labels": {"a": ["tenant", null, ["acme"]]}, "metrics": []}"#,
+                "labels.a: a list is given, expected a mapping",
             ),
             (
                 r#"{"metrics": [{"name": "x", "type": "gauge"}]}"#,
@@ -961,7 +839,7 @@ mod tests {
             ),
             (
                 r#"{"header": "x y", "values": ["a"]}"#,
-                "labels.l.header: \"x y\" is not a header's name, write for example \"x-channel\"",
+                "labels.l.header: \"x y\" is not a header's name, write for example \"x-user-id\"",
             ),
         ] {
             assert_eq!(label_error(label), expected, "{label}");

@@ -6,7 +6,9 @@ use std::marker::PhantomData;
 use std::ops::Deref;
 
 use serde::Deserialize;
-use serde::de::{self, DeserializeOwned, Deserializer, MapAccess, Visitor};
+use serde::de::{
+    self, DeserializeOwned, Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor,
+};
 
 /// What is wrong in a configuration, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +39,22 @@ impl fmt::Display for ConfigError {
 }
 
 impl std::error::Error for ConfigError {}
+
+/// An error about the field at `path`, for the end of a check.
+pub fn refuse<T>(path: impl Into<String>, message: impl Into<String>) -> Result<T, ConfigError> {
+    Err(ConfigError::new(path, message))
+}
+
+/// Refuses more than `limit` of anything: `what` is their name.
+pub fn at_most(count: usize, limit: usize, path: &str, what: &str) -> Result<(), ConfigError> {
+    if count <= limit {
+        return Ok(());
+    }
+    refuse(
+        path,
+        format!("{count} {what} are too many, write at most {limit}"),
+    )
+}
 
 /// Reads a configuration from JSON. No bytes at all (the proxy was given no configuration) are an empty object.
 pub fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, ConfigError> {
@@ -182,6 +200,78 @@ impl<'de, V: Deserialize<'de>> Deserialize<'de> for UniqueMap<V> {
         }
 
         deserializer.deserialize_map(Entries(PhantomData))
+    }
+}
+
+/// One value or a list of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum OneOrMany<T> {
+    /// Not given.
+    #[default]
+    None,
+    /// One value.
+    One(T),
+    /// A list.
+    Many(Vec<T>),
+}
+
+impl<T> OneOrMany<T> {
+    /// Whether the field was written.
+    pub fn is_given(&self) -> bool {
+        !matches!(self, Self::None)
+    }
+
+    /// The values.
+    pub fn values(&self) -> &[T] {
+        match self {
+            Self::None => &[],
+            Self::One(value) => std::slice::from_ref(value),
+            Self::Many(values) => values,
+        }
+    }
+
+    /// The path of a value, if the field's is `path`.
+    pub fn path(&self, path: &str, position: usize) -> String {
+        match self {
+            Self::Many(_) => format!("{path}[{position}]"),
+            _ => path.to_owned(),
+        }
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMany<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Values<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Values<T> {
+            type Value = OneOrMany<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a value or a list of values")
+            }
+
+            fn visit_str<E: de::Error>(self, value: &str) -> Result<Self::Value, E> {
+                T::deserialize(value.into_deserializer()).map(OneOrMany::One)
+            }
+
+            fn visit_u64<E: de::Error>(self, value: u64) -> Result<Self::Value, E> {
+                T::deserialize(value.into_deserializer()).map(OneOrMany::One)
+            }
+
+            fn visit_i64<E: de::Error>(self, value: i64) -> Result<Self::Value, E> {
+                T::deserialize(value.into_deserializer()).map(OneOrMany::One)
+            }
+
+            fn visit_f64<E: de::Error>(self, value: f64) -> Result<Self::Value, E> {
+                T::deserialize(value.into_deserializer()).map(OneOrMany::One)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, access: A) -> Result<Self::Value, A::Error> {
+                Vec::deserialize(de::value::SeqAccessDeserializer::new(access)).map(OneOrMany::Many)
+            }
+        }
+
+        deserializer.deserialize_any(Values(PhantomData))
     }
 }
 

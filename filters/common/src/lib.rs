@@ -21,28 +21,18 @@
 
 pub mod config;
 mod duration;
+pub mod header;
 pub mod metrics;
 pub mod refusal;
 mod string_match;
 pub mod tenant;
 
-pub use config::{ConfigError, UniqueMap, parse};
+pub use config::{ConfigError, OneOrMany, UniqueMap, at_most, parse, refuse};
 pub use duration::Duration;
 pub use metrics::series_name;
 pub use refusal::Refusal;
 pub use string_match::StringMatch;
 pub use tenant::TenantId;
-
-/// Request headers that one filter owns and everything behind it may believe: whoever owns a header strips the
-/// client's copies of it first.
-pub mod header {
-    /// The tenant's normalised id. Written by tenant-rate-limit.
-    pub const TENANT_ID: &str = "x-tenant-id";
-    /// The name of the tenant's tier. Written by tenant-rate-limit.
-    pub const TENANT_TIER: &str = "x-tenant-tier";
-    /// The user's type. Written by user-classifier, unless its configuration names another header.
-    pub const USER_TYPE: &str = "user-type";
-}
 
 /// Whether a string can be the name of a tier, a limit or a user type: 1 to 64 of `a-z`, `0-9`, `_`, `-`, the first not `-`.
 /// Such a name needs no quoting in a header, a metric's label or a log line.

@@ -3,10 +3,50 @@
 //! The Proxy-Wasm ABI has no labels. Istio's `sidecar.istio.io/extraStatTags: tenant` makes Envoy take
 //! `tenant=.=acme;.;` out of a metric's name and show it as the label `tenant="acme"`; what is not listed there stays in the name.
 
+use crate::config::{ConfigError, refuse};
+
+/// What Istio's bootstrap makes Envoy look for anywhere in a metric's name, beside the pods' own stat tags: each starts a label.
+pub const PROXY_TAGS: [&str; 4] = ["cache.", "component.", "tag.", "wasm_filter."];
+
+/// How many bytes the name of a metric or a label may have.
+pub const LONGEST_NAME: usize = 128;
+
+/// Prometheus' rule for names, without the colon, which is for recording rules.
+pub fn is_name(name: &str) -> bool {
+    let of_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    (1..=LONGEST_NAME).contains(&name.len())
+        && name.bytes().all(of_name)
+        && !name.starts_with(|first: char| first.is_ascii_digit())
+}
+
+/// Refuses what can't be the name of a metric.
+pub fn name(name: &str, path: &str) -> Result<(), ConfigError> {
+    if !is_name(name) {
+        return refuse(
+            path,
+            format!(
+                "{name:?} is not a metric's name, write 1 to {LONGEST_NAME} of a-z, A-Z, 0-9 and _, not starting with a digit"
+            ),
+        );
+    }
+    // `_rq_200` and `_rq_2xx`: Envoy takes the status out of such a name and makes it a label.
+    let status = name
+        .rsplit_once("_rq_")
+        .map(|(_, status)| status.as_bytes());
+    if let Some([b'0'..=b'9', b'0'..=b'9', b'0'..=b'9'] | [b'0'..=b'9', b'x', b'x']) = status {
+        return refuse(
+            path,
+            format!("{name:?} ends as Envoy's own counters by status do, choose another ending"),
+        );
+    }
+    Ok(())
+}
+
 /// The name under which a metric with labels is defined: `tenant=.=acme;.;limit=.=rate;.;shop_refused_total`.
 ///
 /// Some values would end a label early or start another one: in a value each control byte, each byte that is not part of
-/// UTF-8 text, and each `.` right after `;` or `=` (the separators are `;.;` and `=.=`) is written as `_`.
+/// UTF-8 text, and each `.` right after `;` or `=` (the separators are `;.;` and `=.=`) or at the end of one of [`PROXY_TAGS`] is
+/// written as `_`.
 pub fn series_name<V: AsRef<[u8]>>(metric: &str, labels: &[(&str, V)]) -> String {
     let mut series = String::with_capacity(metric.len() + labels.len() * 32);
     for (label, value) in labels {
@@ -19,13 +59,20 @@ pub fn series_name<V: AsRef<[u8]>>(metric: &str, labels: &[(&str, V)]) -> String
     series
 }
 
+/// Whether a dot here would start a label of the proxy's own.
+fn ends_in_tag(series: &str) -> bool {
+    PROXY_TAGS
+        .iter()
+        .any(|tag| series.ends_with(tag.trim_end_matches('.')))
+}
+
 fn push_value(series: &mut String, value: &[u8]) {
     // The name so far ends in the separator `=.=`: a value that starts with a dot would not be told from it.
     let mut previous = '=';
     for chunk in value.utf8_chunks() {
         for character in chunk.valid().chars() {
-            let breaks =
-                character.is_control() || (character == '.' && matches!(previous, ';' | '='));
+            let breaks = character.is_control()
+                || (character == '.' && (matches!(previous, ';' | '=') || ends_in_tag(series)));
             previous = if breaks { '_' } else { character };
             series.push(previous);
         }
@@ -60,6 +107,9 @@ mod tests {
             (b"x;.;.;tenant=.=admin", "x;_;_;tenant=_=admin"),
             (b"a\xff\xfeb", "a__b"),
             (b"..", "_."),
+            (b"cache.io", "cache_io"),
+            (b"my-tag.component.x", "my-tag_component_x"),
+            (b"cachet.io", "cachet.io"),
             ("zażółć 1/2:\"%".as_bytes(), "zażółć 1/2:\"%"),
             (b"", ""),
         ] {

@@ -4,7 +4,7 @@ use regex_lite::Regex;
 use serde::Deserialize;
 
 /// A condition on a string, with the keys of Istio's `StringMatch`: exactly one of `exact`, `prefix`, `suffix`, `regex`.
-/// A regular expression must match the whole string, as in Istio, and never matches bytes that are not UTF-8.
+/// A regular expression must match the whole string, as in Istio, and never matches bytes that are not UTF-8, or more than 1,024 of them.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(try_from = "Keys")]
 pub enum StringMatch {
@@ -29,6 +29,10 @@ struct Keys {
 
 crate::mapping!(Keys);
 
+/// How long a value may be for a regular expression to be tried on it. The time that takes grows with both, and clients write the values: a header
+/// of 60 KB against `(.*a){20}` would keep a worker busy for a tenth of a second.
+const LONGEST_FOR_REGEX: usize = 1_024;
+
 impl TryFrom<Keys> for StringMatch {
     type Error = String;
 
@@ -37,7 +41,7 @@ impl TryFrom<Keys> for StringMatch {
             (Some(text), None, None, None) => Ok(Self::Exact(text)),
             (None, Some(text), None, None) if !text.is_empty() => Ok(Self::Prefix(text)),
             (None, None, Some(text), None) if !text.is_empty() => Ok(Self::Suffix(text)),
-            (None, None, None, Some(text)) if !text.is_empty() => whole(&text).map(Self::Regex),
+            (None, None, None, Some(text)) if !text.is_empty() => Self::regex(&text),
             (None, Some(_), None, None)
             | (None, None, Some(_), None)
             | (None, None, None, Some(_)) => Err(
@@ -58,13 +62,21 @@ fn whole(pattern: &str) -> Result<Regex, String> {
 }
 
 impl StringMatch {
+    /// A regular expression for the whole string; the error says what is wrong with it.
+    pub fn regex(pattern: &str) -> Result<Self, String> {
+        whole(pattern).map(Self::Regex)
+    }
+
     /// Whether these bytes match.
     pub fn matches(&self, bytes: &[u8]) -> bool {
         match self {
             Self::Exact(text) => bytes == text.as_bytes(),
             Self::Prefix(text) => bytes.starts_with(text.as_bytes()),
             Self::Suffix(text) => bytes.ends_with(text.as_bytes()),
-            Self::Regex(regex) => std::str::from_utf8(bytes).is_ok_and(|text| regex.is_match(text)),
+            Self::Regex(regex) => {
+                bytes.len() <= LONGEST_FOR_REGEX
+                    && std::str::from_utf8(bytes).is_ok_and(|text| regex.is_match(text))
+            }
         }
     }
 }
@@ -97,6 +109,14 @@ mod tests {
     fn bytes_that_are_not_utf8_match_as_bytes_and_never_a_regex() {
         assert!(read(r#"{"prefix": "a"}"#).unwrap().matches(b"a\xff"));
         assert!(!read(r#"{"regex": "(?s).*"}"#).unwrap().matches(b"a\xff"));
+    }
+
+    #[test]
+    fn a_value_too_long_to_be_tried_matches_no_regex() {
+        let long = "a".repeat(LONGEST_FOR_REGEX);
+        let regex = read(r#"{"regex": "a+"}"#).unwrap();
+        assert!(regex.matches(long.as_bytes()));
+        assert!(!regex.matches(format!("{long}a").as_bytes()));
     }
 
     #[test]

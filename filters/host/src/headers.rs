@@ -248,8 +248,8 @@ impl Request {
         Ok(())
     }
 
-    /// Makes a header ours: strips every copy that the client sent, in any number and also where it is spelled with
-    /// underscores for hyphens (which many servers read as the same name), and sets `value`. No host call is made when the one
+    /// Makes a header ours: strips every copy that the client sent, in any number and in any spelling that
+    /// some server reads as the same name ([`same_name`]: underscores for hyphens and the like), and sets `value`. No host call is made when the one
     /// copy there is has the right value already. An error means that a client's copy may still be there.
     pub fn own(&mut self, name: &str, value: &[u8], host: &mut dyn Host) -> Result<(), HostError> {
         self.strip_other_spellings(name, host)?;
@@ -259,7 +259,7 @@ impl Request {
         self.set(name, value, host)
     }
 
-    /// Removes every copy of a header, also where it is spelled with underscores for hyphens. No host call is
+    /// Removes every copy of a header in any spelling, as [`Request::own`] does. No host call is
     /// made when there is none. An error means that a client's copy may still be there.
     pub fn strip(&mut self, name: &str, host: &mut dyn Host) -> Result<(), HostError> {
         self.strip_other_spellings(name, host)?;
@@ -287,14 +287,12 @@ impl Request {
     }
 }
 
-/// Whether two header names are the same to a reader that takes `_` for `-` and upper case for lower.
-fn same_name(a: &[u8], b: &[u8]) -> bool {
-    let fold = |byte: &u8| {
-        if *byte == b'_' {
-            b'-'
-        } else {
-            byte.to_ascii_lowercase()
-        }
+/// Whether two header names are the same to some server: many make variables of them, for which upper case becomes lower and `-` becomes
+/// `_`, with some of them every other character that is neither a letter nor a digit too.
+pub fn same_name(a: &[u8], b: &[u8]) -> bool {
+    let fold = |byte: &u8| match byte {
+        b'!' | b'#'..=b'\'' | b'*' | b'+' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~' => b'-',
+        byte => byte.to_ascii_lowercase(),
     };
     a.len() == b.len() && a.iter().map(fold).eq(b.iter().map(fold))
 }
@@ -366,6 +364,7 @@ mod tests {
             ("x-tenant_id", "c"),
             ("x-tenant-id", "d"),
             ("x_tenant_id", "e"),
+            ("x.tenant~id", "g"),
             ("x-tenant-idx", "f"),
         ]);
         let mut request = Request::read(&host).unwrap();
@@ -383,6 +382,12 @@ mod tests {
                 ]
             );
         }
+    }
+
+    #[test]
+    fn a_part_of_the_request_line_is_no_spelling_of_a_header() {
+        assert!(!same_name(b":path", b"-path"));
+        assert!(same_name(b"!#$%&'*+-.^_`|~A", b"---------------a"));
     }
 
     #[test]

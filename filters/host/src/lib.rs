@@ -48,5 +48,5 @@ pub mod shell;
 pub use proxy_wasm;
 
 pub use filter::{Action, Plugin, Stream};
-pub use headers::{Copies, HeaderMap, Request};
+pub use headers::{Copies, HeaderMap, Request, same_name};
 pub use host::{Expected, Host, HostError, LocalResponse, Map, MetricId, MetricKind, SharedValue};

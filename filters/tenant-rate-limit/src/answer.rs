@@ -17,7 +17,10 @@ pub fn policy(limits: &[Limit]) -> String {
         let (quota, window) = match limit.kind {
             // From rest a burst passes, and in this time it comes back.
             Kind::Rate { interval, burst } => {
-                (burst, interval.saturating_mul(burst).div_ceil(SECOND))
+                // The interval was rounded up to a nanosecond, which is none of the client's business: 3 a second are not 3 in 2 seconds.
+                let rounded = burst.saturating_sub(1);
+                let refill = interval.saturating_mul(burst).saturating_sub(rounded);
+                (burst, refill.div_ceil(SECOND))
             }
             Kind::Quota { quota, window } => (quota, window.seconds()),
         };

@@ -90,7 +90,9 @@ fn first_day(month: u64) -> u64 {
     let (year, month) = (1970_u64.saturating_add(month / 12), month % 12);
     // Days of the whole years before, counted from the year 1, in which the leap years are those divisible by 4, not by 100, but by 400.
     let years = year - 1;
-    let before = years.saturating_mul(365) + years / 4 - years / 100 + years / 400;
+    let before = years
+        .saturating_mul(365)
+        .saturating_add(years / 4 - years / 100 + years / 400);
     let leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
     let in_year = match month {
         0 => 0,
@@ -153,6 +155,14 @@ mod tests {
         let number = Window::Month.number(1_795_219_200 * SECOND);
         assert_eq!(number, 56 * 12 + 10);
         assert_eq!(Window::Month.end(number), 1_796_083_200 * SECOND);
+    }
+
+    #[test]
+    fn a_window_of_any_number_has_an_end() {
+        for window in Window::ALL {
+            assert_eq!(window.end(u64::MAX - 1), u64::MAX);
+            assert_eq!(window.end(u64::MAX), u64::MAX);
+        }
     }
 
     proptest! {

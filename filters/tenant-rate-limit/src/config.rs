@@ -7,7 +7,7 @@ use serde::de::{self, Deserializer, Visitor};
 use tollgate_common::config::{optional_whole_number, whole_number};
 use tollgate_common::tenant::ID_RULE;
 use tollgate_common::{
-    ConfigError, Duration, NAME_RULE, TenantId, UniqueMap, is_name, mapping, parse,
+    ConfigError, Duration, NAME_RULE, TenantId, UniqueMap, header, is_name, mapping, metrics, parse,
 };
 
 use crate::answer;
@@ -247,7 +247,7 @@ impl Config {
         let refused = written
             .metrics
             .refused
-            .map(|name| metric("metrics.refused", name))
+            .map(|name| metrics::name(&name, "metrics.refused").map(|()| name))
             .transpose()?;
         Ok(Self {
             sources,
@@ -293,14 +293,7 @@ fn sources(written: &[SourceWritten]) -> Result<Vec<Source>, ConfigError> {
                 "says not where to look, write e.g. {header: x-tenant-id}",
             ));
         };
-        let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-        if name.is_empty() || !name.bytes().all(token) {
-            return Err(ConfigError::new(
-                format!("{path}.header"),
-                format!("\"{name}\" cannot be a header's name, write e.g. x-tenant-id"),
-            ));
-        }
-        let source = Source::Header(name.to_ascii_lowercase());
+        let source = Source::Header(header::name(name, &format!("{path}.header"))?);
         if sources.contains(&source) {
             return Err(ConfigError::new(
                 format!("{path}.header"),
@@ -452,21 +445,6 @@ fn kind(path: &str, limit: &LimitWritten) -> Result<Kind, ConfigError> {
     }
 }
 
-fn metric(path: &str, name: String) -> Result<String, ConfigError> {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-    if name.is_empty()
-        || name.len() > 128
-        || !name.bytes().all(allowed)
-        || name.starts_with(|c: char| c.is_ascii_digit())
-    {
-        let message = format!(
-            "\"{name}\" cannot be a metric's name, write 1 to 128 of a-z, A-Z, 0-9 and _, not starting with a digit"
-        );
-        return Err(ConfigError::new(path, message));
-    }
-    Ok(name)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -549,6 +527,7 @@ mod tests {
             }
         );
         assert_eq!(config.refused, None);
+        assert_eq!(config.tiers[0].policy, r#""rate";q=3;w=1"#);
     }
 
     #[test]
@@ -561,8 +540,11 @@ mod tests {
             (("/tenant/from", json!([])), "tenant.from: there is no source, write e.g. [{header: x-tenant-id}]".into()),
             (("/tenant/from", json!([{}])), "tenant.from[0]: says not where to look, write e.g. {header: x-tenant-id}".into()),
             (("/tenant/from", json!([{"cookie": "a"}])), "tenant.from[0].cookie: unknown field \"cookie\", expected \"header\"".into()),
-            (("/tenant/from", json!([{"header": "x tenant"}])), "tenant.from[0].header: \"x tenant\" cannot be a header's name, write e.g. x-tenant-id".into()),
-            (("/tenant/from", json!([{"header": ":path"}])), "tenant.from[0].header: \":path\" cannot be a header's name, write e.g. x-tenant-id".into()),
+            (("/tenant/from", json!([{"header": "x tenant"}])), "tenant.from[0].header: \"x tenant\" is not a header's name, write for example \"x-user-id\"".into()),
+            (
+                ("/tenant/from", json!([{"header": "Host"}])),
+                "tenant.from[0].header: \"Host\" is not a header here but a part of the request line, write a header's name".into(),
+            ),
             (("/tenant/from", json!([{"header": "a"}, {"header": "A"}])), "tenant.from[1].header: \"A\" is looked at twice, keep one".into()),
             (("/tenant/missing/tenant", json!("no body")), "tenant.missing.tenant: \"no body\" cannot be a tenant's id, write 1 to 64 of a-z, 0-9, ., _ and -".into()),
             (("/tenant/unknown/tier", json!("fre")), "tenant.unknown.tier: \"fre\" is not a tier, write one of: free, premium, standard".into()),
@@ -598,7 +580,11 @@ mod tests {
                 ("/tiers/free/limits", json!([{"name": "a", "quota": 1, "per": "day"}, {"name": "a", "requests": 1, "per": "1s"}])),
                 "tiers.free.limits[1].name: \"a\" names another limit of this tier, write another name".into(),
             ),
-            (("/metrics/refused", json!("shop refused")), "metrics.refused: \"shop refused\" cannot be a metric's name, write 1 to 128 of a-z, A-Z, 0-9 and _, not starting with a digit".into()),
+            (
+                ("/metrics/refused", json!("refused_rq_429")),
+                "metrics.refused: \"refused_rq_429\" ends as Envoy's own counters by status do, choose another ending".into(),
+            ),
+            (("/metrics/refused", json!("shop refused")), "metrics.refused: \"shop refused\" is not a metric's name, write 1 to 128 of a-z, A-Z, 0-9 and _, not starting with a digit".into()),
         ] {
             let mut config = demo();
             match at.rsplit_once('/') {

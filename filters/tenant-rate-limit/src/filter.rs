@@ -8,7 +8,7 @@
 //! |---|---|
 //! | 1 | the request's headers, all at once |
 //! | 0 to 2 | setting `x-tenant-id` and `x-tenant-tier`, each only where it is not right already |
-//! | 1 to 2 | the monotonic clock if the tier has a rate, the wall clock if it has a quota |
+//! | 1 to 2 | the monotonic clock if the tier, or a record in the tenant's row, has a rate; the wall clock if it has a quota |
 //! | 2 | reading and replacing the tenant's record, once more for each time that another worker was faster |
 //! | 2 | `RateLimit-Policy` and `RateLimit` on the response |
 //!
@@ -31,13 +31,14 @@ use tollgate_host::{
 
 use crate::answer;
 use crate::config::{Config, Tier};
-use crate::limit::{Kind, Limit, Now};
+use crate::limit::{Clocks, Limit, Now};
 use crate::limiter::{Limiter, Tenant};
 use crate::row::{Row, Verdict};
 use crate::table::{Place, Seed, Table};
 
-/// How often a charge is tried while other workers charge the same record. Each failure means that another worker succeeded, so only
-/// a proxy with very many workers, all of them with requests of one tenant, could get here. It answers 503: nothing passes uncharged.
+/// How often a charge is tried while other workers charge the same row. Each failure means that another worker admitted a request of
+/// it; a refused one writes nothing. So a flood gets nobody here, only limits that let hundreds of thousands of requests a second pass
+/// through very many workers could. Such a request is answered with 503: nothing passes uncharged.
 const TRIES: usize = 100;
 
 const GRPC_RESOURCE_EXHAUSTED: u32 = 8;
@@ -125,10 +126,15 @@ impl Stream for TenantStream {
             return give_up(host);
         }
 
-        let now = now(&tier.limits, host);
-        let mut verdict = charge(&limiter.place(&tenant, tier), &tier.limits, now, host);
+        let mut clock = Clock::default();
+        let mut verdict = charge(
+            &limiter.place(&tenant, tier),
+            &tier.limits,
+            &mut clock,
+            host,
+        );
         if verdict == Ok(Verdict::Full) {
-            verdict = charge(&limiter.together(tier), &tier.limits, now, host);
+            verdict = charge(&limiter.together(tier), &tier.limits, &mut clock, host);
         }
         match verdict {
             Ok(Verdict::Admit { standings, .. }) => {
@@ -146,8 +152,9 @@ impl Stream for TenantStream {
                     host,
                 )
             }
-            Ok(Verdict::Full) => unavailable(&HostError::Malformed, host),
-            Err(error) => unavailable(&error, host),
+            // The shared record is a row of its own and never full.
+            Ok(Verdict::Full) => unavailable(Failure::Contended, host),
+            Err(failure) => unavailable(failure, host),
         }
     }
 
@@ -170,17 +177,48 @@ impl Stream for TenantStream {
     }
 }
 
-/// The time on the clocks that these limits go by.
-fn now(limits: &[Limit], host: &dyn Host) -> Now {
-    let rate = limits
-        .iter()
-        .any(|limit| matches!(limit.kind, Kind::Rate { .. }));
-    let quota = limits
-        .iter()
-        .any(|limit| matches!(limit.kind, Kind::Quota { .. }));
-    Now {
-        monotonic: if rate { host.monotonic() } else { 0 },
-        utc: if quota { host.now() } else { 0 },
+/// The clocks, each read when it is first asked for, so that a request is judged at one moment.
+#[derive(Default)]
+struct Clock {
+    read: Clocks,
+    now: Now,
+}
+
+impl Clock {
+    fn now(&mut self, clocks: Clocks, host: &dyn Host) -> Now {
+        if clocks.monotonic && !self.read.monotonic {
+            self.now.monotonic = host.monotonic();
+        }
+        if clocks.utc && !self.read.utc {
+            self.now.utc = host.now();
+        }
+        self.read = self.read.and(clocks);
+        self.now
+    }
+}
+
+/// Why a request could not be charged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Failure {
+    /// Shared data does not work.
+    Proxy(HostError),
+    /// Other workers were faster each time.
+    Contended,
+}
+
+impl From<HostError> for Failure {
+    fn from(error: HostError) -> Self {
+        Self::Proxy(error)
+    }
+}
+
+impl Failure {
+    /// What an access log shows of it.
+    fn details(self) -> &'static str {
+        match self {
+            Self::Proxy(_) => "tollgate_rate_limit_unavailable",
+            Self::Contended => "tollgate_rate_limit_contended",
+        }
     }
 }
 
@@ -188,9 +226,9 @@ fn now(limits: &[Limit], host: &dyn Host) -> Now {
 fn charge(
     place: &Place,
     limits: &[Limit],
-    now: Now,
+    clock: &mut Clock,
     host: &mut dyn Host,
-) -> Result<Verdict, HostError> {
+) -> Result<Verdict, Failure> {
     for _ in 0..TRIES {
         let read = host.shared(&place.key)?;
         let expected = read
@@ -207,6 +245,7 @@ fn charge(
                 Row::default()
             }),
         };
+        let now = clock.now(Clocks::of(limits).and(row.clocks()), host);
         let verdict = row.charge(place.id, place.capacity, limits, now);
         match &verdict {
             Verdict::Admit { row, .. } => {
@@ -217,7 +256,7 @@ fn charge(
             Verdict::Refuse { .. } | Verdict::Full => return Ok(verdict),
         }
     }
-    Err(HostError::Malformed)
+    Err(Failure::Contended)
 }
 
 /// Whether Envoy takes a request for gRPC, and so answers it with trailers whose message is what would have been the body.
@@ -284,11 +323,12 @@ fn refuse(
 }
 
 /// Answers a request that cannot be charged.
-fn unavailable(error: &HostError, host: &mut dyn Host) -> Action {
-    log::error!("cannot charge a request: {error:?}");
+fn unavailable(failure: Failure, host: &mut dyn Host) -> Action {
+    // One line for each request at most: the details of the answer tell an operator as much.
+    log::debug!("cannot charge a request: {failure:?}");
     let response = LocalResponse {
         status: 503,
-        details: "tollgate_rate_limit_unavailable",
+        details: failure.details(),
         headers: &[("retry-after", b"1"), ("cache-control", b"no-store")],
         body: b"",
         grpc_status: Some(GRPC_UNAVAILABLE),

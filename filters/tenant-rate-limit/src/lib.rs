@@ -11,8 +11,8 @@
 //!
 //! Over any stretch of time a rate admits at most `burst` requests and one more for each `interval` in it, and a quota at most its number in
 //! each window, whatever number of workers there is: every request is charged with a compare-and-swap on the one record of its
-//! tenant. Rates go by the monotonic clock. A wall clock that is set back does not reopen a window: the window that has been reached stays the one that
-//! counts.
+//! tenant. Rates go by the monotonic clock. A wall clock that is set back by up to an hour does not reopen a window: the window that has been reached
+//! stays the one that counts. One that is set back further had been wrong, and quotas start anew in the window that it now shows.
 //!
 //! State is in the proxy's shared data, so it survives a new configuration. What was used of a limit is a number of requests, and a limit
 //! with new numbers goes on from it; so does a limit of the same name and kind in another tier that a tenant is moved to. Only

@@ -48,19 +48,71 @@ pub const LARGEST_QUOTA: u64 = 1_000_000_000_000;
 /// A moment, on both clocks that limits go by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Now {
-    /// Nanoseconds on the monotonic clock, which rates go by: whoever sets the wall clock neither gives nor takes requests. 0 if no
-    /// limit asks.
+    /// Nanoseconds on the monotonic clock, which rates go by: whoever sets the wall clock neither gives nor takes requests. 0 if
+    /// nothing goes by it.
     pub monotonic: u64,
-    /// Nanoseconds since 1970, which quotas go by. 0 if no limit asks.
+    /// Nanoseconds since 1970, which quotas go by. 0 if nothing goes by it.
     pub utc: u64,
 }
 
+/// How far the wall clock may be set back without a window being counted anew, an hour in nanoseconds. What is set back further had
+/// been wrong before: if it were not believed, a clock that was once years ahead for a second would keep tenants out for years.
+pub const LARGEST_STEP_BACK: u64 = 3_600_000_000_000;
+
 impl Now {
-    /// The later of two moments on each clock.
-    pub fn max(self, other: Self) -> Self {
+    /// This moment, as it is judged by after `latest` has been: the monotonic clock never goes back, and the wall clock not by a little.
+    pub fn after(self, latest: Self) -> Self {
+        let set_back = latest.utc.saturating_sub(self.utc) > LARGEST_STEP_BACK;
         Self {
-            monotonic: self.monotonic.max(other.monotonic),
-            utc: self.utc.max(other.utc),
+            monotonic: self.monotonic.max(latest.monotonic),
+            utc: if set_back && self.utc > 0 {
+                self.utc
+            } else {
+                self.utc.max(latest.utc)
+            },
+        }
+    }
+}
+
+/// Which of the two clocks are to be read: each is a host call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Clocks {
+    /// The one that rates go by.
+    pub monotonic: bool,
+    /// The one that quotas go by.
+    pub utc: bool,
+}
+
+impl Clocks {
+    /// The clock of rates alone.
+    pub const MONOTONIC: Self = Self {
+        monotonic: true,
+        utc: false,
+    };
+
+    /// The clock of quotas alone.
+    pub const UTC: Self = Self {
+        monotonic: false,
+        utc: true,
+    };
+
+    /// Those of these limits.
+    pub fn of(limits: &[Limit]) -> Self {
+        limits
+            .iter()
+            .map(|limit| match limit.kind {
+                Kind::Rate { .. } => Self::MONOTONIC,
+                Kind::Quota { .. } => Self::UTC,
+            })
+            .fold(Self::default(), Self::and)
+    }
+
+    /// These and those.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            monotonic: self.monotonic || other.monotonic,
+            utc: self.utc || other.utc,
         }
     }
 }
@@ -101,7 +153,8 @@ impl Used {
     pub fn at_rest(self, now: Now) -> bool {
         match self {
             Used::Rate { arrival, .. } => arrival <= now.monotonic,
-            Used::Quota { window, number, .. } => number < window.number(now.utc),
+            // Not that of a later window either: the clock that was there has been set back.
+            Used::Quota { window, number, .. } => number != window.number(now.utc),
         }
     }
 }
@@ -211,12 +264,11 @@ impl Limit {
             Kind::Quota { quota, window } => {
                 let current = window.number(now.utc);
                 let (number, count) = match used {
-                    // A window that the clock has gone back behind stays the one that counts.
                     Some(Used::Quota {
                         window: of,
                         number,
                         count,
-                    }) if of == window && number >= current => (number, count),
+                    }) if of == window && number == current => (number, count),
                     _ => (current, 0),
                 };
                 let more_in = window.end(number).saturating_sub(now.utc);

@@ -8,10 +8,10 @@
 //! All numbers are little-endian. A row is replaced as a whole, so one compare-and-swap charges all limits of a tenant or none.
 //!
 //! Whatever is at rest is left out when a row is written. That loses nothing, because the row keeps the latest moment it
-//! was written at and never judges by an earlier one: something left out was at rest at that moment, and is read as being so.
+//! was written at and judges by none that is earlier ([`Now::after`]): something left out was at rest at that moment, and is read as being so.
 
 use crate::calendar::Window;
-use crate::limit::{Limit, Now, Opinion, Standing, State, Used};
+use crate::limit::{Clocks, Limit, Now, Opinion, Standing, State, Used};
 
 /// The first byte of a row. The names of the keys carry it too, so a module of another version has rows of its own.
 pub const VERSION: u8 = 1;
@@ -72,6 +72,18 @@ impl<'a> Row<'a> {
         Some(Self { latest, records })
     }
 
+    /// Which clocks the states in this row go by. All of them must be read, not only those of the limits that a request is judged by: a
+    /// state of a limit that a new configuration no longer has would never be at rest on a clock that nobody reads, and keep its record for ever.
+    pub fn clocks(&self) -> Clocks {
+        self.records()
+            .flat_map(Record::states)
+            .map(|state| match state.used {
+                Used::Rate { .. } => Clocks::MONOTONIC,
+                Used::Quota { .. } => Clocks::UTC,
+            })
+            .fold(Clocks::default(), Clocks::and)
+    }
+
     fn records(&self) -> impl Iterator<Item = Record<'a>> {
         let mut rest = self.records;
         std::iter::from_fn(move || {
@@ -83,7 +95,7 @@ impl<'a> Row<'a> {
 
     /// Judges one request of the tenant `id` by all `limits`, in a row that holds up to `capacity` records.
     pub fn charge(&self, id: u64, capacity: usize, limits: &[Limit], now: Now) -> Verdict {
-        let now = now.max(self.latest);
+        let now = now.after(self.latest);
         let own = self.records().find(|record| record.has_id(id));
         let in_use = || self.records().filter(|record| !record.at_rest(now));
         if own.is_none() && in_use().nth(capacity.saturating_sub(1)).is_some() {

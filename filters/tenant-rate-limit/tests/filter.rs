@@ -265,7 +265,11 @@ fn an_admitted_request_makes_nine_host_calls_at_most() {
         (Call::Monotonic, 1),
     ];
     assert_eq!(host.all_calls(), BTreeMap::from(expected));
-    // One less when the id is right already, one more when the tier has both kinds of limit.
+    // One more when the tier has both kinds of limit: that makes nine.
+    assert!(from(&plugin, &mut host, "Initech"));
+    assert_eq!(host.calls(Call::Now), 1);
+    assert_eq!(host.all_calls().values().sum::<u64>(), 9);
+    // One less when the id is right already.
     assert!(from(&plugin, &mut host, "initech"));
     let expected = [
         (Call::Headers, 1),
@@ -310,6 +314,10 @@ fn no_request_passes_uncharged() {
                 host.answer().unwrap().grpc_status
             ),
             (503, Some(14))
+        );
+        assert_eq!(
+            host.answer().unwrap().details,
+            "tollgate_rate_limit_unavailable"
         );
         host.heal(call);
         assert!(from(&plugin, &mut host, "acme"));
@@ -426,7 +434,11 @@ fn a_worker_that_is_never_fast_enough_gives_up_and_admits_nothing() {
     let other = host.worker();
     host.after_shared(move |key| other.overwrite_shared(key, b""));
     assert!(!from(&plugin, &mut host, "acme"));
-    assert_eq!(host.answer().unwrap().status, 503);
+    let answer = host.answer().unwrap();
+    assert_eq!(
+        (answer.status, answer.details.as_str()),
+        (503, "tollgate_rate_limit_contended")
+    );
 }
 
 #[test]
@@ -491,6 +503,39 @@ fn what_was_used_survives_a_new_configuration() {
 }
 
 #[test]
+fn what_a_former_configuration_left_keeps_no_record_for_ever() {
+    for (before, after) in [
+        (
+            r#"{"name": "daily", "quota": 5, "per": "day"}"#,
+            r#"{"name": "rate", "requests": 1, "per": "1s"}"#,
+        ),
+        (
+            r#"{"name": "rate", "requests": 1, "per": "1s"}"#,
+            r#"{"name": "daily", "quota": 5, "per": "day"}"#,
+        ),
+    ] {
+        let config = |limit: &str| {
+            format!(
+                r#"{{"tenant": {{"from": [{{"header": "x-tenant-id"}}], "unknown": {{"tier": "all", "individually": 8}}}},
+                "tiers": {{"all": {{"limits": [{limit}]}}}}}}"#
+            )
+        };
+        let mut host = MemoryHost::new();
+        let plugin = configure(&config(before), &mut host);
+        for n in 0..16 {
+            assert!(from(&plugin, &mut host, &format!("before-{n}")));
+        }
+        let plugin = configure(&config(after), &mut host);
+        // Longer than either limit remembers anything.
+        host.advance(2 * 86_400 * SECOND);
+        let admitted = (0..16)
+            .filter(|n| from(&plugin, &mut host, &format!("after-{n}")))
+            .count();
+        assert_eq!(admitted, 16, "each has a record of its own again: {after}");
+    }
+}
+
+#[test]
 fn bytes_that_are_no_row_are_replaced() {
     let mut host = MemoryHost::new();
     let plugin = configure(DEMO, &mut host);
@@ -522,21 +567,41 @@ fn a_wall_clock_that_is_set_gives_and_takes_no_rate_and_reopens_no_window() {
     let plugin = configure(DEMO, &mut host);
     while from(&plugin, &mut host, "acme") {}
     while from(&plugin, &mut host, "fifty") {}
+    // It is midnight.
     let start = host.time();
-    host.set_time(start - 3 * 86_400 * SECOND);
+    host.set_time(start - 3_600 * SECOND);
     assert!(!from(&plugin, &mut host, "acme"));
     assert!(
         !from(&plugin, &mut host, "fifty"),
-        "an earlier day is not a new one"
+        "the day before is not a new one"
     );
     host.set_time(start + 3 * 86_400 * SECOND);
     assert!(!from(&plugin, &mut host, "acme"), "no time has passed");
     assert!(from(&plugin, &mut host, "fifty"), "another day");
-    host.set_time(start);
+    host.set_time(start + 3 * 86_400 * SECOND - 3_600 * SECOND);
     assert!(from(&plugin, &mut host, "fifty"), "still of that later day");
     assert_eq!(
         header(&host.response, "ratelimit")[0].split(';').nth(1),
         Some("r=48")
+    );
+}
+
+#[test]
+fn a_wall_clock_that_was_far_ahead_locks_nobody_out() {
+    let mut host = MemoryHost::new();
+    let plugin = configure(DEMO, &mut host);
+    let start = host.time();
+    host.set_time(start + 70 * 365 * 86_400 * SECOND);
+    while from(&plugin, &mut host, "fifty") {}
+    host.set_time(start + SECOND);
+    let today = (0..60)
+        .filter(|_| from(&plugin, &mut host, "fifty"))
+        .count();
+    assert_eq!(today, 50);
+    assert_eq!(
+        host.answer().unwrap().header("retry-after"),
+        Some("86399"),
+        "and the answer goes by the clock as it is"
     );
 }
 

@@ -17,9 +17,19 @@ struct Model {
 
 impl Model {
     /// A rate lets a request pass if over every stretch of time that ends now and starts with an admitted request, it admits at
-    /// most `burst` and one for each interval; a quota, if there is room in the window. Time does not go back.
+    /// most `burst` and one for each interval; a quota, if there is room in the window. Time does not go back; where the
+    /// wall clock had been wrong, what it was counted in before is forgotten.
     fn ask(&mut self, now: Now) -> bool {
-        let now = self.admitted.last().map_or(now, |latest| now.max(*latest));
+        let latest = self.admitted.last().copied().unwrap_or(now);
+        let set_back = latest.utc > now.utc + 3_600 * SECOND;
+        let now = Now {
+            monotonic: now.monotonic.max(latest.monotonic),
+            utc: if set_back {
+                now.utc
+            } else {
+                now.utc.max(latest.utc)
+            },
+        };
         let passes = self.limits.iter().all(|limit| match limit.kind {
             Kind::Rate { interval, burst } => {
                 self.admitted
@@ -36,7 +46,8 @@ impl Model {
                 (self
                     .admitted
                     .iter()
-                    .filter(|at| window.number(at.utc) == this)
+                    .rev()
+                    .take_while(|at| window.number(at.utc) == this)
                     .count() as u64)
                     < quota
             }
@@ -294,11 +305,16 @@ fn a_window_that_was_reached_stays_the_one_that_counts() {
     };
     let first = charge(&None, 10 * day).unwrap();
     let next_day = charge(&Some(first), 11 * day).unwrap();
-    let back = charge(&Some(next_day), 10 * day + 5).unwrap();
+    let hour = 3_600 * SECOND;
+    let back = charge(&Some(next_day), 11 * day - hour).unwrap();
     assert_eq!(
-        charge(&Some(back.clone()), 10 * day + 6),
+        charge(&Some(back.clone()), 11 * day - hour),
         None,
         "the second request of day 11"
+    );
+    assert!(
+        charge(&Some(back.clone()), 11 * day - hour - 1).is_some(),
+        "the clock had been wrong"
     );
     assert!(charge(&Some(back), 12 * day).is_some());
 }

@@ -14,9 +14,12 @@
 use std::collections::HashSet;
 
 use serde::Deserialize;
-use tollgate_common::header::{TENANT_ID, TENANT_TIER, USER_TYPE};
+use tollgate_common::header::{self, TENANT_ID, TENANT_TIER, USER_TYPE};
 use tollgate_common::tenant::ID_RULE;
-use tollgate_common::{ConfigError, NAME_RULE, StringMatch, TenantId, is_name, parse};
+use tollgate_common::{
+    ConfigError, NAME_RULE, StringMatch, TenantId, at_most, is_name, mapping, parse, refuse,
+};
+use tollgate_host::same_name;
 
 use crate::classifier::{Classifier, Condition, MAX_SUBJECTS, Rule, Subject, Test};
 
@@ -26,11 +29,12 @@ pub const MAX_RULES: usize = 1_000;
 pub const MAX_CONDITIONS: usize = 16;
 /// How many values an `in` list may have.
 pub const MAX_VALUES: usize = 10_000;
-/// How many bytes a value, a pattern or a header name may have.
+/// How many bytes a value or a pattern may have.
 pub const MAX_LENGTH: usize = 256;
+
 /// The configuration of a user-classifier.
 #[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "a mapping")]
+#[serde(rename_all = "camelCase", deny_unknown_fields, remote = "Self")]
 pub struct Config {
     /// The header that carries the type. What clients send in it is taken away.
     #[serde(default = "default_header")]
@@ -47,7 +51,7 @@ pub struct Config {
 
 /// A rule.
 #[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "a mapping")]
+#[serde(rename_all = "camelCase", deny_unknown_fields, remote = "Self")]
 pub struct RuleConfig {
     /// The type that the rule gives.
     #[serde(rename = "type")]
@@ -58,7 +62,7 @@ pub struct RuleConfig {
 
 /// A condition: exactly one of these. Of a header that a request has more than once no condition holds.
 #[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "a mapping")]
+#[serde(rename_all = "camelCase", deny_unknown_fields, remote = "Self")]
 pub struct ConditionConfig {
     /// On a header of the request.
     pub header: Option<HeaderMatch>,
@@ -70,7 +74,7 @@ pub struct ConditionConfig {
 
 /// What a value must be: exactly one of these.
 #[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "a mapping")]
+#[serde(rename_all = "camelCase", deny_unknown_fields, remote = "Self")]
 pub struct ValueMatch {
     /// The whole value.
     pub exact: Option<String>,
@@ -89,7 +93,7 @@ pub struct ValueMatch {
 
 /// The name of a header and what its value must be.
 #[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "a mapping")]
+#[serde(rename_all = "camelCase", deny_unknown_fields, remote = "Self")]
 pub struct HeaderMatch {
     /// The header's name, in any case.
     pub name: String,
@@ -107,6 +111,8 @@ pub struct HeaderMatch {
     /// `true`: any value, also an empty one.
     pub present: Option<bool>,
 }
+
+mapping!(Config, RuleConfig, ConditionConfig, ValueMatch, HeaderMatch);
 
 impl HeaderMatch {
     // Not `#[serde(flatten)]`: it can't be combined with refusing unknown fields.
@@ -162,8 +168,8 @@ impl Compiled {
 impl Config {
     /// Checks what the types alone can't, and compiles the rules.
     pub fn compile(self) -> Result<Compiled, ConfigError> {
-        let header = header_name(&self.header, "header")?;
-        if same_name(&header, TENANT_ID) || same_name(&header, TENANT_TIER) {
+        let header = header::name(&self.header, "header")?;
+        if same(&header, TENANT_ID) || same(&header, TENANT_TIER) {
             return refuse(
                 "header",
                 format!(
@@ -364,10 +370,12 @@ fn compile_test(value: ValueMatch, subject: &Subject, path: &str) -> Result<Test
             return refuse(path, "is empty, write `present: true` for any value");
         }
         short(&text, &path)?;
-        let pattern = StringMatch::deserialize(serde_json::json!({ key: text }));
-        return pattern
-            .map(Test::Pattern)
-            .map_err(|error| ConfigError::new(path, error.to_string()));
+        let pattern = match key {
+            "prefix" => StringMatch::Prefix(text),
+            "suffix" => StringMatch::Suffix(text),
+            _ => StringMatch::regex(&text).or_else(|message| refuse(path, message))?,
+        };
+        return Ok(Test::Pattern(pattern));
     }
     match present {
         Some(true) => Ok(Test::Present),
@@ -401,8 +409,8 @@ fn compile_list(values: Vec<String>, subject: &Subject, path: &str) -> Result<Te
 
 /// The name of a header that a condition looks at, in lower case.
 fn condition_header(name: &str, path: &str, own_header: &str) -> Result<String, ConfigError> {
-    let name = header_name(name, path)?;
-    if same_name(&name, own_header) {
+    let name = header::name(name, path)?;
+    if same(&name, own_header) {
         return refuse(
             path,
             format!(
@@ -410,13 +418,13 @@ fn condition_header(name: &str, path: &str, own_header: &str) -> Result<String, 
             ),
         );
     }
-    if same_name(&name, TENANT_ID) {
+    if same(&name, TENANT_ID) {
         return refuse(
             path,
             format!("\"{name}\" is how the tenant arrives here, write a condition on `tenant`"),
         );
     }
-    if same_name(&name, TENANT_TIER) {
+    if same(&name, TENANT_TIER) {
         return refuse(
             path,
             format!("\"{name}\" is how the tier arrives here, write a condition on `tier`"),
@@ -463,54 +471,13 @@ fn user_type(name: &str, path: &str) -> Result<(), ConfigError> {
     }
 }
 
-/// A header's name in lower case, as the proxy keeps it.
-fn header_name(name: &str, path: &str) -> Result<String, ConfigError> {
-    if name.starts_with(':') || name.eq_ignore_ascii_case("host") {
-        return refuse(
-            path,
-            format!(
-                "{name:?} is not a header here but a part of the request line, write a header's name"
-            ),
-        );
-    }
-    let of_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    if (1..=MAX_LENGTH).contains(&name.len()) && name.bytes().all(of_token) {
-        return Ok(name.to_ascii_lowercase());
-    }
-    refuse(
-        path,
-        format!("{name:?} is not a header's name, write for example \"x-user-id\""),
-    )
-}
-
-/// Whether two header names are the same to somebody who reads underscores as hyphens.
-fn same_name(a: &str, b: &str) -> bool {
-    let fold = |byte: u8| {
-        if byte == b'_' {
-            b'-'
-        } else {
-            byte.to_ascii_lowercase()
-        }
-    };
-    a.bytes().map(fold).eq(b.bytes().map(fold))
+/// Whether two names are the same header to some server.
+fn same(a: &str, b: &str) -> bool {
+    same_name(a.as_bytes(), b.as_bytes())
 }
 
 fn short(value: &str, path: &str) -> Result<(), ConfigError> {
     at_most(value.len(), MAX_LENGTH, path, "bytes")
-}
-
-fn at_most(count: usize, limit: usize, path: &str, what: &str) -> Result<(), ConfigError> {
-    if count <= limit {
-        return Ok(());
-    }
-    refuse(
-        path,
-        format!("{count} {what} are too many, write at most {limit}"),
-    )
-}
-
-fn refuse<T>(path: impl Into<String>, message: impl Into<String>) -> Result<T, ConfigError> {
-    Err(ConfigError::new(path, message))
 }
 
 #[cfg(test)]
@@ -570,6 +537,14 @@ mod tests {
             (
                 r#"{"default": "standard", "rule": []}"#,
                 r#"rule: unknown field "rule", expected one of "header", "default", "selfAssignable", "rules""#,
+            ),
+            (
+                r#"{"default": "standard", "rules": [["vip", []]]}"#,
+                "rules[0]: a list is given, expected a mapping",
+            ),
+            (
+                r#"{"default": "standard", "rules": [{"type": "vip", "when": [[null, {"exact": "acme"}, null]]}]}"#,
+                "rules[0].when[0]: a list is given, expected a mapping",
             ),
             (
                 r#"{"default": "standard", "rules": [{"when": []}]}"#,
