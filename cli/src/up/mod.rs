@@ -3,7 +3,8 @@
 //! The way of a run, a file a step: the manifests are read, their [`plugins`] and [`images`] are checked; what they need is
 //! built; every pod gets its place in the [`run_directory`] and on the machine's [`ports`] ([`site`]), with
 //! [`certificates`]; the proxies' configuration is written ([`xds`]); the [`local_mesh`] starts it all under a
-//! [`supervisor`] and a [`guard`], awaits [`readiness`], and [`events`] tell what happens.
+//! [`supervisor`] and a [`guard`], awaits [`readiness`], and [`events`] tell what happens. Then it is
+//! [`live`]: what is edited in the manifests reaches the proxies while they serve.
 
 mod certificates;
 mod environment;
@@ -11,7 +12,10 @@ mod events;
 mod groups;
 mod guard;
 mod images;
+mod inotify;
+mod live;
 mod local_mesh;
+mod manifests;
 mod plugins;
 mod ports;
 mod readiness;
@@ -26,9 +30,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, anyhow};
 use tokio::sync::{mpsc, oneshot};
-use tollgate_mesh::api::Objects;
-use tollgate_mesh::model::Role;
-use tollgate_mesh::{Mesh, Problem, Problems};
+use tollgate_mesh::Problems;
 
 use crate::args::{Format, UpArgs};
 use crate::build;
@@ -42,6 +44,7 @@ use events::{Event, Reporter};
 use guard::Itself;
 use images::Images;
 use local_mesh::{LocalMesh, Parts};
+use manifests::Means;
 use ports::Held;
 use run_directory::RunDirectory;
 use signals::Signals;
@@ -79,6 +82,7 @@ async fn up(args: UpArgs, reporter: &Reporter) -> anyhow::Result<()> {
     // Until children run there is nothing to end but ourselves.
     let Prepared {
         parts,
+        source,
         gateway,
         run,
     } = tokio::select! {
@@ -98,7 +102,7 @@ async fn up(args: UpArgs, reporter: &Reporter) -> anyhow::Result<()> {
         envoy,
         envoy_version: version,
     });
-    let ended = serve(&mesh, exits, &mut signals, reporter).await;
+    let ended = serve(&mesh, source, exits, &mut signals, reporter).await;
     let reason = match &ended {
         Ok(signal) => (*signal).to_owned(),
         Err(error) => error.to_string(),
@@ -112,6 +116,7 @@ async fn up(args: UpArgs, reporter: &Reporter) -> anyhow::Result<()> {
 /// Starts the mesh, and serves until a signal comes, whose name it returns.
 async fn serve(
     mesh: &LocalMesh,
+    source: live::Source,
     mut exits: mpsc::UnboundedReceiver<Exit>,
     signals: &mut Signals,
     reporter: &Reporter,
@@ -131,11 +136,14 @@ async fn serve(
         root_certificate: mesh.run().root_certificate(),
         workloads: mesh.pods()?,
     });
+    let edits = mesh.live(source)?.follow(reporter, |_mesh| {});
+    let mut edits = std::pin::pin!(edits);
     loop {
         tokio::select! {
             signal = signals.next() => return Ok(signal),
             // As on a cluster, what is left serves; unlike there nothing is restarted, so that what happened can be looked at.
             Some(exit) = exits.recv() => tell_exit(&exit, true, reporter),
+            error = &mut edits => return Err(error),
         }
     }
 }
@@ -156,6 +164,7 @@ fn tell_exit(exit: &Exit, serving: bool, reporter: &Reporter) {
 /// What a mesh is started from.
 struct Prepared {
     parts: Parts,
+    source: live::Source,
     gateway: Held,
     run: RunDirectory,
 }
@@ -168,31 +177,18 @@ async fn prepare(args: UpArgs, reporter: &Reporter) -> anyhow::Result<Prepared> 
     } else {
         args.manifests
     };
-    let objects = Objects::load(&paths)?;
-    let mut mesh = Mesh::build(objects.clone())?;
-    if let Some(replicas) = args.replicas {
-        // More of a gateway would only divide what is counted: nothing here balances between them.
-        for workload in mesh
-            .workloads
-            .iter_mut()
-            .filter(|workload| workload.role != Role::Gateway)
-        {
-            workload.replicas = replicas;
-        }
-    }
-    let mut images = Images::new(&args.run, &mesh)?;
-    let services = service_names(&workspace);
-    let plugins = build::module_names(&workspace)?;
-    let mut problems = plugins::check(&objects.wasm_plugins, &plugins);
-    problems.extend(same_names(&objects));
-    let needed = match images.needed(&mesh, &objects, &services) {
-        Ok(needed) => needed,
-        Err(found) => {
-            problems.extend(found);
-            BTreeSet::new()
-        }
+    let (mut reader, changes) = live::Reader::new(paths)?;
+    let live::Read { loaded, contents } = reader.read().map_err(Problems::from)?;
+    let mut manifests = loaded.result?;
+    let means = Means {
+        replicas: args.replicas,
+        services: service_names(&workspace),
+        modules: build::module_names(&workspace)?,
     };
-    Problems::or(problems, ())?;
+    means.scale(&mut manifests.mesh);
+    let mut images = Images::new(&args.run, &manifests.mesh)?;
+    let needed = means.check(&manifests, &images)?;
+    let mesh = manifests.mesh.clone();
 
     site::check_gateway(args.gateway_port, &mesh.workloads)?;
     let gateway = site::gateway_port(args.gateway_port)?;
@@ -220,8 +216,16 @@ async fn prepare(args: UpArgs, reporter: &Reporter) -> anyhow::Result<Prepared> 
         modules: workspace.modules(),
         workers: args.workers,
     };
+    let source = live::Source {
+        reader,
+        changes,
+        contents,
+        manifests,
+        means,
+    };
     Ok(Prepared {
         parts,
+        source,
         gateway,
         run,
     })
@@ -249,31 +253,5 @@ fn service_names(workspace: &Workspace) -> BTreeSet<String> {
         .flat_map(|package| &package.targets)
         .filter(|target| target.is_bin())
         .map(|target| target.name.clone())
-        .collect()
-}
-
-/// Pods of one name in two namespaces would be one in events and in the folder of logs.
-fn same_names(objects: &Objects) -> Vec<Problem> {
-    let deployments = &objects.deployments;
-    let repeated = deployments
-        .iter()
-        .enumerate()
-        .filter_map(|(position, deployment)| {
-            Some((
-                deployments[..position]
-                    .iter()
-                    .find(|earlier| earlier.name == deployment.name)?,
-                deployment,
-            ))
-        });
-    repeated
-        .map(|(earlier, deployment)| {
-            let message = format!(
-                "{:?} is also a Deployment of the namespace {} ({}), and the local mesh tells pods by their names alone; give one \
-                 another name",
-                deployment.name, earlier.namespace, earlier.source
-            );
-            deployment.source.problem("metadata.name", message)
-        })
         .collect()
 }
