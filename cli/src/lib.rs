@@ -23,6 +23,7 @@ use args::{Cli, Command};
 pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Build(args) => build::run(args),
+        Command::Envoy(args) => envoy::run(args),
         Command::Up(args) => {
             let runtime =
                 tokio::runtime::Runtime::new().context("cannot start the asynchronous runtime")?;

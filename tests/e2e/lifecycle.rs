@@ -88,7 +88,7 @@ fn a_bad_manifest_is_refused() -> Result<()> {
     let file = "istio/security/peer-authentication.yaml";
     manifests.replace(file, "STRICT", "STRIKT")?;
     let said = refusal(&manifests)?;
-    let path = manifests.path().join(file);
+    let path = manifests.file(file);
     let text = std::fs::read_to_string(&path)?;
     let line = 1 + text
         .lines()
@@ -111,7 +111,7 @@ fn a_bad_plugin_configuration_is_refused() -> Result<()> {
         "    default: standard\n    defualt: standard\n",
     )?;
     let said = refusal(&manifests)?;
-    let path = manifests.path().join(file);
+    let path = manifests.file(file);
     let text = std::fs::read_to_string(&path)?;
     let line = 1 + text
         .lines()

@@ -118,6 +118,34 @@ pub(crate) async fn the_four_counters_are_exact(mesh: &LocalMesh) -> Result<()> 
         );
     }
 
+    // Whoever is of a premium tenant is premium, and nobody is by saying so.
+    client
+        .get("/users/dave", &[("x-tenant-id", "acme")])
+        .await?;
+    for tier in ["x-tenant-tier", "x_tenant_tier"] {
+        let headers = [("x-tenant-id", "pretender"), (tier, "premium")];
+        client.get("/users/dave", &headers).await?;
+    }
+    let users = |m: &Metrics| m.sum("shop_requests_total", &[("route", "/users/{id}")]);
+    let gateway = settled(mesh, "ingressgateway", users, 3).await?;
+    for (tenant, tier, user_type, count) in [
+        ("acme", "premium", "premium", 1),
+        ("other", "free", "standard", 2),
+    ] {
+        let labels = [
+            ("tenant", tenant),
+            ("tier", tier),
+            ("user_type", user_type),
+            ("route", "/users/{id}"),
+            ("status", "200"),
+        ];
+        let counted = gateway.sum("shop_requests_total", &labels);
+        ensure!(
+            counted == count,
+            "{labels:?}: expected {count}, counted {counted}"
+        );
+    }
+
     // At the services: what the gateway let through, and what they asked of each other for the order.
     let labels = [
         ("tenant", "initech"),
@@ -132,20 +160,35 @@ pub(crate) async fn the_four_counters_are_exact(mesh: &LocalMesh) -> Result<()> 
         names == ["route", "status", "tenant", "user_type"],
         "shop_service_requests_total has the labels {names:?}"
     );
-    let served = seen
-        .iter()
-        .filter(|((_, route, status), _)| route.starts_with("/products") && *status == 200);
-    let served: u64 = served.map(|(_, n)| n).sum();
-    let labels = [("tenant", "initech"), ("status", "200")];
-    // The order's cart makes cart-service ask for each product in it.
-    let products = mesh
-        .metrics("product-service")
-        .await?
-        .sum("shop_service_requests_total", &labels);
-    ensure!(
-        products > served,
-        "product-service served {served} through the gateway and {products} in all"
-    );
+    // alice's cart holds two products, which cart-service asks for when order-service asks for the cart.
+    let mut served: BTreeMap<(&str, &str, u16), u64> = seen
+        .into_iter()
+        .filter(|((_, route, status), _)| route.starts_with("/products") && *status == 200)
+        .collect();
+    *served.entry(("vip", "/products/{id}", 200)).or_default() += 2;
+    let others = [
+        ("cart-service", [(("vip", "/cart/{userId}", 200), 1)].into()),
+        ("user-service", [(("vip", "/users/{id}", 200), 1)].into()),
+        ("product-service", served),
+    ];
+    for (workload, expected) in others {
+        let all = |m: &Metrics| m.sum("shop_service_requests_total", &[("tenant", "initech")]);
+        let metrics = settled(mesh, workload, all, expected.values().sum()).await?;
+        for ((user_type, route, status), count) in expected {
+            let status = status.to_string();
+            let labels = [
+                ("tenant", "initech"),
+                ("user_type", user_type),
+                ("route", route),
+                ("status", &status),
+            ];
+            let counted = metrics.sum("shop_service_requests_total", &labels);
+            ensure!(
+                counted == count,
+                "{workload} {labels:?}: expected {count}, counted {counted}"
+            );
+        }
+    }
     Ok(())
 }
 

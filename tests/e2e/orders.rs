@@ -57,6 +57,17 @@ pub(crate) async fn an_order_travels_the_mesh_with_tenant_and_class(
             "{workload} took no TLS connection: {handshakes:?}"
         );
     }
+
+    // The class decides within the mesh as it does at the gateway: cart-service asks version 2 for a VIP. Nobody else is
+    // globex here.
+    for (version, any) in [("v1", false), ("v2", true)] {
+        let metrics = mesh.metrics_of_version("product-service", version).await?;
+        let asked = metrics.sum("shop_service_requests_total", &[("tenant", "globex")]);
+        ensure!(
+            (asked > 0) == any,
+            "version {version} was asked {asked} times for a VIP's cart"
+        );
+    }
     Ok(())
 }
 

@@ -1,38 +1,62 @@
 //! The meshes that tests share.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use anyhow::{Result, anyhow};
-use tollgate_tests::{LocalMesh, Manifests, Options};
+use tollgate_tests::{Form, LocalMesh, Manifests, Options};
 
-/// A mesh that is started when it is first needed.
+/// A mesh that is started when a test first needs it, and stopped when the last of its tests is done.
 pub(crate) struct Shared {
-    start: fn() -> Result<LocalMesh>,
+    form: Form,
+    start: fn(Form) -> Result<LocalMesh>,
     mesh: OnceLock<Result<LocalMesh, String>>,
+    stops: Stops,
+}
+
+/// What went wrong while meshes were being stopped: that is after a test has passed, and must not pass unseen.
+#[derive(Clone, Default)]
+pub(crate) struct Stops {
+    failures: Arc<Mutex<Vec<String>>>,
+}
+
+impl Stops {
+    pub(crate) fn failures(&self) -> Vec<String> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<String>> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Shared {
-    pub(crate) fn new(start: fn() -> Result<LocalMesh>) -> Self {
+    pub(crate) fn new(form: Form, start: fn(Form) -> Result<LocalMesh>, stops: &Stops) -> Self {
         Self {
+            form,
             start,
             mesh: OnceLock::new(),
+            stops: stops.clone(),
         }
     }
 
     pub(crate) fn get(&self) -> Result<&LocalMesh> {
-        let mesh = self
-            .mesh
-            .get_or_init(|| (self.start)().map_err(|error| format!("{error:#}")));
+        let mesh = self.mesh.get_or_init(|| {
+            let mesh = (self.start)(self.form).map_err(|error| format!("{error:#}"))?;
+            eprintln!("{:?} on Envoy {}", self.form, mesh.envoy_version());
+            Ok(mesh)
+        });
         mesh.as_ref()
             .map_err(|error| anyhow!("the mesh did not start: {error}"))
     }
+}
 
-    /// Stops the mesh if it was started.
-    pub(crate) fn stop(this: Arc<Self>) -> Result<()> {
-        match Arc::into_inner(this).and_then(|shared| shared.mesh.into_inner()) {
-            Some(Ok(mesh)) => mesh.stop(),
-            // It never started, or not as it should, and then the tests have said so.
-            Some(Err(_)) | None => Ok(()),
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // If it never started, or not as it should, the tests have said so.
+        if let Some(Ok(mesh)) = self.mesh.take()
+            && let Err(error) = mesh.stop()
+        {
+            self.stops.lock().push(format!("{error:#}"));
         }
     }
 }
@@ -47,24 +71,27 @@ pub(crate) fn block_on<T>(test: impl Future<Output = Result<T>>) -> Result<T> {
 }
 
 /// The shop as it ships, one pod a workload.
-pub(crate) fn shop() -> Result<LocalMesh> {
-    LocalMesh::start(Manifests::shipped()?, Options::default())
+pub(crate) fn shop(form: Form) -> Result<LocalMesh> {
+    LocalMesh::start(Manifests::of(form)?, Options::default())
 }
 
 /// Four workers an Envoy, the tenant `stadium` with 50 requests a day, and a path to a service without pods.
-pub(crate) fn quota() -> Result<LocalMesh> {
-    let manifests = Manifests::shipped()?;
-    let limiter = "wasm-plugins/tenant-rate-limit/plugin.yaml";
-    manifests.replace(
-        limiter,
-        "    tiers:\n",
-        "    tiers:\n      arena: {limits: [{name: daily, quota: 50, per: day}]}\n",
-    )?;
-    manifests.replace(
-        limiter,
-        "    tenants:\n",
-        "    tenants:\n      stadium: {tier: arena}\n",
-    )?;
+pub(crate) fn quota(form: Form) -> Result<LocalMesh> {
+    let manifests = Manifests::of(form)?;
+    let (limiter, indent) = form.limiter();
+    for (field, entry) in [
+        (
+            "tiers",
+            "arena: {limits: [{name: daily, quota: 50, per: day}]}",
+        ),
+        ("tenants", "stadium: {tier: arena}"),
+    ] {
+        manifests.replace(
+            limiter,
+            &format!("\n{indent}{field}:\n"),
+            &format!("\n{indent}{field}:\n{indent}  {entry}\n"),
+        )?;
+    }
     manifests.write("istio/routing/nowhere.yaml", NOWHERE)?;
     manifests.replace(
         "istio/routing/kustomization.yaml",

@@ -11,7 +11,7 @@ mod raw;
 mod target;
 
 pub use local::{LocalMesh, Options, tollgate};
-pub use manifests::Manifests;
+pub use manifests::{Form, Manifests};
 pub use metrics::Metrics;
 pub use raw::{Answer, exchange};
 pub use rustix::process::Signal;

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -43,6 +44,7 @@ pub struct LocalMesh {
     child: Child,
     events: Mutex<Events>,
     gateway: String,
+    envoy_version: String,
     workloads: Vec<Workload>,
     manifests: Manifests,
 }
@@ -55,8 +57,8 @@ struct Events {
 }
 
 /// The `tollgate` command, built once a test process.
-pub fn tollgate() -> Result<&'static std::path::Path> {
-    static BINARY: OnceLock<std::path::PathBuf> = OnceLock::new();
+pub fn tollgate() -> Result<&'static Path> {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
     if let Some(path) = BINARY.get() {
         return Ok(path);
     }
@@ -67,6 +69,32 @@ pub fn tollgate() -> Result<&'static std::path::Path> {
         .run()
         .context("building the tollgate command")?;
     Ok(BINARY.get_or_init(|| run.path().to_owned()))
+}
+
+/// The Envoy that `TOLLGATE_TEST_ENVOY` names, as `tollgate envoy --release` takes it: `oldest`, `1.37`. Fetched once a test process.
+fn envoy() -> Result<Option<&'static Path>> {
+    static ENVOY: Mutex<Option<&'static Path>> = Mutex::new(None);
+    let Some(release) = std::env::var_os("TOLLGATE_TEST_ENVOY").filter(|name| !name.is_empty())
+    else {
+        return Ok(None);
+    };
+    // Held while it is fetched: the other tests wait for the same.
+    let mut envoy = ENVOY.lock().unwrap_or_else(PoisonError::into_inner);
+    if envoy.is_none() {
+        let output = Command::new(tollgate()?)
+            .args(["envoy", "--release"])
+            .arg(&release)
+            .stderr(Stdio::inherit())
+            .output()?;
+        ensure!(
+            output.status.success(),
+            "tollgate envoy ended with {}",
+            output.status
+        );
+        let path = String::from_utf8(output.stdout)?;
+        *envoy = Some(Path::new(path.trim_end().to_owned().leak()));
+    }
+    Ok(*envoy)
 }
 
 impl LocalMesh {
@@ -83,6 +111,9 @@ impl LocalMesh {
             .arg(manifests.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped());
+        if let Some(envoy) = envoy()? {
+            command.arg("--envoy").arg(envoy);
+        }
         let mut child = spawn_for_life(command)?;
         let output = child
             .stdout
@@ -108,9 +139,12 @@ impl LocalMesh {
             child,
             events,
             gateway: String::new(),
+            envoy_version: String::new(),
             workloads: Vec::new(),
             manifests,
         };
+        let starting = mesh.await_event("starting", START)?;
+        mesh.envoy_version = text(&starting, "envoyVersion")?;
         let ready = mesh.await_event("ready", START)?;
         mesh.gateway = text(&ready, "gateway")?;
         let workloads = ready["workloads"]
@@ -118,6 +152,11 @@ impl LocalMesh {
             .context("`ready` has no workloads")?;
         mesh.workloads = workloads.iter().map(workload).collect::<Result<_>>()?;
         Ok(mesh)
+    }
+
+    /// The version of its Envoys.
+    pub fn envoy_version(&self) -> &str {
+        &self.envoy_version
     }
 
     /// The manifests it runs.
@@ -200,7 +239,8 @@ impl LocalMesh {
         self.events.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Interrupts `up` as Ctrl-C does, and awaits its end. Its exit code must be 0.
+    /// Interrupts `up` as Ctrl-C does, and awaits its end. Its exit code must be 0, `stopped` its last event, and nothing
+    /// may have ended before.
     pub fn stop(mut self) -> Result<()> {
         let status = self.end_by(Signal::INT)?;
         ensure!(
@@ -209,6 +249,10 @@ impl LocalMesh {
             status.code(),
             status.signal()
         );
+        self.await_event("stopped", STOP)?;
+        let events = self.events();
+        let ended = events.seen.iter().find(|event| event["event"] == "exited");
+        ensure!(ended.is_none(), "a process ended by itself: {ended:#?}");
         Ok(())
     }
 

@@ -10,6 +10,37 @@ use tempfile::TempDir;
 #[derive(Debug)]
 pub struct Manifests {
     folder: TempDir,
+    /// The folder in it whose kustomization is the mesh; empty for the folder itself.
+    mesh: &'static str,
+}
+
+/// The two forms in which the filters ship, with the same placement and configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// A module and a WasmPlugin each.
+    ThreeModules,
+    /// All in one module.
+    Bundle,
+}
+
+impl Form {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::ThreeModules, Self::Bundle];
+
+    fn mesh(self) -> &'static str {
+        match self {
+            Self::ThreeModules => "",
+            Self::Bundle => "istio/overlays/bundle",
+        }
+    }
+
+    /// Where the limiter's configuration is: a file, and what its lines begin with.
+    pub fn limiter(self) -> (&'static str, &'static str) {
+        match self {
+            Self::ThreeModules => ("wasm-plugins/tenant-rate-limit/plugin.yaml", "    "),
+            Self::Bundle => ("wasm-plugins/tollgate/plugin.yaml", "      "),
+        }
+    }
 }
 
 /// The repository: the folder above this crate.
@@ -19,8 +50,13 @@ pub(crate) fn repository() -> &'static Path {
 }
 
 impl Manifests {
-    /// A copy of everything that ships.
+    /// A copy of everything that ships, with the mesh as it is where nothing else is asked for.
     pub fn shipped() -> Result<Self> {
+        Self::of(Form::ThreeModules)
+    }
+
+    /// A copy of everything that ships, with the mesh that has the filters in this form.
+    pub fn of(form: Form) -> Result<Self> {
         let folder = tempfile::Builder::new()
             .prefix("tollgate-manifests-")
             .tempdir()?;
@@ -31,17 +67,25 @@ impl Manifests {
         for part in ["services", "istio", "wasm-plugins"] {
             copy_yaml(&repository().join(part), &folder.path().join(part))?;
         }
-        Ok(Self { folder })
+        Ok(Self {
+            folder,
+            mesh: form.mesh(),
+        })
     }
 
-    /// Where they are: what `--manifests` takes.
-    pub fn path(&self) -> &Path {
-        self.folder.path()
+    /// Where the mesh is: what `--manifests` takes.
+    pub fn path(&self) -> PathBuf {
+        self.file(self.mesh)
+    }
+
+    /// Where a file is, named as in the repository.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
     }
 
     /// Replaces `from`, which must be there exactly once, by `to` in a file. The file is replaced by renaming, as editors do.
     pub fn replace(&self, file: &str, from: &str, to: &str) -> Result<()> {
-        let path = self.folder.path().join(file);
+        let path = self.file(file);
         let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
         let times = text.matches(from).count();
         ensure!(times == 1, "{file} holds {from:?} {times} times, not once");
@@ -50,7 +94,7 @@ impl Manifests {
 
     /// Writes a file whole.
     pub fn write(&self, file: &str, text: &str) -> Result<()> {
-        let path = self.folder.path().join(file);
+        let path = self.file(file);
         let beside = path.with_extension("tmp");
         fs::write(&beside, text)?;
         fs::rename(&beside, &path)?;

@@ -51,9 +51,24 @@ pub trait Target: Sync {
         async move {
             let mut all = Metrics::default();
             for pod in self.pods(name) {
-                let url = format!("{}/stats/prometheus", pod.admin);
-                all.add(&fetch(&url).await?)
-                    .with_context(|| format!("{url} is not Prometheus text"))?;
+                all.add(&exposition(pod).await?)?;
+            }
+            Ok(all)
+        }
+    }
+
+    /// The current metrics of one version of a workload, summed over its pods.
+    fn metrics_of_version(
+        &self,
+        name: &str,
+        version: &str,
+    ) -> impl Future<Output = Result<Metrics>> + Send {
+        async move {
+            let mut all = Metrics::default();
+            for pod in self.pods(name) {
+                if pod.version.as_deref() == Some(version) {
+                    all.add(&exposition(pod).await?)?;
+                }
             }
             Ok(all)
         }
@@ -80,6 +95,11 @@ pub trait Target: Sync {
             Ok(all)
         }
     }
+}
+
+/// What Prometheus reads from a pod.
+async fn exposition(pod: &Workload) -> Result<String> {
+    fetch(&format!("{}/stats/prometheus", pod.admin)).await
 }
 
 async fn fetch(url: &str) -> Result<String> {

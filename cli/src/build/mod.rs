@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, anyhow, bail};
 use cargo_metadata::{Artifact, Message, Package};
@@ -162,19 +163,37 @@ pub fn services(
         .collect()
 }
 
+/// The cargo that is building.
+static CARGO: Mutex<Option<Child>> = Mutex::new(None);
+
+fn cargo() -> MutexGuard<'static, Option<Child>> {
+    CARGO.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Ends the cargo that is building, for a process that is about to end: a terminal's Ctrl-C reaches cargo too, but
+/// other signals reach us alone.
+pub(crate) fn stop() {
+    if let Some(child) = cargo().as_mut() {
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+}
+
 /// Runs a cargo build and collects what it made. Its progress and diagnostics go to standard error as they come.
-fn build(mut cargo: Command) -> anyhow::Result<Vec<Artifact>> {
-    cargo
+fn build(mut command: Command) -> anyhow::Result<Vec<Artifact>> {
+    command
         .arg("--message-format=json-render-diagnostics")
         .stdin(Stdio::null())
         .stdout(Stdio::piped());
-    let program = cargo.get_program().to_owned();
-    let mut child = cargo
+    let program = command.get_program().to_owned();
+    let mut child = command
         .spawn()
         .with_context(|| format!("cannot run {}", program.display()))?;
+    let stdout = child.stdout.take();
+    *cargo() = Some(child);
     let mut artifacts = Vec::new();
     let mut read = Ok(());
-    if let Some(stdout) = child.stdout.take() {
+    if let Some(stdout) = stdout {
         for message in Message::parse_stream(BufReader::new(stdout)) {
             match message {
                 Ok(Message::CompilerArtifact(artifact)) => artifacts.push(artifact),
@@ -183,6 +202,7 @@ fn build(mut cargo: Command) -> anyhow::Result<Vec<Artifact>> {
             }
         }
     }
+    let mut child = cargo().take().context("another build was started")?;
     let status = child.wait().context("cannot wait for cargo")?;
     if !status.success() {
         // cargo has said why, on standard error.

@@ -48,8 +48,10 @@ fn ensure_with(root: &Path, rustc: &OsString, rustup: &OsString) -> anyhow::Resu
         .status();
     let reason = match status {
         Ok(status) if status.success() && has_libraries(&folder) => return Ok(()),
+        // It looks after another toolchain, or into its own records only.
         Ok(status) if status.success() => anyhow!(
-            "rustup added it to another toolchain than that of {}",
+            "rustup says that it is there, but it is not in {}, where {} looks",
+            folder.display(),
             rustc.display()
         ),
         Ok(status) => anyhow!("rustup could not add it ({status})"),
@@ -197,7 +199,9 @@ mod tests {
         let error = Toolchain::new(Some("exit 0")).ensure().unwrap_err();
         assert_eq!(
             error,
-            refused("rustup added it to another toolchain than that of T/rustc")
+            refused(
+                "rustup says that it is there, but it is not in T/rustlib/wasm/lib, where T/rustc looks"
+            )
         );
     }
 

@@ -8,15 +8,26 @@ mod version;
 use std::env;
 use std::ffi::OsString;
 use std::fs;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use anyhow::{Context, anyhow};
 use semver::Version;
 
+use crate::args::EnvoyArgs;
 use crate::console::say;
 use crate::error::Hint;
 pub use release::Release;
 pub use version::{SUPPORTED, is_supported};
+
+/// `tollgate envoy`: finds or fetches an Envoy and says where it is.
+pub fn run(args: EnvoyArgs) -> anyhow::Result<ExitCode> {
+    let wanted = args.release.map_or_else(Wanted::from_env, Wanted::Release);
+    let envoy = Envoy::locate(&wanted)?;
+    writeln!(io::stdout(), "{}", envoy.path.display())?;
+    Ok(ExitCode::SUCCESS)
+}
 
 /// An Envoy that runs on this machine, of a supported version.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,18 +50,16 @@ pub enum Wanted {
 }
 
 impl Wanted {
-    /// What `--envoy` means.
+    /// What `--envoy` says, else the environment.
     pub fn new(path: Option<PathBuf>) -> Self {
-        path.map_or(Self::Supported, Self::Path)
+        path.map_or_else(Self::from_env, Self::Path)
     }
 
-    /// What the environment (`TOLLGATE_ENVOY`) says, for those who have no command line.
+    /// What the environment (`TOLLGATE_ENVOY`) says.
     pub fn from_env() -> Self {
-        Self::new(
-            env::var_os("TOLLGATE_ENVOY")
-                .filter(|path| !path.is_empty())
-                .map(PathBuf::from),
-        )
+        env::var_os("TOLLGATE_ENVOY")
+            .filter(|path| !path.is_empty())
+            .map_or(Self::Supported, |path| Self::Path(path.into()))
     }
 
     fn accepts(&self, version: &Version) -> bool {

@@ -3,11 +3,13 @@
 use semver::Version;
 
 /// A release that is pinned by its version and the hashes of its wheels, in `requirements/`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Release {
     /// The one that is used where nothing else is asked for.
+    #[value(alias = "1.40", alias = "1.40.0", help = "1.40.0")]
     Newest,
     /// The oldest that is supported.
+    #[value(alias = "1.37", alias = "1.37.0", help = "1.37.0")]
     Oldest,
 }
 

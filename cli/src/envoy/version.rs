@@ -35,7 +35,7 @@ pub(super) fn ask(envoy: &Path) -> anyhow::Result<Version> {
         format!(
             "{} is not an Envoy: to --version it says {:?}",
             envoy.display(),
-            text.trim()
+            text.trim().lines().next().unwrap_or_default()
         )
     })
 }

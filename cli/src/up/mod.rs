@@ -3,7 +3,7 @@
 //! The way of a run, a file a step: the manifests are read, their [`plugins`] and [`images`] are checked; what they need is
 //! built; every pod gets its place in the [`run_directory`] and on the machine's [`ports`] ([`site`]), with
 //! [`certificates`]; the proxies' configuration is written ([`xds`]); the [`local_mesh`] starts it all under a
-//! [`supervisor`] and a [`guard`], awaits [`readiness`], and [`events`] tell what happens. Then it is
+//! [`supervisor`] and a [`mod@guard`], awaits [`readiness`], and [`events`] tell what happens. Then it is
 //! [`live`]: what is edited in the manifests reaches the proxies while they serve.
 
 mod certificates;
@@ -89,6 +89,7 @@ async fn up(args: UpArgs, reporter: &Reporter) -> anyhow::Result<()> {
         parts = prepare(args, reporter) => parts?,
         signal = signals.next() => {
             reporter.tell(&Event::Stopping { reason: signal.to_owned() });
+            build::stop();
             reporter.tell(&Event::Stopped);
             return Ok(());
         }
@@ -177,6 +178,12 @@ async fn prepare(args: UpArgs, reporter: &Reporter) -> anyhow::Result<Prepared> 
     } else {
         args.manifests
     };
+    if let Some(missing) = paths.iter().find(|path| !path.exists()) {
+        return Err(anyhow!(
+            "--manifests {}: there is no such file or folder",
+            missing.display()
+        ));
+    }
     let (mut reader, changes) = live::Reader::new(paths)?;
     let live::Read { loaded, contents } = reader.read().map_err(Problems::from)?;
     let mut manifests = loaded.result?;
@@ -231,8 +238,7 @@ async fn prepare(args: UpArgs, reporter: &Reporter) -> anyhow::Result<Prepared> 
     })
 }
 
-/// Does what blocks on a thread that nobody waits for: a signal must end this process in the middle of it. A cargo that
-/// is building then ends as soon as it has something to tell us, if the terminal has not told it to already.
+/// Does what blocks on a thread that nobody waits for: a signal must end this process in the middle of it.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
 ) -> anyhow::Result<T> {

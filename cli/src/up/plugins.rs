@@ -11,12 +11,13 @@ use tollgate_mesh::api::extensions::WasmPlugin;
 type Check = fn(&[u8]) -> Result<(), ConfigError>;
 
 /// The filters' own parsers. Modules that others wrote have none here and check themselves.
-const CHECKS: [(&str, Check); 3] = [
+const CHECKS: [(&str, Check); 4] = [
     ("tenant-rate-limit", |json| {
         tenant_rate_limit::Config::parse(json).map(drop)
     }),
     ("user-classifier", user_classifier::check),
     ("business-metrics", business_metrics::check),
+    ("tollgate", tollgate_bundle::check),
 ];
 
 /// What is wrong with these plugins, if only `modules` exist.

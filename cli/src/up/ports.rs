@@ -1,13 +1,17 @@
 //! Ports of 127.0.0.1 that are ours for as long as the mesh runs.
 //!
 //! A port that was found free is somebody else's a moment later, and a configuration with a port in it cannot be taken
-//! back. So a port is *held*: a socket is bound to it and never listens. It is bound without any sharing, which fails
-//! if anybody has the port, and only then opened for sharing, so that the process it is meant for can bind it beside
-//! us: an Envoy does with `SO_REUSEPORT` (its listeners) or `SO_REUSEADDR` (its admin interface), services with
-//! `SO_REUSEADDR`, as every server framework sets it. Connections only ever reach a socket that listens.
+//! back. So a port is *held*: a socket is bound to it and never listens, and is open for sharing, so that the process
+//! it is meant for can bind it beside us: an Envoy does with `SO_REUSEPORT` (its listeners) or `SO_REUSEADDR` (its admin
+//! interface), services with `SO_REUSEADDR`, as every server framework sets it. Connections only ever reach a socket that
+//! listens.
+//!
+//! Who listens on a port keeps us from it, whereas what is left of closed connections (`TIME_WAIT`, for a minute) does
+//! not: else a mesh could not be started again where it just was. Two that hold would not keep each other off,
+//! as neither listens. So whoever holds a port also has the UDP port of the same number, which is shared with nobody.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::ops::RangeInclusive;
 
 use anyhow::Context;
@@ -24,23 +28,24 @@ const FEW: usize = 2_000;
 pub(crate) struct Held {
     address: SocketAddr,
     _socket: Socket,
+    /// Keeps others like us off.
+    _mark: UdpSocket,
 }
 
 impl Held {
     /// Holds this port, or says why not.
     pub(crate) fn port(port: u16) -> io::Result<Self> {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let mark = UdpSocket::bind(address)?;
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-        socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())?;
         socket.set_reuse_address(true)?;
+        socket.bind(&address.into())?;
+        // Only now: before, it would let us in beside another of our user's Envoys.
         socket.set_reuse_port(true)?;
-        let address = socket
-            .local_addr()?
-            .as_socket()
-            .context("an IPv4 socket has no IPv4 address")
-            .map_err(io::Error::other)?;
         Ok(Self {
             address,
             _socket: socket,
+            _mark: mark,
         })
     }
 
@@ -174,6 +179,19 @@ mod tests {
             Held::port(port).unwrap_err().kind(),
             io::ErrorKind::AddrInUse
         );
+    }
+
+    #[test]
+    fn what_is_left_of_closed_connections_keeps_nobody_off() {
+        let held = Ports::new().unwrap().hold().unwrap();
+        let address = held.address();
+        let listener = TcpListener::bind(address).unwrap();
+        let client = std::net::TcpStream::connect(address).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        // The side that closes first is left with the remains.
+        drop((server, listener, held));
+        drop(client);
+        assert_eq!(Held::port(address.port()).unwrap().address(), address);
     }
 
     #[test]

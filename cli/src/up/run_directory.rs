@@ -9,7 +9,7 @@
 //!
 //! The folder stays when the run ends, for its logs; the last few are kept.
 
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -38,8 +38,10 @@ impl RunDirectory {
         let path = runs.join(name(OffsetDateTime::now_utc(), std::process::id()));
         // Certificates' keys are inside.
         make(&path, 0o700)?;
-        let lock = lock(&path).with_context(|| format!("cannot lock {}", path.display()))?;
-        let lock = lock.with_context(|| format!("{} is in use", path.display()))?;
+        // Waits for one that starts at the same moment and finds out whether this run has ended.
+        let lock = lock_file(&path)
+            .and_then(|file| file.lock().map(|()| file))
+            .with_context(|| format!("cannot lock {}", path.display()))?;
         remove_old(&runs, &path);
         for folder in ["pods", "logs", "data"] {
             make(&path.join(folder), 0o755)?;
@@ -103,17 +105,18 @@ fn make(path: &Path, mode: u32) -> anyhow::Result<()> {
         .with_context(|| format!("cannot make {}", path.display()))
 }
 
-/// None if another process has the lock.
-fn lock(run: &Path) -> std::io::Result<Option<File>> {
-    let file = File::options()
+fn lock_file(run: &Path) -> std::io::Result<File> {
+    File::options()
         .create(true)
         .append(true)
-        .open(run.join(LOCK))?;
-    match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
-        Err(TryLockError::WouldBlock) => Ok(None),
-        Err(TryLockError::Error(error)) => Err(error),
-    }
+        .open(run.join(LOCK))
+}
+
+/// None if the run lasts, or nobody can tell.
+fn lock_of_ended(run: &Path) -> Option<File> {
+    let file = lock_file(run).ok()?;
+    file.try_lock().ok()?;
+    Some(file)
 }
 
 /// Removes the oldest runs that have ended. What cannot be removed stays: it is no reason not to start.
@@ -125,7 +128,7 @@ fn remove_old(runs: &Path, own: &Path) {
         .flatten()
         .map(|entry| entry.path())
         .filter(|path| path != own && path.join(LOCK).exists())
-        .filter_map(|path| Some((path.clone(), lock(&path).ok().flatten()?)))
+        .filter_map(|path| Some((path.clone(), lock_of_ended(&path)?)))
         .collect();
     ended.sort_by(|(a, _), (b, _)| a.cmp(b));
     for (path, _lock) in &ended[..ended.len().saturating_sub(KEPT)] {
@@ -155,7 +158,7 @@ mod tests {
             std::fs::create_dir_all(old(n).join("logs")).unwrap();
             std::fs::write(old(n).join(LOCK), "").unwrap();
         }
-        let in_use = lock(&old(0)).unwrap().unwrap();
+        let in_use = lock_of_ended(&old(0)).unwrap();
         let run = RunDirectory::new(target.path()).unwrap();
         let left: Vec<usize> = (0..13).filter(|n| old(*n).exists()).collect();
         assert_eq!(left, [0, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);

@@ -235,7 +235,7 @@ pub(crate) fn last_lines(log: &Path, lines: usize) -> Vec<String> {
     let mut last = VecDeque::with_capacity(lines);
     for line in String::from_utf8_lossy(&text)
         .lines()
-        .filter(|line| !line.trim().is_empty())
+        .filter(|line| !line.trim().is_empty() && !is_backtrace(line))
     {
         if last.len() == lines {
             last.pop_front();
@@ -243,6 +243,12 @@ pub(crate) fn last_lines(log: &Path, lines: usize) -> Vec<String> {
         last.push_back(line.to_owned());
     }
     last.into()
+}
+
+/// Envoy ends its log with addresses, behind the line that says why it gave up.
+fn is_backtrace(line: &str) -> bool {
+    line.contains("][backtrace] [")
+        || line.contains("][envoy_bug] [./source/common/common/assert.h:")
 }
 
 #[cfg(test)]
@@ -500,6 +506,16 @@ mod tests {
         )
         .unwrap();
         assert_eq!(last_lines(&log, 2), ["last but one", "last \u{e9}"]);
+        let abort = "[x][526][critical][assert] [source/common/filesystem/inotify/watcher_impl.cc:25] assert failure";
+        std::fs::write(
+            &log,
+            format!(
+                "{abort}\n[x][526][error][envoy_bug] [./source/common/common/assert.h:66] #0 UNKNOWN [0x559384a7122c]\n\
+                 [x][526][critical][backtrace] [./source/server/backtrace.h:173] Caught Aborted\n"
+            ),
+        )
+        .unwrap();
+        assert_eq!(last_lines(&log, 1), [abort]);
         assert_eq!(
             last_lines(&folder.path().join("missing"), 2),
             Vec::<String>::new()

@@ -32,20 +32,27 @@ impl Plugin for BusinessMetrics {
         host: &mut dyn Host,
     ) -> Result<Self, String> {
         let metrics = compile(configuration).map_err(|error| error.to_string())?;
-        // Defined now, so that it is there to be watched while it is still 0.
-        if let Err(error) = host.metric(MetricKind::Counter, metrics.folded_metric()) {
-            log::warn!("{} can't be defined: {error:?}", metrics.folded_metric());
-        }
-        let series = RefCell::new(Series::new(metrics.max_series()));
-        Ok(Self {
-            counters: Rc::new(Counters { metrics, series }),
-        })
+        Ok(Self::new(metrics, host))
     }
 
     fn stream(&self) -> Measurement {
         Measurement {
             counters: Rc::clone(&self.counters),
             captured: None,
+        }
+    }
+}
+
+impl BusinessMetrics {
+    /// The business metrics of a configuration that has been read.
+    pub fn new(metrics: Metrics, host: &mut dyn Host) -> Self {
+        // Defined now, so that it is there to be watched while it is still 0.
+        if let Err(error) = host.metric(MetricKind::Counter, metrics.folded_metric()) {
+            log::warn!("{} can't be defined: {error:?}", metrics.folded_metric());
+        }
+        let series = RefCell::new(Series::new(metrics.max_series()));
+        Self {
+            counters: Rc::new(Counters { metrics, series }),
         }
     }
 }

@@ -66,11 +66,7 @@ impl Plugin for TenantRateLimit {
         host: &mut dyn Host,
     ) -> Result<Self, String> {
         let config = Config::parse(configuration).map_err(|error| error.to_string())?;
-        let seed = agree_on_seed(plugin_name, host)
-            .map_err(|error| format!("the proxy's shared data does not work: {error:?}"))?;
-        Ok(Self {
-            limiter: Rc::new(Limiter::new(config, plugin_name, seed)),
-        })
+        Self::new(config, plugin_name, host)
     }
 
     fn stream(&self) -> TenantStream {
@@ -78,6 +74,17 @@ impl Plugin for TenantRateLimit {
             limiter: self.limiter.clone(),
             admitted: None,
         }
+    }
+}
+
+impl TenantRateLimit {
+    /// The plugin with a configuration that has been read.
+    pub fn new(config: Config, plugin_name: &str, host: &mut dyn Host) -> Result<Self, String> {
+        let seed = agree_on_seed(plugin_name, host)
+            .map_err(|error| format!("the proxy's shared data does not work: {error:?}"))?;
+        Ok(Self {
+            limiter: Rc::new(Limiter::new(config, plugin_name, seed)),
+        })
     }
 }
 

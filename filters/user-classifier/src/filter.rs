@@ -22,14 +22,21 @@ impl Plugin for UserClassifier {
         _host: &mut dyn Host,
     ) -> Result<Self, String> {
         let compiled = Compiled::read(configuration).map_err(|error| error.to_string())?;
-        Ok(Self {
-            compiled: Rc::new(compiled),
-        })
+        Ok(Self::new(compiled))
     }
 
     fn stream(&self) -> Classification {
         Classification {
             compiled: Rc::clone(&self.compiled),
+        }
+    }
+}
+
+impl UserClassifier {
+    /// The user-classifier with a configuration that has been read.
+    pub fn new(compiled: Compiled) -> Self {
+        Self {
+            compiled: Rc::new(compiled),
         }
     }
 }

@@ -164,7 +164,7 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// What types say of themselves; where is not known yet and is added by [`Decoder::place`].
+/// What types say of themselves; where is not known yet and is added by [`place`].
 impl de::Error for Error {
     fn custom<T: fmt::Display>(message: T) -> Self {
         Self {

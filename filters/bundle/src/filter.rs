@@ -1,0 +1,110 @@
+//! The filter: shows a request to the three filters, in their order.
+
+use business_metrics::BusinessMetrics;
+use business_metrics::filter::Measurement;
+use tenant_rate_limit::TenantRateLimit;
+use tenant_rate_limit::filter::TenantStream;
+use tollgate_host::{Action, Host, HostError, Plugin, Request, Stream};
+use user_classifier::UserClassifier;
+use user_classifier::filter::Classification;
+
+use crate::config::Config;
+
+/// The filters that have a section.
+#[derive(Debug)]
+pub struct Tollgate {
+    limiter: Option<TenantRateLimit>,
+    classifier: Option<UserClassifier>,
+    metrics: Option<BusinessMetrics>,
+}
+
+impl Plugin for Tollgate {
+    type Stream = Passage;
+
+    fn configure(
+        configuration: &[u8],
+        plugin_name: &str,
+        host: &mut dyn Host,
+    ) -> Result<Self, String> {
+        let config = Config::parse(configuration).map_err(|error| error.to_string())?;
+        Ok(Self {
+            limiter: config
+                .tenant_rate_limit
+                .map(|config| TenantRateLimit::new(config, plugin_name, host))
+                .transpose()?,
+            classifier: config.user_classifier.map(UserClassifier::new),
+            metrics: config
+                .business_metrics
+                .map(|metrics| BusinessMetrics::new(metrics, host)),
+        })
+    }
+
+    fn stream(&self) -> Passage {
+        Passage {
+            limiter: self.limiter.as_ref().map(Plugin::stream),
+            classifier: self.classifier.as_ref().map(Plugin::stream),
+            metrics: self.metrics.as_ref().map(Plugin::stream),
+        }
+    }
+}
+
+/// One request on its way through the filters.
+#[derive(Debug)]
+pub struct Passage {
+    limiter: Option<TenantStream>,
+    classifier: Option<Classification>,
+    metrics: Option<Measurement>,
+}
+
+impl Passage {
+    /// Those that are there, in the order in which a request passes them: the limiter writes the tenant and the tier that the
+    /// classifier asks for, and both write what the metrics count by.
+    fn filters(&mut self) -> impl DoubleEndedIterator<Item = &mut dyn Stream> {
+        [
+            self.limiter
+                .as_mut()
+                .map(|stream| stream as &mut dyn Stream),
+            self.classifier
+                .as_mut()
+                .map(|stream| stream as &mut dyn Stream),
+            self.metrics
+                .as_mut()
+                .map(|stream| stream as &mut dyn Stream),
+        ]
+        .into_iter()
+        .flatten()
+    }
+
+    /// Shows the request to one after the other until one has answered it.
+    fn pass(&mut self, mut show: impl FnMut(&mut dyn Stream) -> Action) -> Action {
+        for filter in self.filters() {
+            if show(filter) == Action::Stop {
+                return Action::Stop;
+            }
+        }
+        Action::Continue
+    }
+}
+
+impl Stream for Passage {
+    fn on_request_headers(&mut self, request: &mut Request, host: &mut dyn Host) -> Action {
+        self.pass(|filter| filter.on_request_headers(request, host))
+    }
+
+    fn on_unreadable_request(&mut self, error: HostError, host: &mut dyn Host) -> Action {
+        self.pass(|filter| filter.on_unreadable_request(error, host))
+    }
+
+    fn on_response_headers(&mut self, host: &mut dyn Host) {
+        // The other way, as a proxy shows responses.
+        for filter in self.filters().rev() {
+            filter.on_response_headers(host);
+        }
+    }
+
+    fn on_log(&mut self, host: &mut dyn Host) {
+        for filter in self.filters() {
+            filter.on_log(host);
+        }
+    }
+}

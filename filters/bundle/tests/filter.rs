@@ -1,0 +1,355 @@
+//! The bundle does to a request what the three modules do in a chain, with fewer host calls.
+
+use std::collections::BTreeMap;
+
+use business_metrics::BusinessMetrics;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+use tenant_rate_limit::TenantRateLimit;
+use tollgate_bundle::Tollgate;
+use tollgate_common::refusal;
+use tollgate_host::memory::{Call, MemoryHost, Phase, RecordedResponse};
+use tollgate_host::{Action, HeaderMap, Host, HostError, Plugin, Request, Stream};
+use user_classifier::UserClassifier;
+
+const LIMITER: &str = r#"{
+    "tenant": {"from": [{"header": "x-tenant-id"}], "unknown": {"tier": "free"}},
+    "tiers": {
+        "premium": {"limits": [{"name": "rate", "requests": 5, "per": "1s", "burst": 8}]},
+        "free": {"limits": [{"name": "rate", "requests": 1, "per": "1s"}, {"name": "daily", "quota": 3, "per": "day"}]}
+    },
+    "tenants": {"acme": {"tier": "premium"}},
+    "metrics": {"refused": "refused_total"}
+}"#;
+
+const CLASSIFIER: &str = r#"{
+    "default": "standard",
+    "selfAssignable": ["vip"],
+    "rules": [
+        {"type": "vip", "when": [{"header": {"name": "x-user-id", "exact": "alice"}}]},
+        {"type": "premium", "when": [{"tier": {"exact": "premium"}}]}
+    ]
+}"#;
+
+const METRICS: &str = r#"{
+    "labels": {
+        "tenant": {"from": "tenant", "values": ["acme", "initech"]},
+        "tier": {"from": "tier", "values": ["premium", "free"]},
+        "user_type": {"from": "userType", "values": ["vip", "premium", "standard"]},
+        "route": {"from": "route"},
+        "status": {"from": "status"}
+    },
+    "routes": ["/products"],
+    "metrics": [{"name": "requests_total", "labels": ["tenant", "tier", "user_type", "route", "status"]}]
+}"#;
+
+/// Which sections there are: limiter, classifier, metrics.
+type Sections = [bool; 3];
+
+fn bundle(sections: Sections, host: &mut MemoryHost) -> Module {
+    let written: Vec<String> = [
+        ("tenantRateLimit", LIMITER),
+        ("userClassifier", CLASSIFIER),
+        ("businessMetrics", METRICS),
+    ]
+    .iter()
+    .zip(sections)
+    .filter(|(_, there)| *there)
+    .map(|((name, section), _)| format!("{name:?}: {section}"))
+    .collect();
+    module::<Tollgate>(&format!("{{{}}}", written.join(", ")), host)
+}
+
+/// The three modules in the order of their priorities.
+fn chain(sections: Sections, host: &mut MemoryHost) -> Vec<Module> {
+    let mut modules = Vec::new();
+    if sections[0] {
+        modules.push(module::<TenantRateLimit>(LIMITER, host));
+    }
+    if sections[1] {
+        modules.push(module::<UserClassifier>(CLASSIFIER, host));
+    }
+    if sections[2] {
+        modules.push(module::<BusinessMetrics>(METRICS, host));
+    }
+    modules
+}
+
+/// Makes the stream of a request.
+type Module = Box<dyn Fn() -> Box<dyn Stream>>;
+
+fn module<P: Plugin + 'static>(configuration: &str, host: &mut MemoryHost) -> Module
+where
+    P::Stream: 'static,
+{
+    let plugin = P::configure(configuration.as_bytes(), "tollgate", host).unwrap();
+    Box::new(move || Box::new(plugin.stream()))
+}
+
+/// Takes a request through modules as a proxy does: each reads the request for itself, nobody behind the one that answers sees it,
+/// and all hear of its end. Nobody sees a response of his own.
+fn run(modules: &[Module], host: &mut MemoryHost, headers: &[(Vec<u8>, Vec<u8>)]) {
+    host.begin(headers);
+    let mut streams: Vec<_> = modules.iter().map(|stream| stream()).collect();
+    let answered = streams.iter_mut().position(|stream| {
+        let action = match Request::read(host) {
+            Ok(mut request) => stream.on_request_headers(&mut request, host),
+            Err(error) => stream.on_unreadable_request(error, host),
+        };
+        action == Action::Stop
+    });
+    let status = match host.answer() {
+        Some(answer) => answer.status as u16,
+        None => 200,
+    };
+    let seen = answered.unwrap_or(streams.len());
+    host.begin_response(status, &[("x-from", "upstream")]);
+    for stream in streams[..seen].iter_mut().rev() {
+        stream.on_response_headers(host);
+    }
+    host.phase = Phase::Log;
+    host.set_attribute(&["response", "code"], &u64::from(status).to_le_bytes());
+    for stream in &mut streams {
+        stream.on_log(host);
+    }
+}
+
+/// What a request leaves behind, as everybody but the filters sees it.
+#[derive(Debug, PartialEq)]
+struct Outcome {
+    request: Pairs,
+    response: Pairs,
+    answers: Vec<RecordedResponse>,
+    refusal: Option<Vec<u8>>,
+    counts: BTreeMap<String, Option<i64>>,
+}
+
+type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
+
+fn outcome(host: &MemoryHost) -> Outcome {
+    let pairs = |map: &HeaderMap| {
+        map.iter()
+            .map(|(name, value)| (name.to_vec(), value.to_vec()))
+            .collect()
+    };
+    Outcome {
+        request: pairs(&host.request),
+        response: pairs(&host.response),
+        answers: host.responses.clone(),
+        refusal: host.property(&[refusal::PROPERTY]).unwrap(),
+        counts: host
+            .metric_names()
+            .into_iter()
+            .map(|name| (name.clone(), host.metric_value(&name)))
+            .collect(),
+    }
+}
+
+fn text(headers: &[(&str, &str)]) -> Vec<(Vec<u8>, Vec<u8>)> {
+    headers
+        .iter()
+        .map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()))
+        .collect()
+}
+
+fn calls(modules: &[Module], host: &mut MemoryHost, headers: &[(&str, &str)]) -> Vec<(Call, u64)> {
+    run(modules, host, &text(headers));
+    host.all_calls().into_iter().collect()
+}
+
+/// The figures of wasm-plugins/tollgate/README.md, and of one series that is there already.
+#[test]
+fn the_bundle_reads_a_request_once_and_else_calls_as_the_three_do() {
+    let all = [true; 3];
+    let alice = [
+        ("x-tenant-id", "acme"),
+        ("x-user-id", "alice"),
+        (":path", "/products"),
+    ];
+    let admitted = [
+        (Call::SetHeader, 2),
+        (Call::AddHeader, 2),
+        (Call::Property, 1),
+        (Call::Shared, 1),
+        (Call::SetShared, 1),
+        (Call::Monotonic, 1),
+        (Call::Increment, 1),
+    ];
+    let with_headers = |n, rest: &[(Call, u64)]| [&[(Call::Headers, n)], rest].concat();
+
+    let (mut one, mut three) = (MemoryHost::new(), MemoryHost::new());
+    let bundle = [bundle(all, &mut one)];
+    let chain = chain(all, &mut three);
+    for (modules, host, reads) in [(&bundle[..], &mut one, 1), (&chain[..], &mut three, 3)] {
+        calls(modules, host, &alice);
+        assert_eq!(calls(modules, host, &alice), with_headers(reads, &admitted));
+    }
+
+    // Refused: one who never saw the request reads its headers at its end, in both forms.
+    let refused = [
+        (Call::Headers, 2),
+        (Call::SetHeader, 1),
+        (Call::Property, 2),
+        (Call::SetProperty, 1),
+        (Call::Respond, 1),
+        (Call::Shared, 1),
+        (Call::Now, 1),
+        (Call::Monotonic, 1),
+        (Call::Metric, 1),
+        (Call::Increment, 2),
+    ];
+    for (modules, host) in [(&bundle[..], &mut one), (&chain[..], &mut three)] {
+        let initech = [("x-tenant-id", "initech")];
+        calls(modules, host, &initech);
+        calls(modules, host, &initech);
+        assert_eq!(calls(modules, host, &initech), refused);
+    }
+}
+
+#[test]
+fn a_section_that_is_not_there_costs_nothing() {
+    for sections in [
+        [true, false, false],
+        [false, true, false],
+        [false, false, true],
+    ] {
+        let (mut one, mut alone) = (MemoryHost::new(), MemoryHost::new());
+        let bundle = [bundle(sections, &mut one)];
+        let chain = chain(sections, &mut alone);
+        assert_eq!(chain.len(), 1);
+        assert_eq!(
+            one.all_calls(),
+            alone.all_calls(),
+            "to configure {sections:?}"
+        );
+        let headers = [("x-tenant-id", "acme"), ("user-type", "vip")];
+        for _ in 0..2 {
+            assert_eq!(
+                calls(&bundle, &mut one, &headers),
+                calls(&chain, &mut alone, &headers),
+                "{sections:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_refused_request_is_counted_by_what_the_limiter_says_and_not_by_what_the_client_says() {
+    let mut host = MemoryHost::new();
+    let bundle = [bundle([true; 3], &mut host)];
+    let forged = text(&[
+        ("x-tenant-id", "initech"),
+        ("x-tenant-tier", "premium"),
+        ("user-type", "vip"),
+        (":path", "/products"),
+    ]);
+    for _ in 0..3 {
+        run(&bundle, &mut host, &forged);
+    }
+    assert_eq!(host.answer().unwrap().status, 429);
+    let series = |user_type, status| {
+        format!(
+            "tenant=.=initech;.;tier=.=free;.;user_type=.={user_type};.;route=.=/products;.;status=.={status};.;requests_total"
+        )
+    };
+    assert_eq!(host.metric_value(&series("standard", "200")), Some(1));
+    assert_eq!(host.metric_value(&series("none", "429")), Some(2));
+    assert_eq!(
+        host.metric_value("tenant=.=other;.;limit=.=rate;.;refused_total"),
+        Some(2)
+    );
+}
+
+#[test]
+fn a_request_that_cannot_be_read_passes_only_who_merely_counts() {
+    for (sections, expected) in [
+        ([true, true, true], Some(500)),
+        ([false, true, true], Some(500)),
+        ([false, false, true], None),
+    ] {
+        let mut host = MemoryHost::new();
+        let bundle = [bundle(sections, &mut host)];
+        host.fail(Call::Headers, HostError::Status(2));
+        run(&bundle, &mut host, &[]);
+        assert_eq!(
+            host.answer().map(|answer| answer.status),
+            expected,
+            "{sections:?}"
+        );
+        let counted: i64 = host
+            .metric_names()
+            .iter()
+            .filter(|name| name.ends_with("requests_total"))
+            .filter_map(|name| host.metric_value(name))
+            .sum();
+        assert_eq!(counted, 1);
+    }
+}
+
+#[test]
+fn a_bad_section_is_refused_with_its_path() {
+    let refused = Tollgate::configure(
+        br#"{"userClassifier": {"default": "Standard"}}"#,
+        "tollgate",
+        &mut MemoryHost::new(),
+    );
+    assert_eq!(
+        refused.unwrap_err(),
+        r#"userClassifier.default: "Standard" is not a type, write 1 to 64 of a-z, 0-9, _ and -, not starting with -"#
+    );
+}
+
+fn header() -> impl Strategy<Value = (Vec<u8>, Vec<u8>)> {
+    let names = [
+        "x-tenant-id",
+        "x_tenant_id",
+        "x-tenant-tier",
+        "x-user-id",
+        "user-type",
+        "user_type",
+        ":path",
+        "content-type",
+    ];
+    let values = [
+        "acme",
+        " ACME ",
+        "initech",
+        "premium",
+        "alice",
+        "vip",
+        "/products",
+        "application/grpc",
+        "",
+    ];
+    let value = prop_oneof![
+        4 => select(values.to_vec()).prop_map(|value| value.as_bytes().to_vec()),
+        1 => vec(any::<u8>(), 0..6),
+    ];
+    (
+        select(names.to_vec()).prop_map(|name| name.as_bytes().to_vec()),
+        value,
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+    /// Whatever the requests, and whichever sections there are, nobody outside can tell the two forms apart.
+    #[test]
+    fn the_bundle_does_what_the_three_modules_do(
+        sections in any::<Sections>().prop_filter("none", |sections| sections.contains(&true)),
+        requests in vec((vec(header(), 0..6), 0_u64..1_500_000_000), 1..8),
+    ) {
+        let (mut one, mut three) = (MemoryHost::new(), MemoryHost::new());
+        let bundle = [bundle(sections, &mut one)];
+        let chain = chain(sections, &mut three);
+        for (headers, pause) in requests {
+            run(&bundle, &mut one, &headers);
+            run(&chain, &mut three, &headers);
+            prop_assert_eq!(outcome(&one), outcome(&three));
+            one.advance(pause);
+            three.advance(pause);
+        }
+    }
+}
