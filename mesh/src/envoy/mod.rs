@@ -36,7 +36,7 @@ mod route;
 mod subscription;
 mod tls;
 
-pub use subscription::{File, Subscription};
+pub use subscription::Subscription;
 
 /// What is where on this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]

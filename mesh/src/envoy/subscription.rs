@@ -23,17 +23,6 @@ pub enum Subscription {
     Extension(String),
 }
 
-/// What a file must hold for a proxy to be told something.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct File {
-    /// Which one.
-    pub path: PathBuf,
-    /// The version of its content, as Envoy shows it once it has taken it.
-    pub version: String,
-    /// Its content.
-    pub text: String,
-}
-
 impl Subscription {
     /// The file that the proxy watches, where its files are in `directory`.
     pub fn path(&self, directory: &Path) -> PathBuf {
@@ -46,17 +35,21 @@ impl Subscription {
     }
 
     /// What the file holds when it tells of these resources.
-    pub fn file(&self, directory: &Path, resources: &[Value]) -> File {
-        let type_url = match self {
+    pub fn text(&self, resources: &[Value]) -> String {
+        response(self.type_url(), resources)
+    }
+
+    /// The version of that, as Envoy shows it once it has taken it.
+    pub fn version(&self, resources: &[Value]) -> String {
+        version(self.type_url(), resources)
+    }
+
+    fn type_url(&self) -> &'static str {
+        match self {
             Self::Clusters => CLUSTER,
             Self::Listeners => LISTENER,
             Self::Routes(_) => ROUTE_CONFIGURATION,
             Self::Extension(_) => EXTENSION,
-        };
-        File {
-            path: self.path(directory),
-            version: version(type_url, resources),
-            text: response(type_url, resources),
         }
     }
 }

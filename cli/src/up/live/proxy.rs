@@ -59,8 +59,10 @@ pub(crate) struct Proxy {
     pub(crate) directory: PathBuf,
     pub(crate) admin: Admin,
     pub(crate) log: PathBuf,
-    /// What it is.
+    /// What it is, or was before it went on a way that did not end well.
     told: ProxyConfiguration,
+    /// Whether it is that.
+    arrived: bool,
     /// The version in each of its files.
     written: BTreeMap<Subscription, String>,
     /// The clusters in their file: its own, and those that have not left yet.
@@ -83,8 +85,8 @@ impl Proxy {
         let written = subscriptions
             .map(|subscription| {
                 let resources = told.resources(&subscription);
-                let file = subscription.file(&directory, resources);
-                (subscription, file.version)
+                let version = subscription.version(resources);
+                (subscription, version)
             })
             .collect();
         Self {
@@ -94,6 +96,7 @@ impl Proxy {
             log,
             clusters: told.clusters.clone(),
             told,
+            arrived: true,
             written,
             leaving: BTreeMap::new(),
             unread: BTreeMap::new(),
@@ -107,6 +110,10 @@ impl Proxy {
 
     /// Takes another configuration. If that fails, it has something in between, which serves; taking the old one leads back.
     pub(crate) async fn take(&mut self, target: &ProxyConfiguration) -> Result<(), Refusal> {
+        if self.arrived && self.told == *target {
+            return Ok(());
+        }
+        self.arrived = false;
         let mut way = Way {
             log_begin: std::fs::metadata(&self.log).map_or(0, |log| log.len()),
             begun: false,
@@ -120,6 +127,7 @@ impl Proxy {
 
     fn arrive(&mut self, target: &ProxyConfiguration) {
         self.told = target.clone();
+        self.arrived = true;
         let now = Instant::now();
         let own: BTreeSet<&str> = self.told.clusters.iter().filter_map(name).collect();
         let left = self.clusters.iter().filter_map(name);
@@ -255,8 +263,7 @@ impl Way<'_> {
 
     fn differs(&self, resources: &[(Subscription, Vec<Value>)]) -> bool {
         resources.iter().any(|(subscription, resources)| {
-            let file = subscription.file(&self.proxy.directory, resources);
-            self.proxy.written.get(subscription) != Some(&file.version)
+            self.proxy.written.get(subscription) != Some(&subscription.version(resources))
         })
     }
 
@@ -321,15 +328,16 @@ impl Way<'_> {
         subscription: &Subscription,
         resources: &[Value],
     ) -> Result<String, Refusal> {
-        let file = subscription.file(&self.proxy.directory, resources);
-        if self.proxy.written.get(subscription) != Some(&file.version) {
-            xds::write(&[(file.path, file.text)])
+        let version = subscription.version(resources);
+        if self.proxy.written.get(subscription) != Some(&version) {
+            let path = subscription.path(&self.proxy.directory);
+            xds::write(&[(path, subscription.text(resources))])
                 .map_err(|error| self.refusal(subscription, format!("{error:#}")))?;
             self.proxy
                 .written
-                .insert(subscription.clone(), file.version.clone());
+                .insert(subscription.clone(), version.clone());
         }
-        Ok(file.version)
+        Ok(version)
     }
 
     /// Waits until the Envoy has taken these versions.
