@@ -41,7 +41,12 @@ fn two_meshes_leave_nothing_behind() -> Result<()> {
             "{expected} processes expected, these found: {running:?}"
         );
     }
-    // A terminal that closes.
+    // A terminal that closes, in the middle of an edit.
+    first.manifests().replace(
+        "istio/security/peer-authentication.yaml",
+        "STRICT",
+        "DISABLE",
+    )?;
     let status = first.end_by(Signal::HUP)?;
     ensure!(status.success(), "`up` ended with {status} after SIGHUP");
     nothing_left(&first)?;

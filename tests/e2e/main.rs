@@ -11,6 +11,8 @@ mod client;
 mod hostile;
 mod lifecycle;
 mod limits;
+mod live;
+mod load;
 mod metrics;
 mod orders;
 mod routing;
@@ -84,6 +86,20 @@ fn main() -> ExitCode {
             ]
         );
     }
+    trials!(
+        trials,
+        "",
+        Shared::new(Form::ThreeModules, live::mesh, &stops),
+        [
+            live::weights_change_within_two_seconds_and_no_request_fails,
+            live::a_subset_and_its_route_come_and_go_in_one_edit_each,
+            live::a_limit_is_raised_and_what_was_used_stays_used,
+            live::what_is_broken_is_refused_and_mending_it_applies,
+            live::what_needs_a_restart_says_so_and_changes_nothing,
+            live::mutual_tls_is_given_up_and_taken_up_under_load,
+            live::two_hundred_random_edits_fail_no_request,
+        ]
+    );
     for (name, test) in lifecycle::TESTS {
         trials.push(Trial::test(format!("lifecycle::{name}"), || {
             test().map_err(|error| format!("{error:#}").into())

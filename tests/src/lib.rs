@@ -15,4 +15,4 @@ pub use manifests::{Form, Manifests};
 pub use metrics::Metrics;
 pub use raw::{Answer, exchange};
 pub use rustix::process::Signal;
-pub use target::{Target, Workload};
+pub use target::{Finding, Outcome, Target, Workload};

@@ -13,10 +13,12 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::manifests::{Manifests, repository};
-use crate::target::{Target, Workload};
+use crate::target::{Finding, Outcome, Target, Workload};
 
 /// A first start compiles every module for Envoy and the four services.
 const START: Duration = Duration::from_secs(900);
+/// An edit takes a fraction of a second; one that needs a module compiled takes longer.
+const EDIT: Duration = Duration::from_secs(120);
 /// A stop awaits some twenty processes.
 const STOP: Duration = Duration::from_secs(60);
 
@@ -159,11 +161,6 @@ impl LocalMesh {
         &self.envoy_version
     }
 
-    /// The manifests it runs.
-    pub fn manifests(&self) -> &Manifests {
-        &self.manifests
-    }
-
     /// The processes, by id and name, that hold a log of this mesh open: its children, and nobody else.
     pub fn processes(&self) -> Result<Vec<(u32, String)>> {
         let events = self.events();
@@ -204,6 +201,10 @@ impl LocalMesh {
 
     /// Awaits an event by name.
     pub fn await_event(&self, name: &str, within: Duration) -> Result<Value> {
+        self.await_one_of(&[name], within)
+    }
+
+    fn await_one_of(&self, names: &[&str], within: Duration) -> Result<Value> {
         let deadline = Instant::now() + within;
         let mut events = self.events();
         loop {
@@ -217,17 +218,17 @@ impl LocalMesh {
                         "with --format json, `up` printed the line {event}"
                     );
                     events.seen.push(event.clone());
-                    if event["event"] == name {
+                    if names.iter().any(|name| event["event"] == *name) {
                         return Ok(event);
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => bail!(
-                    "no event {name:?} within {within:?}; seen: {:#?}",
+                    "no event {names:?} within {within:?}; seen: {:#?}",
                     events.seen
                 ),
                 Err(RecvTimeoutError::Disconnected) => {
                     bail!(
-                        "`up` ended before the event {name:?}; seen: {:#?}",
+                        "`up` ended before the event {names:?}; seen: {:#?}",
                         events.seen
                     )
                 }
@@ -287,6 +288,30 @@ impl Target for LocalMesh {
 
     fn workloads(&self) -> &[Workload] {
         &self.workloads
+    }
+
+    fn manifests(&self) -> &Manifests {
+        &self.manifests
+    }
+
+    fn outcome(&self) -> Result<Outcome> {
+        let event = self.await_one_of(&["reloaded", "rejected"], EDIT)?;
+        let number = |field: &str| {
+            event[field]
+                .as_u64()
+                .with_context(|| format!("{event} has no number {field:?}"))
+        };
+        if event["event"] == "reloaded" {
+            return Ok(Outcome::Applied(Duration::from_millis(number(
+                "milliseconds",
+            )?)));
+        }
+        Ok(Outcome::Refused(Finding {
+            file: text(&event, "file")?,
+            line: number("line")?,
+            field: text(&event, "field")?,
+            reason: text(&event, "reason")?,
+        }))
     }
 }
 

@@ -85,11 +85,16 @@ impl Manifests {
 
     /// Replaces `from`, which must be there exactly once, by `to` in a file. The file is replaced by renaming, as editors do.
     pub fn replace(&self, file: &str, from: &str, to: &str) -> Result<()> {
-        let path = self.file(file);
-        let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        let text = self.read(file)?;
         let times = text.matches(from).count();
         ensure!(times == 1, "{file} holds {from:?} {times} times, not once");
         self.write(file, &text.replacen(from, to, 1))
+    }
+
+    /// What a file says.
+    pub fn read(&self, file: &str) -> Result<String> {
+        let path = self.file(file);
+        fs::read_to_string(&path).with_context(|| path.display().to_string())
     }
 
     /// Writes a file whole.

@@ -1,9 +1,11 @@
 //! The mesh under test, wherever it runs.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+use crate::manifests::Manifests;
 use crate::metrics::Metrics;
 
 /// One pod of the mesh.
@@ -23,12 +25,39 @@ pub struct Workload {
     pub outbound_proxy: Option<String>,
 }
 
+/// What became of an edit of the manifests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is applied, so long after it was noticed.
+    Applied(Duration),
+    /// It is refused, for this and perhaps for more that comes next.
+    Refused(Finding),
+}
+
+/// What is wrong with manifests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// The file.
+    pub file: String,
+    /// The line.
+    pub line: u64,
+    /// The field.
+    pub field: String,
+    /// What is wrong, and what to do.
+    pub reason: String,
+}
+
 /// A running shop.
 pub trait Target: Sync {
     /// Base URL of the ingress gateway, without a slash at the end.
     fn gateway(&self) -> &str;
     /// Every pod that has an Envoy, the gateway's among them.
     fn workloads(&self) -> &[Workload];
+
+    /// What it runs. A test may edit it, and then asks for the outcome.
+    fn manifests(&self) -> &Manifests;
+    /// What became of the edit that was made before.
+    fn outcome(&self) -> Result<Outcome>;
 
     /// The pods of one workload.
     fn pods(&self, name: &str) -> Vec<&Workload> {

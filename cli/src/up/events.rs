@@ -68,6 +68,12 @@ pub(crate) enum Event {
     DemoOver(Outcome),
     /// Something is wrong with the manifests, and nothing was started or changed.
     Rejected(Problem),
+    /// An edit of these files has reached every proxy.
+    Reloaded {
+        files: Vec<String>,
+        /// Since it was noticed.
+        milliseconds: u64,
+    },
     /// The command failed.
     Error { message: String },
     /// Everything is being ended.
@@ -217,6 +223,14 @@ fn text(out: &mut impl Write, event: &Event) -> io::Result<()> {
         }
         Event::DemoOver(outcome) => writeln!(out, "demo      over: {outcome}")?,
         Event::Rejected(problem) => writeln!(out, "{BAD}error:{BAD:#} {problem}")?,
+        Event::Reloaded {
+            files,
+            milliseconds,
+        } => writeln!(
+            out,
+            "{GOOD}reloaded{GOOD:#} in {milliseconds} ms: {}",
+            files.join(", ")
+        )?,
         // The command says it as it ends, as every command does.
         Event::Error { .. } => {}
         Event::Stopping { reason } => writeln!(
@@ -411,6 +425,22 @@ mod tests {
         assert_eq!(
             said(text, &Event::Rejected(problem)),
             "error: istio/a.yaml:7: spec.http[0].timeout: \"10\" is not a duration, write \"10s\"\n"
+        );
+    }
+
+    #[test]
+    fn an_edit_is_told_with_its_files() {
+        let event = Event::Reloaded {
+            files: vec!["istio/a.yaml".to_owned(), "istio/b.yaml".to_owned()],
+            milliseconds: 84,
+        };
+        assert_eq!(
+            said(json, &event),
+            "{\"event\":\"reloaded\",\"files\":[\"istio/a.yaml\",\"istio/b.yaml\"],\"milliseconds\":84}\n"
+        );
+        assert_eq!(
+            said(text, &event),
+            "reloaded in 84 ms: istio/a.yaml, istio/b.yaml\n"
         );
     }
 

@@ -12,7 +12,7 @@ use crate::args::Run;
 use crate::error::Hint;
 
 /// Answers for every image of a mesh. Whether it can is found out before anything starts.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Images {
     runs: BTreeMap<String, Vec<String>>,
     programs: BTreeMap<String, PathBuf>,

@@ -14,6 +14,8 @@ use super::environment::{self, Database};
 use super::events::Pod;
 use super::guard::Itself;
 use super::images::Images;
+use super::inotify;
+use super::live::{self, Live};
 use super::ports::Held;
 use super::readiness::{self, Awaited, Proxy, Sign};
 use super::run_directory::RunDirectory;
@@ -76,6 +78,8 @@ impl LocalMesh {
             supervisor,
         };
         mesh.tell()?;
+        let watched = mesh.told.values().map(|told| told.subscriptions().len());
+        inotify::require(watched.sum())?;
         Ok((mesh, exits))
     }
 
@@ -85,6 +89,21 @@ impl LocalMesh {
         let sets = self.parts.mesh.stateful_sets.iter();
         sets.map(|set| format!("the StatefulSet {}", set.name))
             .collect()
+    }
+
+    /// Follows the manifests from here on.
+    pub(crate) fn live(&self, source: live::Source) -> anyhow::Result<Live> {
+        let running = self.told.iter().map(|(pod, told)| live::Running {
+            pod: pod.clone(),
+            log: self.run.logs().join(&pod.name).join(format!("{ENVOY}.log")),
+            told: told.clone(),
+        });
+        Live::new(
+            source,
+            self.parts.images.clone(),
+            self.places.site.clone(),
+            running.collect(),
+        )
     }
 
     /// Writes the configuration of every proxy.
@@ -282,9 +301,12 @@ fn envoy_args(bootstrap: &Path, workers: u32) -> Vec<OsString> {
             // What filters say.
             "--component-log-level",
             "wasm:info",
-            // A listener that is replaced serves its connections only this long.
+            // A listener that is replaced serves its requests only this long, longer than a request of the shop may take; its
+            // connections move to the new one with their next answer.
             "--drain-time-s",
-            "5",
+            "15",
+            "--drain-strategy",
+            "immediate",
         ]
         .map(OsString::from),
     );

@@ -3,8 +3,9 @@
 //! The way of a run, a file a step: the manifests are read, their [`plugins`] and [`images`] are checked; what they need is
 //! built; every pod gets its place in the [`run_directory`] and on the machine's [`ports`] ([`site`]), with
 //! [`certificates`]; the proxies' configuration is written ([`xds`]); the [`local_mesh`] starts it all under a
-//! [`supervisor`] and a [`mod@guard`], awaits [`readiness`], and [`events`] tell what happens. While it serves, a [`view`] shows the
-//! [`statistics`] of its proxies, and the customers of a [`demo`] may come.
+//! [`supervisor`] and a [`mod@guard`], awaits [`readiness`], and [`events`] tell what happens. Then it is
+//! [`live`]: what is edited in the manifests reaches the proxies while they serve. A [`view`] shows the [`statistics`] of its
+//! proxies, and the customers of a [`demo`] may come.
 
 mod certificates;
 mod demo;
@@ -13,7 +14,10 @@ mod events;
 mod groups;
 mod guard;
 mod images;
+mod inotify;
+mod live;
 mod local_mesh;
+mod manifests;
 mod plugins;
 mod ports;
 mod readiness;
@@ -30,9 +34,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, anyhow};
 use tokio::sync::{mpsc, oneshot, watch};
-use tollgate_mesh::api::Objects;
-use tollgate_mesh::model::Role;
-use tollgate_mesh::{Mesh, Problem, Problems};
+use tollgate_mesh::Problems;
 
 use crate::args::{Format, UpArgs};
 use crate::build;
@@ -47,6 +49,7 @@ use events::{Event, Reporter};
 use guard::Itself;
 use images::Images;
 use local_mesh::{LocalMesh, Parts};
+use manifests::Means;
 use ports::Held;
 use run_directory::RunDirectory;
 use signals::Signals;
@@ -87,6 +90,7 @@ async fn up(args: UpArgs, reporter: &Reporter) -> anyhow::Result<()> {
     // Until children run there is nothing to end but ourselves.
     let Prepared {
         parts,
+        source,
         gateway,
         run,
     } = tokio::select! {
@@ -109,7 +113,16 @@ async fn up(args: UpArgs, reporter: &Reporter) -> anyhow::Result<()> {
         not_run: mesh.not_run(),
     });
     let ended = match start(&mesh, &mut exits, &mut signals, reporter).await {
-        Ok(None) => serve(&mesh, exits, &mut signals, reporter, format, with_demo).await,
+        Ok(None) => {
+            let serving = Serving {
+                mesh: &mesh,
+                source,
+                exits,
+                format,
+                with_demo,
+            };
+            serve(serving, &mut signals, reporter).await
+        }
         Ok(Some(signal)) => Ok(signal),
         Err(error) => Err(error),
     };
@@ -148,15 +161,28 @@ async fn start(
     Ok(None)
 }
 
-/// Serves until a signal comes, whose name it returns, or somebody presses `q`.
-async fn serve(
-    mesh: &LocalMesh,
-    mut exits: mpsc::UnboundedReceiver<Exit>,
-    signals: &mut Signals,
-    reporter: &Reporter,
+/// What serving takes.
+struct Serving<'a> {
+    mesh: &'a LocalMesh,
+    source: live::Source,
+    exits: mpsc::UnboundedReceiver<Exit>,
     format: Format,
     with_demo: bool,
+}
+
+/// Serves until a signal comes, whose name it returns, or somebody presses `q`.
+async fn serve(
+    serving: Serving<'_>,
+    signals: &mut Signals,
+    reporter: &Reporter,
 ) -> anyhow::Result<&'static str> {
+    let Serving {
+        mesh,
+        source,
+        mut exits,
+        format,
+        with_demo,
+    } = serving;
     let gateway = mesh.gateway();
     let mut demo = match &gateway {
         Some(gateway) if with_demo => Some(start_demo(mesh, gateway, reporter)?),
@@ -169,26 +195,32 @@ async fn serve(
             pod: pod.pod,
         })
     });
-    let (_declared, counters) = watch::channel(Counters::declared(mesh.plugins()));
+    let (declared, counters) = watch::channel(Counters::declared(mesh.plugins()));
     let subject = Subject {
         gateway: gateway.unwrap_or_else(|| "none".to_owned()),
         proxies: proxies.collect(),
         counters,
         demo: demo.as_ref().map(Demo::ends),
     };
+    let live = mesh.live(source)?;
     let view = View::open(format, reporter.screen(), subject);
+    let edits = live.follow(reporter, |mesh| {
+        declared.send_replace(Counters::declared(&mesh.plugins));
+    });
+    let mut edits = std::pin::pin!(edits);
     let reason = loop {
         tokio::select! {
-            signal = signals.next() => break signal,
-            () = view.quit() => break "q",
+            signal = signals.next() => break Ok(signal),
+            () = view.quit() => break Ok("q"),
             // As on a cluster, what is left serves; unlike there nothing is restarted, so that what happened can be looked at.
             Some(exit) = exits.recv() => tell_exit(&exit, true, reporter),
             () = over(&mut demo) => stop_demo(&mut demo, reporter).await,
+            error = &mut edits => break Err(error),
         }
     };
     view.close().await;
     stop_demo(&mut demo, reporter).await;
-    Ok(reason)
+    reason
 }
 
 fn start_demo(mesh: &LocalMesh, gateway: &str, reporter: &Reporter) -> anyhow::Result<Demo> {
@@ -230,6 +262,7 @@ fn tell_exit(exit: &Exit, serving: bool, reporter: &Reporter) {
 /// What a mesh is started from.
 struct Prepared {
     parts: Parts,
+    source: live::Source,
     gateway: Held,
     run: RunDirectory,
 }
@@ -248,37 +281,24 @@ async fn prepare(args: UpArgs, reporter: &Reporter) -> anyhow::Result<Prepared> 
             missing.display()
         ));
     }
-    let objects = Objects::load(&paths)?;
-    let mut mesh = Mesh::build(objects.clone())?;
-    if let Some(replicas) = args.replicas {
-        // More of a gateway would only divide what is counted: nothing here balances between them.
-        for workload in mesh
-            .workloads
-            .iter_mut()
-            .filter(|workload| workload.role != Role::Gateway)
-        {
-            workload.replicas = replicas;
-        }
-    }
-    if args.demo && !demo::possible(&mesh) {
+    let (mut reader, changes) = live::Reader::new(paths)?;
+    let live::Read { loaded, contents } = reader.read().map_err(Problems::from)?;
+    let mut manifests = loaded.result?;
+    let means = Means {
+        replicas: args.replicas,
+        services: service_names(&workspace),
+        modules: build::module_names(&workspace)?,
+    };
+    means.scale(&mut manifests.mesh);
+    if args.demo && !demo::possible(&manifests.mesh) {
         return Err(anyhow!(
             "--demo sends what the shop's customers ask for, and these manifests have no ingress gateway or no \
              product-service; leave --demo out"
         ));
     }
-    let mut images = Images::new(&args.run, &mesh)?;
-    let services = service_names(&workspace);
-    let plugins = build::module_names(&workspace)?;
-    let mut problems = plugins::check(&objects.wasm_plugins, &plugins);
-    problems.extend(same_names(&objects));
-    let needed = match images.needed(&mesh, &objects, &services) {
-        Ok(needed) => needed,
-        Err(found) => {
-            problems.extend(found);
-            BTreeSet::new()
-        }
-    };
-    Problems::or(problems, ())?;
+    let mut images = Images::new(&args.run, &manifests.mesh)?;
+    let needed = means.check(&manifests, &images)?;
+    let mesh = manifests.mesh.clone();
 
     site::check_gateway(args.gateway_port, &mesh.workloads)?;
     let gateway = site::gateway_port(args.gateway_port)?;
@@ -307,8 +327,16 @@ async fn prepare(args: UpArgs, reporter: &Reporter) -> anyhow::Result<Prepared> 
         workers: args.workers,
         database: args.database,
     };
+    let source = live::Source {
+        reader,
+        changes,
+        contents,
+        manifests,
+        means,
+    };
     Ok(Prepared {
         parts,
+        source,
         gateway,
         run,
     })
@@ -335,31 +363,5 @@ fn service_names(workspace: &Workspace) -> BTreeSet<String> {
         .flat_map(|package| &package.targets)
         .filter(|target| target.is_bin())
         .map(|target| target.name.clone())
-        .collect()
-}
-
-/// Pods of one name in two namespaces would be one in events and in the folder of logs.
-fn same_names(objects: &Objects) -> Vec<Problem> {
-    let deployments = &objects.deployments;
-    let repeated = deployments
-        .iter()
-        .enumerate()
-        .filter_map(|(position, deployment)| {
-            Some((
-                deployments[..position]
-                    .iter()
-                    .find(|earlier| earlier.name == deployment.name)?,
-                deployment,
-            ))
-        });
-    repeated
-        .map(|(earlier, deployment)| {
-            let message = format!(
-                "{:?} is also a Deployment of the namespace {} ({}), and the local mesh tells pods by their names alone; give one \
-                 another name",
-                deployment.name, earlier.namespace, earlier.source
-            );
-            deployment.source.problem("metadata.name", message)
-        })
         .collect()
 }

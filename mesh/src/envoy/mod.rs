@@ -33,7 +33,10 @@ mod cluster;
 mod extension;
 mod listener;
 mod route;
+mod subscription;
 mod tls;
+
+pub use subscription::Subscription;
 
 /// What is where on this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -209,7 +212,22 @@ fn extension_file(name: &str) -> String {
 
 /// A DiscoveryResponse. Its version is that of its content: Envoy shows it, and the same content has the same one.
 fn response(type_url: &str, resources: &[Value]) -> String {
-    let resources: Vec<Value> = resources
+    let version = version(type_url, resources);
+    pretty(
+        &json!({ "version_info": version, "type_url": type_url, "resources": typed(type_url, resources) }),
+    )
+}
+
+fn version(type_url: &str, resources: &[Value]) -> String {
+    let mut hasher = DefaultHasher::new();
+    Value::from(typed(type_url, resources))
+        .to_string()
+        .hash(&mut hasher);
+    format!("{:016x}", hasher.finish())
+}
+
+fn typed(type_url: &str, resources: &[Value]) -> Vec<Value> {
+    resources
         .iter()
         .map(|resource| {
             let mut typed = json!({ "@type": type_url });
@@ -218,12 +236,7 @@ fn response(type_url: &str, resources: &[Value]) -> String {
             }
             typed
         })
-        .collect();
-    let mut hasher = DefaultHasher::new();
-    Value::from(resources.clone()).to_string().hash(&mut hasher);
-    pretty(
-        &json!({ "version_info": format!("{:016x}", hasher.finish()), "type_url": type_url, "resources": resources }),
-    )
+        .collect()
 }
 
 fn pretty(value: &Value) -> String {

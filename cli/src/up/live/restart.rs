@@ -1,0 +1,488 @@
+//! Finds what an edit asks for that a running mesh cannot become: whatever its processes were started with.
+
+use std::collections::BTreeMap;
+
+use tollgate_mesh::api::Object;
+use tollgate_mesh::api::apps::DeploymentSpec;
+use tollgate_mesh::model::{Container, Role, Workload};
+use tollgate_mesh::source::{Source, join};
+use tollgate_mesh::{Manifests, Problem};
+
+/// The namespace's label that decides which pods have a sidecar.
+const INJECTION: &str = "istio-injection";
+
+/// Every change from `before` to `after` that only takes place when processes are started, where it is written.
+pub(crate) fn needed(before: &Manifests, after: &Manifests) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for old in &before.mesh.workloads {
+        if find(&after.mesh.workloads, old).is_none()
+            && let Some(deployment) = deployment(before, old)
+        {
+            problems.push(problem(
+                &deployment.source,
+                "metadata.name",
+                format!("the Deployment {} is gone from here", old.name),
+            ));
+        }
+    }
+    for new in &after.mesh.workloads {
+        let Some(deployment) = deployment(after, new) else {
+            continue;
+        };
+        match find(&before.mesh.workloads, new) {
+            Some(old) => Changes {
+                before,
+                after,
+                deployment,
+            }
+            .find(old, new, &mut problems),
+            None => problems.push(problem(
+                &deployment.source,
+                "metadata.name",
+                format!("the Deployment {} is new", new.name),
+            )),
+        }
+    }
+    problems
+}
+
+fn problem(source: &Source, field: &str, what: String) -> Problem {
+    source.problem(field, format!("{what}; restart `tollgate up` for it"))
+}
+
+fn find<'a>(workloads: &'a [Workload], like: &Workload) -> Option<&'a Workload> {
+    workloads
+        .iter()
+        .find(|workload| workload.name == like.name && workload.namespace == like.namespace)
+}
+
+fn deployment<'a>(
+    manifests: &'a Manifests,
+    workload: &Workload,
+) -> Option<&'a Object<DeploymentSpec>> {
+    manifests.objects.deployments.iter().find(|deployment| {
+        deployment.name == workload.name && deployment.namespace == workload.namespace
+    })
+}
+
+/// What changed of one workload.
+struct Changes<'a> {
+    before: &'a Manifests,
+    after: &'a Manifests,
+    /// As it is now.
+    deployment: &'a Object<DeploymentSpec>,
+}
+
+impl Changes<'_> {
+    fn find(&self, old: &Workload, new: &Workload, problems: &mut Vec<Problem>) {
+        let first = problems.len();
+        let source = &self.deployment.source;
+        let mut note = |field: &str, what: String| problems.push(problem(source, field, what));
+        if old.replicas != new.replicas {
+            note(
+                "spec.replicas",
+                format!(
+                    "{} has {} running, and {} are asked for",
+                    new.name,
+                    pods(old.replicas),
+                    new.replicas
+                ),
+            );
+        }
+        let template = "spec.template.metadata";
+        for (kind, old, new) in [
+            ("labels", &old.labels, &new.labels),
+            ("annotations", &old.annotations, &new.annotations),
+        ] {
+            for name in different(old, new) {
+                let value = match new.get(name) {
+                    Some(value) => format!("is {value:?} now"),
+                    None => "is gone".to_owned(),
+                };
+                let what = format!("{name} {value}, and running pods keep their {kind}");
+                note(&join(&format!("{template}.{kind}"), name), what);
+            }
+        }
+        if old.service_account != new.service_account {
+            let what = format!(
+                "the pods run as {:?}, and a certificate for {:?} is issued at the start",
+                old.service_account, new.service_account
+            );
+            note("spec.template.spec.serviceAccountName", what);
+        }
+        self.containers(&old.containers, &new.containers, &mut note);
+        if problems.len() > first || same_processes(old, new) {
+            return;
+        }
+        // What is not in the Deployment itself: the namespace's label, and the ports of Gateways.
+        if old.role != new.role {
+            problems.push(self.role(new));
+        } else if old.gateway_ports != new.gateway_ports {
+            problems.extend(self.gateway_ports(old, new));
+        } else {
+            problems.push(problem(
+                source,
+                "spec.template",
+                format!("the pods of {} are others now", new.name),
+            ));
+        }
+    }
+
+    fn containers(
+        &self,
+        old: &[Container],
+        new: &[Container],
+        note: &mut impl FnMut(&str, String),
+    ) {
+        let names = |containers: &[Container]| -> Vec<String> {
+            containers
+                .iter()
+                .map(|container| container.name.clone())
+                .collect()
+        };
+        let all = "spec.template.spec.containers";
+        if names(old) != names(new) {
+            let what = format!(
+                "the containers are {}, and {} are running",
+                listed(&names(new)),
+                listed(&names(old))
+            );
+            return note(all, what);
+        }
+        let written = &self.deployment.spec.template.spec.containers;
+        for (old, new) in old.iter().zip(new) {
+            let index = written
+                .iter()
+                .position(|container| container.name == new.name);
+            let place = format!("{all}[{}]", index.unwrap_or(0));
+            let running = |what: &str| format!("{what} of the container {} changed", new.name);
+            if old.image != new.image {
+                let what = format!(
+                    "{:?} is running, and {:?} is asked for",
+                    old.image.reference, new.image.reference
+                );
+                note(&format!("{place}.image"), what);
+            }
+            for (field, differs, what) in [
+                (
+                    "env",
+                    old.env != new.env || old.secret_env != new.secret_env,
+                    "the environment",
+                ),
+                ("command", old.command != new.command, "the command"),
+                ("args", old.args != new.args, "the arguments"),
+                ("ports", old.ports != new.ports, "the ports"),
+                (
+                    "readinessProbe",
+                    old.readiness != new.readiness,
+                    "the readiness probe",
+                ),
+            ] {
+                if differs {
+                    note(&format!("{place}.{field}"), running(what));
+                }
+            }
+        }
+    }
+
+    fn role(&self, new: &Workload) -> Problem {
+        let what = match new.role {
+            Role::Sidecar => "get a sidecar",
+            Role::Gateway => "become a gateway",
+            Role::Plain => "lose their proxy",
+        };
+        let what = format!("the running pods of {} would {what}", new.name);
+        let namespace = self
+            .after
+            .objects
+            .namespaces
+            .iter()
+            .find(|namespace| namespace.name == new.namespace);
+        match namespace {
+            Some(namespace) => {
+                problem(&namespace.source, &join("metadata.labels", INJECTION), what)
+            }
+            None => problem(&self.deployment.source, "metadata.namespace", what),
+        }
+    }
+
+    /// The Gateways that were edited, or else the Services that say on which port a Gateway's port really is.
+    fn gateway_ports(&self, old: &Workload, new: &Workload) -> Vec<Problem> {
+        let what = format!(
+            "{} listens on {}, and would have to listen on {}",
+            new.name,
+            listed(&old.gateway_ports),
+            listed(&new.gateway_ports)
+        );
+        let selects = |selector: &BTreeMap<String, String>| {
+            selector
+                .iter()
+                .all(|(name, value)| new.labels.get(name) == Some(value))
+        };
+        let (before, after) = (&self.before.objects, &self.after.objects);
+        let mut problems = Vec::new();
+        for gateway in after.gateways.iter().filter(|g| selects(&g.spec.selector)) {
+            let was = same_object(&before.gateways, gateway);
+            if was.is_none_or(|was| was.spec != gateway.spec) {
+                problems.push(problem(&gateway.source, "spec.servers", what.clone()));
+            }
+        }
+        for gateway in before.gateways.iter().filter(|g| selects(&g.spec.selector)) {
+            if same_object(&after.gateways, gateway).is_none() {
+                problems.push(problem(
+                    &gateway.source,
+                    "metadata.name",
+                    format!("the Gateway {} is gone from here, and {what}", gateway.name),
+                ));
+            }
+        }
+        if problems.is_empty() {
+            let services = after.services.iter().filter(|service| {
+                service.namespace == new.namespace && selects(&service.spec.selector)
+            });
+            let changed = services.filter(|service| {
+                same_object(&before.services, service)
+                    .is_none_or(|was| was.spec.ports != service.spec.ports)
+            });
+            problems.extend(
+                changed.map(|service| problem(&service.source, "spec.ports", what.clone())),
+            );
+        }
+        if problems.is_empty() {
+            problems.push(problem(&self.deployment.source, "metadata.name", what));
+        }
+        problems
+    }
+}
+
+fn same_object<'a, T>(objects: &'a [Object<T>], like: &Object<T>) -> Option<&'a Object<T>> {
+    objects
+        .iter()
+        .find(|object| object.name == like.name && object.namespace == like.namespace)
+}
+
+/// Whether the processes of a workload need not know of a change. What a sidecar demands of who connects is told to it
+/// while it runs.
+fn same_processes(old: &Workload, new: &Workload) -> bool {
+    let mut new = new.clone();
+    new.mutual_tls = old.mutual_tls;
+    *old == new
+}
+
+/// The names whose values differ.
+fn different<'a>(
+    old: &'a BTreeMap<String, String>,
+    new: &'a BTreeMap<String, String>,
+) -> Vec<&'a String> {
+    let mut names: Vec<&String> = old.keys().chain(new.keys()).collect();
+    names.sort();
+    names.dedup();
+    names.retain(|name| old.get(*name) != new.get(*name));
+    names
+}
+
+fn pods(count: u32) -> String {
+    match count {
+        1 => "1 pod".to_owned(),
+        count => format!("{count} pods"),
+    }
+}
+
+fn listed(words: &[impl ToString]) -> String {
+    let words: Vec<String> = words.iter().map(ToString::to_string).collect();
+    if words.is_empty() {
+        "none".to_owned()
+    } else {
+        words.join(", ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use tollgate_mesh::Mesh;
+    use tollgate_mesh::api::Objects;
+
+    use super::*;
+
+    const MANIFESTS: &str = "\
+apiVersion: v1
+kind: Namespace
+metadata:
+  name: shop
+  labels: {istio-injection: enabled}
+---
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: cart, namespace: shop}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: cart, namespace: shop}
+spec:
+  replicas: 1
+  selector: {matchLabels: {app: cart}}
+  template:
+    metadata:
+      labels: {app: cart}
+      annotations:
+        sidecar.istio.io/extraStatTags: tenant
+    spec:
+      containers:
+      - name: cart
+        image: cart:v1
+        ports: [{containerPort: 3002}]
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: edge, namespace: shop}
+spec:
+  selector: {matchLabels: {app: edge}}
+  template:
+    metadata:
+      labels: {app: edge}
+      annotations: {inject.istio.io/templates: gateway}
+    spec:
+      containers: [{name: istio-proxy, image: auto}]
+---
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: edge, namespace: shop}
+spec:
+  selector: {app: edge}
+  servers:
+  - port: {number: 8080, name: http, protocol: HTTP}
+    hosts: ['*']
+---
+apiVersion: v1
+kind: Service
+metadata: {name: cart, namespace: shop}
+spec:
+  selector: {app: cart}
+  ports: [{name: http, port: 3002}]
+";
+
+    fn manifests(text: &str) -> Manifests {
+        let objects = Objects::parse(Path::new("shop.yaml"), text).unwrap();
+        let mesh = Mesh::build(objects.clone()).unwrap();
+        Manifests { mesh, objects }
+    }
+
+    fn found(from: &str, to: &str) -> Vec<String> {
+        assert_eq!(MANIFESTS.matches(from).count(), 1, "{from}");
+        let after = MANIFESTS.replace(from, to);
+        let problems = needed(&manifests(MANIFESTS), &manifests(&after));
+        problems.iter().map(Problem::to_string).collect()
+    }
+
+    #[test]
+    fn what_a_running_mesh_can_become_needs_nothing() {
+        assert_eq!(
+            found("name: http, port: 3002", "name: http2, port: 3002"),
+            [""; 0]
+        );
+        assert_eq!(found("hosts: ['*']", "hosts: [shop.example.com]"), [""; 0]);
+        let peer = "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: a, namespace: shop}\nspec: \
+                    {mtls: {mode: STRICT}}\n---\napiVersion: v1\nkind: Namespace\n";
+        assert_eq!(found("apiVersion: v1\nkind: Namespace\n", peer), [""; 0]);
+    }
+
+    #[test]
+    fn what_pods_were_started_with_is_told_by_its_field() {
+        assert_eq!(
+            found("replicas: 1", "replicas: 3"),
+            [
+                "shop.yaml:15: spec.replicas: cart has 1 pod running, and 3 are asked for; restart `tollgate up` for it"
+            ]
+        );
+        assert_eq!(
+            found("extraStatTags: tenant", "extraStatTags: tenant,tier"),
+            [
+                "shop.yaml:21: spec.template.metadata.annotations[\"sidecar.istio.io/extraStatTags\"]: \
+                 sidecar.istio.io/extraStatTags is \"tenant,tier\" now, and running pods keep their annotations; restart \
+                 `tollgate up` for it"
+            ]
+        );
+        assert_eq!(
+            found(
+                "image: cart:v1",
+                "image: cart:v2\n        env: [{name: A, value: b}]"
+            ),
+            [
+                "shop.yaml:25: spec.template.spec.containers[0].image: \"cart:v1\" is running, and \"cart:v2\" is asked for; \
+                 restart `tollgate up` for it",
+                "shop.yaml:26: spec.template.spec.containers[0].env: the environment of the container cart changed; restart \
+                 `tollgate up` for it"
+            ]
+        );
+        assert_eq!(
+            found(
+                "      containers:\n",
+                "      serviceAccountName: cart\n      containers:\n"
+            ),
+            [
+                "shop.yaml:23: spec.template.spec.serviceAccountName: the pods run as \"default\", and a certificate for \
+                 \"cart\" is issued at the start; restart `tollgate up` for it"
+            ]
+        );
+    }
+
+    #[test]
+    fn deployments_that_come_and_go_are_told() {
+        assert_eq!(
+            found(
+                "metadata: {name: cart, namespace: shop}\nspec:\n  replicas",
+                "metadata: {name: cart2, namespace: shop}\nspec:\n  replicas"
+            ),
+            [
+                "shop.yaml:13: metadata.name: the Deployment cart is gone from here; restart `tollgate up` for it",
+                "shop.yaml:13: metadata.name: the Deployment cart2 is new; restart `tollgate up` for it"
+            ]
+        );
+    }
+
+    #[test]
+    fn what_other_objects_ask_of_pods_is_told_where_they_do() {
+        assert_eq!(
+            found("number: 8080", "number: 8443"),
+            [
+                "shop.yaml:46: spec.servers: edge listens on 8080, and would have to listen on 8443; restart `tollgate up` for \
+                 it"
+            ]
+        );
+        let service = "apiVersion: v1\nkind: Service\nmetadata: {name: edge, namespace: shop}\nspec:\n  selector: {app: \
+                       edge}\n  ports: [{name: http, port: 8080, targetPort: 9090}]\n---\napiVersion: v1\nkind: \
+                       ServiceAccount\n";
+        assert_eq!(
+            found("apiVersion: v1\nkind: ServiceAccount\n", service),
+            [
+                "shop.yaml:12: spec.ports: edge listens on 8080, and would have to listen on 9090; restart `tollgate up` for it"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_namespace_that_loses_its_label_is_told() {
+        let gateway = MANIFESTS.replace(
+            "annotations: {inject.istio.io/templates: gateway}",
+            "annotations: {}",
+        );
+        let plain = gateway.split("---\napiVersion: networking").next().unwrap();
+        let before = manifests(plain);
+        let after = manifests(&plain.replace("  labels: {istio-injection: enabled}\n", ""));
+        let problems: Vec<String> = needed(&before, &after)
+            .iter()
+            .map(Problem::to_string)
+            .collect();
+        assert_eq!(
+            problems,
+            [
+                "shop.yaml:4: metadata.labels.istio-injection: the running pods of cart would lose their proxy; restart \
+                 `tollgate up` for it",
+                "shop.yaml:4: metadata.labels.istio-injection: the running pods of edge would lose their proxy; restart \
+                 `tollgate up` for it"
+            ]
+        );
+    }
+}
