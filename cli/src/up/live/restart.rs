@@ -75,6 +75,10 @@ struct Changes<'a> {
 
 impl Changes<'_> {
     fn find(&self, old: &Workload, new: &Workload, problems: &mut Vec<Problem>) {
+        // It explains whatever else is different then: without a sidecar, its container is one like any other.
+        if old.role != new.role {
+            return problems.push(self.role(new));
+        }
         let first = problems.len();
         let source = &self.deployment.source;
         let mut note = |field: &str, what: String| problems.push(problem(source, field, what));
@@ -114,10 +118,8 @@ impl Changes<'_> {
         if problems.len() > first || same_processes(old, new) {
             return;
         }
-        // What is not in the Deployment itself: the namespace's label, and the ports of Gateways.
-        if old.role != new.role {
-            problems.push(self.role(new));
-        } else if old.gateway_ports != new.gateway_ports {
+        // What is not in the Deployment itself: the ports of Gateways.
+        if old.gateway_ports != new.gateway_ports {
             problems.extend(self.gateway_ports(old, new));
         } else {
             problems.push(problem(
@@ -447,7 +449,7 @@ spec:
         assert_eq!(
             found("number: 8080", "number: 8443"),
             [
-                "shop.yaml:46: spec.servers: edge listens on 8080, and would have to listen on 8443; restart `tollgate up` for \
+                "shop.yaml:45: spec.servers: edge listens on 8080, and would have to listen on 8443; restart `tollgate up` for \
                  it"
             ]
         );
@@ -478,9 +480,9 @@ spec:
         assert_eq!(
             problems,
             [
-                "shop.yaml:4: metadata.labels.istio-injection: the running pods of cart would lose their proxy; restart \
+                "shop.yaml:3: metadata.labels.istio-injection: the running pods of cart would lose their proxy; restart \
                  `tollgate up` for it",
-                "shop.yaml:4: metadata.labels.istio-injection: the running pods of edge would lose their proxy; restart \
+                "shop.yaml:3: metadata.labels.istio-injection: the running pods of edge would lose their proxy; restart \
                  `tollgate up` for it"
             ]
         );
