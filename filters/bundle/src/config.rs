@@ -24,18 +24,56 @@ pub struct Config {
     pub business_metrics: Option<business_metrics::Metrics>,
 }
 
+/// At least one of the three filters, in the order in which a request passes them.
 #[derive(Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "Tollgate", transform = schema::written))]
 #[serde(remote = "Self", deny_unknown_fields, rename_all = "camelCase")]
 struct Written {
+    /// Limits per tenant. It writes the tenant and the tier that the other two read.
     #[serde(default, deserialize_with = "given")]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "Option<tenant_rate_limit::Config>")
+    )]
     tenant_rate_limit: Option<Box<RawValue>>,
+    /// The type of the user.
     #[serde(default, deserialize_with = "given")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<user_classifier::Config>"))]
     user_classifier: Option<Box<RawValue>>,
+    /// Counters.
     #[serde(default, deserialize_with = "given")]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "Option<business_metrics::Config>")
+    )]
     business_metrics: Option<Box<RawValue>>,
 }
 
 mapping!(Written);
+
+#[cfg(feature = "schema")]
+mod schema {
+    use std::borrow::Cow;
+
+    use schemars::{JsonSchema, Schema, SchemaGenerator};
+
+    use super::{Config, Written};
+
+    pub(super) fn written(schema: &mut Schema) {
+        schema.insert("minProperties".to_owned(), 1.into());
+    }
+
+    /// The schema of what is written, because there is none of what was made of it.
+    impl JsonSchema for Config {
+        fn schema_name() -> Cow<'static, str> {
+            Written::schema_name()
+        }
+
+        fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+            Written::json_schema(generator)
+        }
+    }
+}
 
 /// A section that is there, even if it is null: an empty section is a mistake that its filter explains, not an absent one.
 fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<RawValue>>, D::Error> {

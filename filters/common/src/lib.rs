@@ -24,6 +24,8 @@ mod duration;
 pub mod header;
 pub mod metrics;
 pub mod refusal;
+#[cfg(feature = "schema")]
+pub mod schema;
 mod string_match;
 pub mod tenant;
 
