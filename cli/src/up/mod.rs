@@ -18,7 +18,6 @@ mod inotify;
 mod live;
 mod local_mesh;
 mod manifests;
-mod plugins;
 mod ports;
 mod readiness;
 mod run_directory;
