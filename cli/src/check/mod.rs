@@ -135,9 +135,10 @@ fn named(file: &Path, here: &Path) -> PathBuf {
     if file == Path::new(STDIN.0) {
         return STDIN.1.into();
     }
+    let file = file.strip_prefix(".").unwrap_or(file);
     match file.strip_prefix(here) {
         Ok(inside) if inside != Path::new("") => inside.to_owned(),
-        Ok(_) => ".".into(),
-        Err(_) => file.to_owned(),
+        Err(_) if file != Path::new("") => file.to_owned(),
+        _ => ".".into(),
     }
 }

@@ -29,9 +29,9 @@ pub(super) fn check(document: &Document) -> Option<Problem> {
         (Code::TooLarge, message)
     } else if applied + others > ANNOTATIONS {
         let message = format!(
-            "{name} has {} as JSON, which `kubectl apply` keeps in an annotation, and annotations may have {} together; apply it \
-             with --server-side, or make several of it",
-            kib(applied),
+            "the annotations of {name} would have {} with the copy of it that `kubectl apply` keeps there, and may have {}; apply \
+             it with --server-side, or make several of it",
+            kib(applied + others),
             kib(ANNOTATIONS)
         );
         (Code::Large, message)
@@ -132,8 +132,8 @@ mod tests {
     fn a_manifest_that_its_annotation_has_room_for_is_not_told() {
         let most = (256 << 10) - AROUND - LAST_APPLIED.len();
         assert_eq!(told(&"x".repeat(most), &json!({})), None);
-        let large = "TG0501 ConfigMap shop/settings has 256 KiB as JSON, which `kubectl apply` keeps in an annotation, and annotations may \
-                     have 256 KiB together; apply it with --server-side, or make several of it";
+        let large = "TG0501 the annotations of ConfigMap shop/settings would have 257 KiB with the copy of it that `kubectl apply` keeps \
+                     there, and may have 256 KiB; apply it with --server-side, or make several of it";
         assert_eq!(
             told(&"x".repeat(most + 1), &json!({})).as_deref(),
             Some(large)
@@ -163,10 +163,11 @@ mod tests {
     #[test]
     fn above_a_mebibyte_it_is_an_error() {
         let most = (1 << 20) - AROUND;
-        assert!(
-            told(&"x".repeat(most), &json!({}))
-                .is_some_and(|told| told.starts_with("TG0501 ConfigMap shop/settings has 1024 KiB"))
-        );
+        assert!(told(&"x".repeat(most), &json!({})).is_some_and(|told| {
+            told.starts_with(
+                "TG0501 the annotations of ConfigMap shop/settings would have 1025 KiB",
+            )
+        }));
         assert_eq!(
             told(&"x".repeat(most + 1), &json!({})).as_deref(),
             Some(
