@@ -76,7 +76,8 @@ Run a mesh from its manifests until interrupted
 Builds the filters and the services, finds or fetches Envoy, and starts every pod of the manifests on
 127.0.0.1: the service, and an Envoy as its sidecar, with a certificate of its own; the ingress gateway
 too. When everything serves, a table says what runs where, and below it what the gateway does is shown:
-drawn anew every second on a terminal, a line every ten seconds otherwise. Ctrl-C stops all of it.";
+drawn anew every second on a terminal, a line every ten seconds otherwise. Edits of the manifests reach
+the running mesh; what is wrong with one is told, and nothing changes. Ctrl-C stops all of it.";
 
 const UP_HELP: &str = "\
 Examples:

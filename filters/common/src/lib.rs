@@ -22,6 +22,7 @@
 pub mod config;
 mod duration;
 pub mod header;
+mod json;
 pub mod metrics;
 pub mod refusal;
 #[cfg(feature = "schema")]

@@ -263,10 +263,6 @@ impl<'de> Deserialize<'de> for Per {
             fn visit_u64<E: de::Error>(self, number: u64) -> Result<Per, E> {
                 Ok(Per(number.to_string()))
             }
-
-            fn visit_f64<E: de::Error>(self, number: f64) -> Result<Per, E> {
-                Ok(Per(number.to_string()))
-            }
         }
 
         deserializer.deserialize_any(Text)
