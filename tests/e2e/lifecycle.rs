@@ -1,7 +1,6 @@
 //! How the local mesh starts, refuses and ends.
 
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use tollgate_tests::{LocalMesh, Manifests, Options, Signal, Target, exchange, tollgate};
@@ -49,7 +48,7 @@ fn two_meshes_leave_nothing_behind() -> Result<()> {
     )?;
     let status = first.end_by(Signal::HUP)?;
     ensure!(status.success(), "`up` ended with {status} after SIGHUP");
-    nothing_left(&first)?;
+    first.nothing_left()?;
     let answer = block_on(exchange(second.gateway_address()?, "/products", &[]))?;
     ensure!(
         answer.status == 200,
@@ -57,19 +56,7 @@ fn two_meshes_leave_nothing_behind() -> Result<()> {
     );
     // No chance to clean up.
     second.end_by(Signal::KILL)?;
-    nothing_left(&second)
-}
-
-fn nothing_left(mesh: &LocalMesh) -> Result<()> {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    loop {
-        let left = mesh.processes()?;
-        if left.is_empty() {
-            return Ok(());
-        }
-        ensure!(Instant::now() < deadline, "still running: {left:?}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    second.nothing_left()
 }
 
 /// Runs `tollgate up` on manifests that it must refuse; what it says on standard error.

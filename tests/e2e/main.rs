@@ -15,6 +15,7 @@ mod live;
 mod load;
 mod metrics;
 mod orders;
+mod resilience;
 mod routing;
 mod shared;
 
@@ -64,7 +65,7 @@ fn main() -> ExitCode {
         trials!(
             trials,
             prefix,
-            Shared::new(form, shared::shop, &stops),
+            Shared::new(format!("{form:?}"), move || shared::shop(form), &stops),
             [
                 routing::nine_of_ten_requests_go_to_v1,
                 routing::vips_always_get_v2,
@@ -79,7 +80,11 @@ fn main() -> ExitCode {
         trials!(
             trials,
             prefix,
-            Shared::new(form, shared::quota, &stops),
+            Shared::new(
+                format!("{form:?} with quotas"),
+                move || shared::quota(form),
+                &stops
+            ),
             [
                 limits::a_quota_is_exact_over_four_workers,
                 metrics::the_four_counters_are_exact,
@@ -89,7 +94,7 @@ fn main() -> ExitCode {
     trials!(
         trials,
         "",
-        Shared::new(Form::ThreeModules, live::mesh, &stops),
+        Shared::new("live edits", || live::mesh(Form::ThreeModules), &stops),
         [
             live::weights_change_within_two_seconds_and_no_request_fails,
             live::a_subset_and_its_route_come_and_go_in_one_edit_each,
@@ -99,6 +104,23 @@ fn main() -> ExitCode {
             live::mutual_tls_is_given_up_and_taken_up_under_load,
             live::two_hundred_random_edits_fail_no_request,
         ]
+    );
+    trials!(
+        trials,
+        "",
+        Shared::new("services that fail", resilience::faulty, &stops),
+        [
+            resilience::retries_hide_failures_and_stop_at_their_limit,
+            resilience::a_try_is_given_up_after_two_seconds_and_all_of_them_after_five,
+            resilience::a_failing_pod_is_left_out_and_comes_back,
+            resilience::the_breaker_opens_at_its_limits_and_closes,
+        ]
+    );
+    trials!(
+        trials,
+        "",
+        Shared::new("faults on purpose", resilience::faults, &stops),
+        [resilience::faults_come_as_often_as_configured]
     );
     for (name, test) in lifecycle::TESTS {
         trials.push(Trial::test(format!("lifecycle::{name}"), || {

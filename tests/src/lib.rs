@@ -10,7 +10,7 @@ mod metrics;
 mod raw;
 mod target;
 
-pub use local::{LocalMesh, Options, tollgate};
+pub use local::{LocalMesh, Options, Process, tollgate};
 pub use manifests::{Form, Manifests};
 pub use metrics::Metrics;
 pub use raw::{Answer, exchange};
