@@ -5,9 +5,15 @@
 //! Tests share a mesh, so each uses tenants of its own. A mesh starts when a test first needs it and is stopped, which is
 //! checked, when the last of its tests is done.
 //!
+//! Other meshes are one test's each, or of the few that need the same manifests.
+//!
 //! `TOLLGATE_TEST_ENVOY=oldest` (or another release that `tollgate envoy --release` knows) runs all of it on that Envoy.
+//! `TOLLGATE_TEST_POSTGRES` is the URL of a PostgreSQL whose user may create databases (`.ci/postgres` starts one for a command);
+//! without it, what needs one is reported as ignored.
 
 mod client;
+mod databases;
+mod demo;
 mod hostile;
 mod lifecycle;
 mod limits;
@@ -23,7 +29,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread::available_parallelism;
 
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::{Arguments, Completion, Trial};
 use tollgate_tests::Form;
 
 use crate::shared::{Shared, Stops};
@@ -122,10 +128,21 @@ fn main() -> ExitCode {
         Shared::new("faults on purpose", resilience::faults, &stops),
         [resilience::faults_come_as_often_as_configured]
     );
-    for (name, test) in lifecycle::TESTS {
-        trials.push(Trial::test(format!("lifecycle::{name}"), || {
-            test().map_err(|error| format!("{error:#}").into())
-        }));
+    let postgres = "databases::two_replicas_share_a_postgresql_and_the_next_run_finds_their_data";
+    trials.push(Trial::ignorable_test(postgres, || {
+        let Some(server) = databases::server() else {
+            return Ok(Completion::ignored_with(databases::WITHOUT));
+        };
+        databases::two_replicas_share_a_postgresql(&server)
+            .map(|()| Completion::Completed)
+            .map_err(|error| format!("{error:#}").into())
+    }));
+    for (module, tests) in [("demo", demo::TESTS), ("lifecycle", lifecycle::TESTS)] {
+        for (name, test) in tests {
+            trials.push(Trial::test(format!("{module}::{name}"), || {
+                test().map_err(|error| format!("{error:#}").into())
+            }));
+        }
     }
 
     let conclusion = libtest_mimic::run(&arguments, trials);

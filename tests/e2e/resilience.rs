@@ -149,6 +149,14 @@ pub(crate) async fn a_try_is_given_up_after_two_seconds_and_all_of_them_after_fi
         (Duration::from_secs(5)..SLOW).contains(&took),
         "all tries together were given up after {took:?}"
     );
+    // Of the first request one try, of the second those that began at 0 and at 2 s; the one from 4 s on ended with all.
+    for (stat, expected) in [
+        ("upstream_rq_per_try_timeout", 3),
+        ("upstream_rq_timeout", 1),
+    ] {
+        let counted = of_cluster(mesh, "|user-service.", stat).await?;
+        ensure!(counted == expected, "{stat} is {counted}, not {expected}");
+    }
     Ok(())
 }
 

@@ -20,7 +20,7 @@ const START: Duration = Duration::from_secs(900);
 /// An edit takes a fraction of a second; one that needs a module compiled takes longer.
 const EDIT: Duration = Duration::from_secs(120);
 /// A stop awaits some twenty processes.
-const STOP: Duration = Duration::from_secs(60);
+pub(crate) const STOP: Duration = Duration::from_secs(60);
 
 /// How a local mesh is started.
 #[derive(Clone, Debug)]
@@ -69,6 +69,14 @@ pub struct LocalMesh {
     envoy_version: String,
     workloads: Vec<Workload>,
     manifests: Manifests,
+}
+
+impl Process {
+    /// Kills it.
+    pub fn kill(&self) -> Result<()> {
+        let id = i32::try_from(self.id).ok().and_then(Pid::from_raw);
+        Ok(kill_process(id.context("no process id")?, Signal::KILL)?)
+    }
 }
 
 /// What `up` has printed, and prints.
@@ -311,16 +319,16 @@ impl LocalMesh {
     }
 
     /// Interrupts `up` as Ctrl-C does, and awaits its end. Its exit code must be 0, `stopped` its last event, and nothing
-    /// may have ended before.
-    pub fn stop(self) -> Result<()> {
+    /// may have ended before. All that it said.
+    pub fn stop(mut self) -> Result<Vec<Value>> {
         let events = self.stop_after_exits()?;
         let ended = events.iter().find(|event| event["event"] == "exited");
         ensure!(ended.is_none(), "a process ended by itself: {ended:#?}");
-        Ok(())
+        Ok(events)
     }
 
-    /// The same when processes have ended before; all that it said.
-    pub fn stop_after_exits(mut self) -> Result<Vec<Value>> {
+    /// The same when processes have ended before.
+    pub fn stop_after_exits(&mut self) -> Result<Vec<Value>> {
         let status = self.end_by(Signal::INT)?;
         ensure!(
             status.success(),
