@@ -36,7 +36,7 @@ use crate::shared::{Shared, Stops};
 
 /// Tests that run at the same time, at most. Tests come in the order of their meshes, so no more shared meshes than this run at
 /// once; one test starts two of its own. A mesh of the shop holds 26 of the 128 inotify instances that a user of a machine has
-/// where nobody raised `fs.inotify.max_user_instances`.
+/// where nobody raised `fs.inotify.max_user_instances`, and 34 where two services have two pods: four meshes fit.
 const THREADS: usize = 3;
 
 /// Names every test of a module by its function, and hands it what it needs.
