@@ -106,6 +106,7 @@ fn main() -> ExitCode {
             live::a_subset_and_its_route_come_and_go_in_one_edit_each,
             live::a_limit_is_raised_and_what_was_used_stays_used,
             live::what_is_broken_is_refused_and_mending_it_applies,
+            live::what_only_an_envoy_refuses_is_undone_under_load,
             live::what_needs_a_restart_says_so_and_changes_nothing,
             live::mutual_tls_is_given_up_and_taken_up_under_load,
             live::two_hundred_random_edits_fail_no_request,

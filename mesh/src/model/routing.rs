@@ -265,16 +265,20 @@ pub(crate) fn destination_rules(
                 ));
                 continue;
             }
-            if subset.name.is_empty()
-                || !subset
-                    .name
-                    .bytes()
-                    .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+            // Istio's rule for the name, which becomes a part of a name in TLS.
+            let name = subset.name.as_bytes();
+            if name.is_empty()
+                || name.len() > 63
+                || name.starts_with(b"-")
+                || name.ends_with(b"-")
+                || !name
+                    .iter()
+                    .all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-')
             {
                 problems.push(object.source.invalid(
                     &format!("spec.subsets[{index}].name"),
                     format!(
-                        "{:?} is not a name; write letters, digits and dashes",
+                        "{:?} is not a name; write letters, digits and dashes between them, at most 63",
                         subset.name
                     ),
                 ));
