@@ -104,7 +104,7 @@ pub(crate) async fn the_four_counters_are_exact(mesh: &LocalMesh) -> Result<()> 
             &["route", "status", "tenant", "tier", "user_type"][..],
         ),
         ("shop_orders_total", &["status", "tenant", "user_type"]),
-        ("shop_refused_total", &["limit", "tenant"]),
+        ("shop_refused_total", &["limit", "reason", "tenant", "tier"]),
     ] {
         ensure!(
             gateway.label_names(metric) == labels,

@@ -193,15 +193,24 @@ fn kind(schema: &Value) -> String {
     if let Some(constants) = constants {
         let words: Vec<String> = constants
             .iter()
-            .map(|word| format!("`{}`", word.as_str().unwrap()))
+            .map(|word| match word {
+                Value::String(word) => format!("`{word}`"),
+                other => other.to_string(),
+            })
             .collect();
         return match words.as_slice() {
             [rest @ .., last] if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
             words => words.concat(),
         };
     }
-    if let Some([one, _list_of_them]) = list("anyOf").map(Vec::as_slice) {
-        return format!("{} or list", kind(one).replace(" or ", ", "));
+    if let Some([one, other]) = list("anyOf").map(Vec::as_slice) {
+        // A mapping is elsewhere in the schema.
+        let other = if other["type"] == "array" {
+            "list"
+        } else {
+            "mapping"
+        };
+        return format!("{} or {other}", kind(one).replace(" or ", ", "));
     }
     match schema.get("type").and_then(Value::as_str) {
         Some("integer" | "number") => "number".to_owned(),

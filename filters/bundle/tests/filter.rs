@@ -196,7 +196,7 @@ fn the_bundle_reads_a_request_once_and_else_calls_as_the_three_do() {
         (Call::Shared, 1),
         (Call::Now, 1),
         (Call::Monotonic, 1),
-        (Call::Metric, 1),
+        (Call::Random, 1),
         (Call::Increment, 2),
     ];
     for (modules, host) in [(&bundle[..], &mut one), (&chain[..], &mut three)] {
@@ -256,7 +256,9 @@ fn a_refused_request_is_counted_by_what_the_limiter_says_and_not_by_what_the_cli
     assert_eq!(host.metric_value(&series("standard", "200")), Some(1));
     assert_eq!(host.metric_value(&series("none", "429")), Some(2));
     assert_eq!(
-        host.metric_value("tenant=.=other;.;limit=.=rate;.;refused_total"),
+        host.metric_value(
+            "tenant=.=other;.;tier=.=free;.;limit=.=rate;.;reason=.=limited;.;refused_total"
+        ),
         Some(2)
     );
 }

@@ -322,7 +322,7 @@ impl Metrics {
         }
         if let Identity::AnsweredBefore(Some(refusal)) = identity {
             for (position, word) in [(TENANT, refusal.tenant), (TIER, refusal.tier)] {
-                if let Some(slot) = shown.0.get_mut(position) {
+                if let (Some(slot), Some(word)) = (shown.0.get_mut(position), word) {
                     *slot = Copies::One(word.as_bytes());
                 }
             }

@@ -1,5 +1,5 @@
 //! Vocabulary that Tollgate's filters share, so that the same word means the same thing in each of their configurations:
-//! who a tenant is, how strings are matched, how long a duration is, how a metric's labels are written, and how an error in a
+//! who a tenant is, how strings are matched, what a path, a query or a cookie says, how long a duration is, how a metric's labels are written, and how an error in a
 //! configuration is reported. Nothing here calls the proxy.
 
 #![forbid(unsafe_code)]
@@ -20,10 +20,16 @@
 )]
 
 pub mod config;
+mod cookie;
 mod duration;
+mod given;
 pub mod header;
+mod host;
 mod json;
 pub mod metrics;
+pub mod path;
+mod percent;
+mod query;
 pub mod refusal;
 #[cfg(feature = "schema")]
 pub mod schema;
@@ -31,8 +37,13 @@ mod string_match;
 pub mod tenant;
 
 pub use config::{ConfigError, OneOrMany, UniqueMap, at_most, parse, refuse};
+pub use cookie::cookie;
 pub use duration::Duration;
+pub use given::Given;
+pub use host::{HostTemplate, host};
 pub use metrics::series_name;
+pub use path::{Path, PathTemplate, Target};
+pub use query::parameter;
 pub use refusal::Refusal;
 pub use string_match::StringMatch;
 pub use tenant::TenantId;

@@ -5,28 +5,33 @@ use std::fmt;
 /// The property (filter state `wasm.tollgate.refused`) that the limiter sets on a request it refuses, and on no other.
 pub const PROPERTY: &str = "tollgate.refused";
 
-/// A request that a limit refused: three words, `<tenant> <tier> <limit>`.
+/// A request that the limiter refused: four words, `<tenant> <tier> <limit> <reason>`, with `?` for what there is none of. No id and no
+/// name is `?`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refusal<'a> {
-    /// The tenant's normalised id.
-    pub tenant: &'a str,
-    /// Its tier.
-    pub tier: &'a str,
-    /// The limit that refused; of several the one that takes longest.
-    pub limit: &'a str,
+    /// The tenant's normalised id; `None` if the request named nobody, and may not be anonymous.
+    pub tenant: Option<&'a str>,
+    /// Its tier, likewise.
+    pub tier: Option<&'a str>,
+    /// The limit that refused, of several the one that takes longest; `None` if it was not a limit that did.
+    pub limit: Option<&'a str>,
+    /// Why, in a word: `limited`, `blocked`.
+    pub reason: &'a str,
 }
 
 impl<'a> Refusal<'a> {
-    /// Reads the property's value; `None` if it is not three words.
+    /// Reads the property's value; `None` if it is not four words.
     pub fn parse(value: &'a [u8]) -> Option<Self> {
         let mut words = std::str::from_utf8(value)
             .ok()?
             .split(' ')
             .filter(|word| !word.is_empty());
+        let mut word = || Some(words.next()?).map(|word| (word != "?").then_some(word));
         let refusal = Self {
-            tenant: words.next()?,
-            tier: words.next()?,
-            limit: words.next()?,
+            tenant: word()?,
+            tier: word()?,
+            limit: word()?,
+            reason: word()??,
         };
         words.next().is_none().then_some(refusal)
     }
@@ -34,7 +39,11 @@ impl<'a> Refusal<'a> {
 
 impl fmt::Display for Refusal<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} {}", self.tenant, self.tier, self.limit)
+        for word in [self.tenant, self.tier, self.limit] {
+            f.write_str(word.unwrap_or("?"))?;
+            f.write_str(" ")?;
+        }
+        f.write_str(self.reason)
     }
 }
 
@@ -44,19 +53,32 @@ mod tests {
 
     #[test]
     fn a_refusal_is_read_back_as_it_was_written() {
-        let refusal = Refusal {
-            tenant: "acme",
-            tier: "premium",
-            limit: "rate",
+        let limited = Refusal {
+            tenant: Some("acme"),
+            tier: Some("premium"),
+            limit: Some("rate"),
+            reason: "limited",
         };
-        assert_eq!(refusal.to_string(), "acme premium rate");
-        assert_eq!(Refusal::parse(b"acme premium rate"), Some(refusal));
+        let nobody = Refusal {
+            tenant: None,
+            tier: None,
+            limit: None,
+            reason: "missing",
+        };
+        for (refusal, text) in [
+            (limited, "acme premium rate limited"),
+            (nobody, "? ? ? missing"),
+        ] {
+            assert_eq!(refusal.to_string(), text);
+            assert_eq!(Refusal::parse(text.as_bytes()), Some(refusal));
+        }
         for other in [
             b"".as_slice(),
             b"acme",
-            b"acme premium",
-            b"acme premium rate more",
-            b"\xff a b",
+            b"acme premium rate",
+            b"acme premium rate ?",
+            b"acme premium rate limited more",
+            b"\xff a b c",
         ] {
             assert_eq!(Refusal::parse(other), None);
         }

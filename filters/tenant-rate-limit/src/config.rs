@@ -1,272 +1,134 @@
 //! The configuration: as it is written, and as it is once everything in it is known to be right.
 
+mod identity;
+mod limits;
+mod routes;
 #[cfg(feature = "schema")]
 mod schema;
+mod written;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
 
-use serde::Deserialize;
-use serde::de::{self, Deserializer, Visitor};
-use tollgate_common::config::{optional_whole_number, whole_number};
-use tollgate_common::tenant::ID_RULE;
-use tollgate_common::{
-    ConfigError, Duration, NAME_RULE, TenantId, UniqueMap, header, is_name, mapping, metrics, parse,
-};
+use siphasher::sip::SipHasher13;
+use tollgate_common::{ConfigError, NAME_RULE, at_most, is_name, metrics, parse, refuse};
+
+pub use identity::{IdRule, Missing, Source};
+pub use limits::{LIMITS_IN_ROUTES, LIMITS_IN_TIER};
+pub use routes::{Cost, Effect, LARGEST_COST, Match, Place, Route};
 
 use crate::answer;
-use crate::calendar::Window;
-use crate::limit::{Kind, LARGEST_QUOTA, LONGEST_REFILL, Limit, SHORTEST_INTERVAL};
+use crate::limit::Limit;
 use crate::table;
+use limits::{clash, distinct, limit};
+use written::{AnswerWritten, LimitWritten, ListedWritten, MetricsWritten, TierWritten, Written};
 
 /// A valid configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Config {
     /// Where to look for a tenant's id, in order.
     pub sources: Vec<Source>,
-    /// Who a request without a usable id is from.
-    pub missing: TenantId,
-    /// All tiers.
-    pub tiers: Vec<Tier>,
-    /// The tier of each listed tenant, as an index.
-    pub tenants: HashMap<TenantId, usize>,
-    /// The tier of everyone else, as an index.
+    /// What a usable id is.
+    pub ids: IdRule,
+    /// What becomes of a request without one.
+    pub missing: Missing,
+    /// The names of all tiers.
+    pub tiers: Vec<String>,
+    /// What tenants may do: first what each tier says, then what single tenants have in its place.
+    pub plans: Vec<Plan>,
+    /// The listed tenants.
+    pub tenants: HashMap<Box<str>, Listed, BuildHasherDefault<SipHasher13>>,
+    /// The plan of everyone else, as an index.
     pub unknown: usize,
     /// How many of them are told apart.
     pub individually: u64,
-    /// The counter of refused requests, if there is to be one.
-    pub refused: Option<String>,
+    /// What some requests are charged; the first that matches decides.
+    pub routes: Vec<Route>,
+    /// What clients are told.
+    pub answer: Answer,
+    /// What is counted.
+    pub metrics: MetricNames,
 }
 
-/// Where a tenant's id is found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// In a request header (in lower case) that occurs once.
-    Header(String),
+/// A listed tenant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// A number of its own, from 0.
+    pub number: u32,
+    /// Its plan, as an index.
+    pub plan: u32,
 }
 
-/// A tier and what it allows.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tier {
-    /// Its name.
-    pub name: String,
-    /// Its limits; all must let a request pass.
+/// What a tenant may do.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Its tier, as an index.
+    pub tier: usize,
+    /// What it allows.
+    pub allowance: Allowance,
+}
+
+/// What a plan allows.
+#[derive(Clone, Debug)]
+pub enum Allowance {
+    /// What its limits let pass.
+    Limits(LimitSet),
+    /// Everything.
+    Unlimited,
+    /// Nothing.
+    Blocked,
+}
+
+/// Limits, with what is always said of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LimitSet {
+    /// The limits; all must let a request pass.
     pub limits: Vec<Limit>,
     /// What `RateLimit-Policy` says of them.
     pub policy: String,
 }
 
-/// Limits that one tier has at most.
-pub const LIMITS_IN_TIER: usize = 16;
-
-/// Limits per tenant.
-#[derive(Deserialize)]
-#[cfg_attr(
-    feature = "schema",
-    derive(schemars::JsonSchema),
-    schemars(rename = "TenantRateLimit", title = "tenant-rate-limit")
-)]
-#[serde(remote = "Self", deny_unknown_fields, rename_all = "camelCase")]
-struct Written {
-    /// Where a tenant's id comes from, and what becomes of requests without one.
-    tenant: TenantWritten,
-    /// What each tier allows, by the tier's name: 1 to 64 of `a-z`, `0-9`, `_`, `-`, not starting with `-`. At least one.
-    #[cfg_attr(feature = "schema", schemars(extend("minProperties" = 1, "propertyNames" = tollgate_common::schema::keys::<tollgate_common::schema::Name>())))]
-    tiers: UniqueMap<TierWritten>,
-    /// Tenants that are known by name, by their id: 1 to 64 of `a-z`, `0-9`, `.`, `_`, `-`. Nothing that others do takes their state away.
-    #[serde(default)]
-    #[cfg_attr(feature = "schema", schemars(extend("default" = {}, "propertyNames" = tollgate_common::schema::keys::<tollgate_common::schema::Id>())))]
-    tenants: UniqueMap<ListedWritten>,
-    /// What is counted.
-    #[serde(default)]
-    metrics: MetricsWritten,
-}
-
-/// Who a request is from.
-#[derive(Deserialize)]
-#[cfg_attr(
-    feature = "schema",
-    derive(schemars::JsonSchema),
-    schemars(rename = "Tenant")
-)]
-#[serde(remote = "Self", deny_unknown_fields, rename_all = "camelCase")]
-struct TenantWritten {
-    /// Where a tenant's id is looked for, in order. The first source with a usable id decides.
-    #[cfg_attr(feature = "schema", schemars(length(min = 1), extend("uniqueItems" = true)))]
-    from: Vec<SourceWritten>,
-    /// Who a request without a usable id is from.
-    #[serde(default)]
-    #[cfg_attr(feature = "schema", schemars(extend("default" = {"tenant": "anonymous"})))]
-    missing: MissingWritten,
-    /// What tenants may do that are not listed in `tenants`.
-    unknown: UnknownWritten,
-}
-
-/// A place where a tenant's id may be.
-#[derive(Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "Source", transform = schema::source))]
-#[serde(remote = "Self", deny_unknown_fields, rename_all = "camelCase")]
-struct SourceWritten {
-    /// The id is the value of this request header; case of the name does not matter.
-    #[cfg_attr(
-        feature = "schema",
-        schemars(with = "Option<tollgate_common::schema::HeaderName>")
-    )]
-    header: Option<String>,
-}
-
-/// What becomes of a request without a usable id.
-#[derive(Deserialize)]
-#[cfg_attr(
-    feature = "schema",
-    derive(schemars::JsonSchema),
-    schemars(rename = "Missing")
-)]
-#[serde(remote = "Self", deny_unknown_fields, rename_all = "camelCase")]
-struct MissingWritten {
-    /// The tenant of such a request. It may be listed in `tenants`, and is an unknown tenant otherwise.
-    #[cfg_attr(feature = "schema", schemars(with = "tollgate_common::schema::Id"))]
-    tenant: String,
-}
-
-impl Default for MissingWritten {
-    fn default() -> Self {
+impl LimitSet {
+    /// A set of these limits.
+    pub fn new(limits: Vec<Limit>) -> Self {
         Self {
-            tenant: "anonymous".to_owned(),
+            policy: answer::policy(&limits),
+            limits,
         }
     }
 }
 
-/// What becomes of a tenant that is not listed.
-#[derive(Deserialize)]
-#[cfg_attr(
-    feature = "schema",
-    derive(schemars::JsonSchema),
-    schemars(rename = "Unknown")
-)]
-#[serde(remote = "Self", deny_unknown_fields, rename_all = "camelCase")]
-struct UnknownWritten {
-    /// Their tier, one of `tiers`.
-    #[cfg_attr(feature = "schema", schemars(with = "tollgate_common::schema::Name"))]
-    tier: String,
-    /// How many of them are told apart, 0 to 1,000,000. Those beyond share one allowance, that of their tier, together; with 0, all do.
-    #[serde(default = "ten_thousand", deserialize_with = "whole_number")]
-    #[cfg_attr(feature = "schema", schemars(range(max = table::LARGEST)))]
-    individually: u64,
+/// What clients are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The status of a request that a limit refused.
+    pub status: u32,
+    /// By how many percent `Retry-After` may be later than it has to be.
+    pub jitter: u64,
+    /// Whether there are `RateLimit-Policy` and `RateLimit`.
+    pub rate_limit: bool,
+    /// Whether there are `X-RateLimit-Limit` and its like.
+    pub x_rate_limit: bool,
 }
 
-fn ten_thousand() -> u64 {
-    10_000
+/// The metrics that there are to be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MetricNames {
+    /// The counter of requests that pass.
+    pub admitted: Option<String>,
+    /// The counter of requests that are refused.
+    pub refused: Option<String>,
+    /// The gauge of tenants that are not listed and have a record.
+    pub tracked: Option<String>,
+    /// The counter of records that were given to another tenant.
+    pub evictions: Option<String>,
+    /// The counter of charges that were tried again.
+    pub contention: Option<String>,
 }
 
-/// What a tenant may do.
-#[derive(Deserialize)]
-#[cfg_attr(
-    feature = "schema",
-    derive(schemars::JsonSchema),
-    schemars(rename = "Tier")
-)]
-#[serde(remote = "Self", deny_unknown_fields, rename_all = "camelCase")]
-struct TierWritten {
-    /// Its limits, 1 to 16. All must let a request pass; if one refuses, none is charged.
-    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = LIMITS_IN_TIER)))]
-    limits: Vec<LimitWritten>,
-}
-
-/// A rate (`requests`, `per`, `burst`) or a quota (`quota`, `per`).
-#[derive(Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "Limit", transform = schema::limit))]
-#[serde(remote = "Self", deny_unknown_fields, rename_all = "camelCase")]
-struct LimitWritten {
-    /// Its name in headers, answers and metrics: 1 to 64 of `a-z`, `0-9`, `_`, `-`, not starting with `-`; each once in its tier.
-    #[cfg_attr(feature = "schema", schemars(with = "tollgate_common::schema::Name"))]
-    name: String,
-    /// A rate: this many requests `per` duration, evenly; at least 1, at most 1,000,000 a second.
-    #[serde(default, deserialize_with = "optional_whole_number")]
-    #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
-    requests: Option<u64>,
-    /// A quota: this many requests in each window, 1 to 1,000,000,000,000.
-    #[serde(default, deserialize_with = "optional_whole_number")]
-    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = LARGEST_QUOTA)))]
-    quota: Option<u64>,
-    /// With `requests` a duration of 1 µs to 366 days, such as `10s` or `1m30s`; with `quota` the window `minute`, `hour`, `day` or `month`,
-    /// which begins at UTC boundaries.
-    per: Per,
-    /// How many requests may come at once after a pause, at least 1; only with `requests`. [default: as `requests`]
-    #[serde(default, deserialize_with = "optional_whole_number")]
-    #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
-    burst: Option<u64>,
-}
-
-/// A tenant that is known by name.
-#[derive(Deserialize)]
-#[cfg_attr(
-    feature = "schema",
-    derive(schemars::JsonSchema),
-    schemars(rename = "Listed")
-)]
-#[serde(remote = "Self", deny_unknown_fields, rename_all = "camelCase")]
-struct ListedWritten {
-    /// Its tier, one of `tiers`.
-    #[cfg_attr(feature = "schema", schemars(with = "tollgate_common::schema::Name"))]
-    tier: String,
-}
-
-/// What is counted.
-#[derive(Default, Deserialize)]
-#[cfg_attr(
-    feature = "schema",
-    derive(schemars::JsonSchema),
-    schemars(rename = "Metrics")
-)]
-#[serde(remote = "Self", deny_unknown_fields, rename_all = "camelCase")]
-struct MetricsWritten {
-    /// A counter of refused requests with the labels `tenant` (listed tenants and the missing one; the rest is `other`) and `limit`: 1 to
-    /// 128 of `a-z`, `A-Z`, `0-9` and `_`, not starting with a digit. [default: none]
-    #[cfg_attr(
-        feature = "schema",
-        schemars(with = "Option<tollgate_common::schema::MetricName>")
-    )]
-    refused: Option<String>,
-}
-
-mapping!(
-    Written,
-    TenantWritten,
-    SourceWritten,
-    MissingWritten,
-    UnknownWritten,
-    TierWritten,
-    LimitWritten,
-    ListedWritten,
-    MetricsWritten,
-);
-
-/// A duration or the name of a window: which of them is right depends on the limit's kind. A bare number is kept as its text, so
-/// that the error can say how to write it.
-struct Per(String);
-
-impl<'de> Deserialize<'de> for Per {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Text;
-
-        impl Visitor<'_> for Text {
-            type Value = Per;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a duration such as \"10s\" or a window such as \"day\"")
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Per, E> {
-                Ok(Per(text.to_owned()))
-            }
-
-            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Per, E> {
-                Ok(Per(number.to_string()))
-            }
-        }
-
-        deserializer.deserialize_any(Text)
-    }
+/// Whether the filter would accept this configuration (JSON); the error says where it is wrong and what to write instead.
+pub fn check(configuration: &[u8]) -> Result<(), ConfigError> {
+    Config::parse(configuration).map(drop)
 }
 
 impl Config {
@@ -275,268 +137,297 @@ impl Config {
         let written: Written = parse(json)?;
 
         if written.tiers.is_empty() {
-            return Err(ConfigError::new(
+            return refuse(
                 "tiers",
                 "there is none, write at least one tier with its limits",
-            ));
+            );
         }
-        let mut tiers = Vec::new();
+        let mut tiers = Vec::with_capacity(written.tiers.len());
+        let mut plans = Vec::with_capacity(written.tiers.len());
         for (name, tier) in written.tiers.iter() {
             let path = format!("tiers.{name}");
-            if !is_name(name) {
-                return Err(ConfigError::new(
-                    path,
-                    format!("\"{name}\" cannot be a tier's name, {NAME_RULE}"),
-                ));
-            }
-            let limits = limits(&path, &tier.limits)?;
-            tiers.push(Tier {
-                name: name.clone(),
-                policy: answer::policy(&limits),
-                limits,
-            });
-        }
-        let tier = |path: String, name: &str| match tiers.iter().position(|tier| tier.name == name)
-        {
-            Some(index) => Ok(index),
-            None => {
-                let names: Vec<&str> = tiers.iter().map(|tier| tier.name.as_str()).collect();
-                Err(ConfigError::new(
+            if !is_name(name) || matches!(name.as_str(), "other" | "none") {
+                return refuse(
                     path,
                     format!(
-                        "\"{name}\" is not a tier, write one of: {}",
-                        names.join(", ")
+                        "\"{name}\" cannot be a tier's name, {NAME_RULE}, and neither other nor none"
                     ),
-                ))
+                );
             }
+            plans.push(Plan {
+                tier: tiers.len(),
+                allowance: allowance(&path, tier)?,
+            });
+            tiers.push(name.clone());
+        }
+        let tier_at = |path: String, name: &str| match tiers.iter().position(|tier| tier == name) {
+            Some(index) => Ok(index),
+            None => refuse(
+                path,
+                format!(
+                    "\"{name}\" is not a tier, write one of: {}",
+                    tiers.join(", ")
+                ),
+            ),
         };
 
-        let mut tenants = HashMap::new();
-        for (id, listed) in written.tenants.iter() {
-            let index = tier(format!("tenants.{id}.tier"), &listed.tier)?;
-            tenants.insert(tenant(&format!("tenants.{id}"), id)?, index);
+        let ids = IdRule::of(&written.tenant.id)?;
+        let mut tenants =
+            HashMap::with_capacity_and_hasher(written.tenants.len(), BuildHasherDefault::default());
+        for (number, (id, listed)) in written.tenants.iter().enumerate() {
+            let path = format!("tenants.{id}");
+            let tenant = ids.tenant(&path, id)?;
+            let tier = tier_at(format!("{path}.tier"), &listed.tier)?;
+            let plan = match own_allowance(&path, listed, tiers.get(tier), plans.get(tier))? {
+                None => tier,
+                Some(allowance) => {
+                    plans.push(Plan { tier, allowance });
+                    plans.len() - 1
+                }
+            };
+            let listed = Listed {
+                number: number as u32,
+                plan: plan as u32,
+            };
+            tenants.insert(tenant.as_str().into(), listed);
         }
 
-        let unknown = tier(
+        let routes = routes::routes(written.routes)?;
+        for (index, route) in routes.iter().enumerate() {
+            if let Effect::Charge { limits, .. } = &route.effect {
+                apart(index, &limits.limits, &tiers, &plans)?;
+            }
+        }
+
+        let unknown = tier_at(
             "tenant.unknown.tier".to_owned(),
             &written.tenant.unknown.tier,
         )?;
         let individually = written.tenant.unknown.individually;
         if individually > table::LARGEST {
-            let message = format!(
-                "{individually} is too many to tell apart, write at most {}",
-                table::LARGEST
+            return refuse(
+                "tenant.unknown.individually",
+                format!(
+                    "{individually} is too many to tell apart, write at most {}",
+                    table::LARGEST
+                ),
             );
-            return Err(ConfigError::new("tenant.unknown.individually", message));
         }
-        let missing = tenant("tenant.missing.tenant", &written.tenant.missing.tenant)?;
-        let sources = sources(&written.tenant.from)?;
-        let refused = written
-            .metrics
-            .refused
-            .map(|name| metrics::name(&name, "metrics.refused").map(|()| name))
-            .transpose()?;
         Ok(Self {
-            sources,
-            missing,
+            sources: identity::sources(&written.tenant.from)?,
+            missing: identity::missing(&written.tenant.missing, &ids)?,
+            ids,
             tiers,
+            plans,
             tenants,
             unknown,
             individually,
-            refused,
+            routes,
+            answer: told(&written.answer)?,
+            metrics: names(written.metrics)?,
         })
     }
 }
 
-fn tenant(path: &str, id: &str) -> Result<TenantId, ConfigError> {
-    match TenantId::normalise(id.as_bytes()) {
-        Some(tenant) if tenant.as_str() == id => Ok(tenant),
-        Some(tenant) => Err(ConfigError::new(
-            path,
-            format!(
-                "no request has the tenant \"{id}\", because ids are trimmed and lowered, write \"{tenant}\""
-            ),
-        )),
-        None => Err(ConfigError::new(
-            path,
-            format!("\"{id}\" cannot be a tenant's id, {ID_RULE}"),
-        )),
-    }
-}
-
-fn sources(written: &[SourceWritten]) -> Result<Vec<Source>, ConfigError> {
-    if written.is_empty() {
-        return Err(ConfigError::new(
-            "tenant.from",
-            "there is no source, write e.g. [{header: x-tenant-id}]",
-        ));
-    }
-    let mut sources = Vec::new();
-    for (index, source) in written.iter().enumerate() {
-        let path = format!("tenant.from[{index}]");
-        let Some(name) = &source.header else {
-            return Err(ConfigError::new(
-                path,
-                "says not where to look, write e.g. {header: x-tenant-id}",
-            ));
-        };
-        let source = Source::Header(header::name(name, &format!("{path}.header"))?);
-        if sources.contains(&source) {
-            return Err(ConfigError::new(
-                format!("{path}.header"),
-                format!("\"{name}\" is looked at twice, keep one"),
-            ));
+fn allowance(path: &str, written: &TierWritten) -> Result<Allowance, ConfigError> {
+    match (
+        &written.limits,
+        flag(path, "unlimited", written.unlimited)?,
+        flag(path, "blocked", written.blocked)?,
+    ) {
+        (Some(limits), false, false) => {
+            let limits = limit_list(&format!("{path}.limits"), limits)?;
+            Ok(Allowance::Limits(LimitSet::new(limits)))
         }
-        sources.push(source);
+        (None, true, false) => Ok(Allowance::Unlimited),
+        (None, false, true) => Ok(Allowance::Blocked),
+        _ => refuse(
+            path,
+            "write exactly one of limits, unlimited: true and blocked: true",
+        ),
     }
-    Ok(sources)
 }
 
-fn limits(tier: &str, written: &[LimitWritten]) -> Result<Vec<Limit>, ConfigError> {
-    let path = format!("{tier}.limits");
+/// What a listed tenant has in place of what its tier allows, if it has anything.
+fn own_allowance(
+    path: &str,
+    written: &ListedWritten,
+    tier_name: Option<&String>,
+    tier: Option<&Plan>,
+) -> Result<Option<Allowance>, ConfigError> {
+    let tier_name = tier_name.map_or("", String::as_str);
+    match (
+        &written.limits,
+        flag(path, "unlimited", written.unlimited)?,
+        flag(path, "blocked", written.blocked)?,
+    ) {
+        (None, false, false) => Ok(None),
+        (None, true, false) => Ok(Some(Allowance::Unlimited)),
+        (None, false, true) => Ok(Some(Allowance::Blocked)),
+        (Some(written), false, false) => {
+            let path = format!("{path}.limits");
+            let Some(Allowance::Limits(set)) = tier.map(|plan| &plan.allowance) else {
+                return refuse(
+                    path,
+                    format!(
+                        "its tier {tier_name} has no limits, so there is none to override; leave it out, or name another tier"
+                    ),
+                );
+            };
+            let own = limit_list(&path, written)?;
+            let mut limits = set.limits.clone();
+            for (index, own) in own.into_iter().enumerate() {
+                match limits.iter_mut().find(|limit| limit.name == own.name) {
+                    Some(limit) => *limit = own,
+                    None => {
+                        let names: Vec<&str> =
+                            set.limits.iter().map(|limit| limit.name.as_str()).collect();
+                        return refuse(
+                            format!("{path}[{index}].name"),
+                            format!(
+                                "\"{}\" is not a limit of its tier {tier_name}, write one of: {}",
+                                own.name,
+                                names.join(", ")
+                            ),
+                        );
+                    }
+                }
+            }
+            // With another kind comes another key.
+            for (index, limit) in limits.iter().enumerate() {
+                let before = limits.get(..index).unwrap_or_default();
+                distinct(&path, limit, before, &format!("the tier {tier_name}"))?;
+            }
+            Ok(Some(Allowance::Limits(LimitSet::new(limits))))
+        }
+        _ => refuse(
+            path,
+            "write at most one of limits, unlimited: true and blocked: true",
+        ),
+    }
+}
+
+/// A switch that is only ever turned on.
+fn flag(path: &str, field: &str, written: Option<bool>) -> Result<bool, ConfigError> {
+    match written {
+        Some(false) => refuse(
+            format!("{path}.{field}"),
+            "false says nothing, leave it out",
+        ),
+        written => Ok(written.is_some()),
+    }
+}
+
+fn limit_list(path: &str, written: &[LimitWritten]) -> Result<Vec<Limit>, ConfigError> {
     if written.is_empty() {
-        return Err(ConfigError::new(
-            path,
-            "there is none, write at least one limit",
-        ));
+        return refuse(path, "there is none, write at least one limit");
     }
-    if written.len() > LIMITS_IN_TIER {
-        return Err(ConfigError::new(
-            path,
-            format!(
-                "{} are too many, write at most {LIMITS_IN_TIER}",
-                written.len()
-            ),
-        ));
-    }
-    let mut limits = Vec::new();
-    let (mut names, mut keys) = (HashSet::new(), HashSet::new());
-    for (index, limit) in written.iter().enumerate() {
+    at_most(written.len(), LIMITS_IN_TIER, path, "limits")?;
+    let mut limits = Vec::with_capacity(written.len());
+    for (index, written) in written.iter().enumerate() {
         let path = format!("{path}[{index}]");
-        let at = |field: &str| format!("{path}.{field}");
-        let name = limit.name.as_str();
-        if !is_name(name) {
-            return Err(ConfigError::new(
-                at("name"),
-                format!("\"{name}\" cannot be a limit's name, {NAME_RULE}"),
-            ));
-        }
-        if !names.insert(name) {
-            return Err(ConfigError::new(
-                at("name"),
-                format!("\"{name}\" names another limit of this tier, write another name"),
-            ));
-        }
-        let limit = Limit::new(name, kind(&path, limit)?);
-        if !keys.insert(limit.key()) {
-            let message = format!(
-                "\"{name}\" happens to have the hash of another limit of this tier, write another name"
-            );
-            return Err(ConfigError::new(at("name"), message));
-        }
+        let limit = limit(&path, written)?;
+        distinct(&path, &limit, &limits, "this list")?;
         limits.push(limit);
     }
     Ok(limits)
 }
 
-fn kind(path: &str, limit: &LimitWritten) -> Result<Kind, ConfigError> {
-    let at =
-        |field: &str, message: String| Err(ConfigError::new(format!("{path}.{field}"), message));
-    let per = limit.per.0.as_str();
-    let window = Window::ALL.into_iter().find(|window| window.name() == per);
-    match (limit.requests, limit.quota) {
-        (Some(requests), None) => {
-            let length = match Duration::parse(per) {
-                Ok(length) => length.nanoseconds(),
-                Err(_) if window.is_some() => {
-                    let length = if window == Some(Window::Month) {
-                        "30d".to_owned()
-                    } else {
-                        format!("1{}", per.get(..1).unwrap_or_default())
-                    };
-                    return at(
-                        "per",
-                        format!(
-                            "\"{per}\" is a window, which a quota has; requests are per duration, write \"{length}\""
-                        ),
-                    );
-                }
-                Err(message) => return at("per", message),
-            };
-            if requests == 0 {
-                return at(
-                    "requests",
-                    "0 lets nobody pass, write at least 1".to_owned(),
-                );
-            }
-            let most = length / SHORTEST_INTERVAL;
-            if most == 0 {
-                return at(
-                    "per",
-                    format!("\"{per}\" is too short to count in, write at least \"1us\""),
-                );
-            }
-            if requests > most {
-                return at(
-                    "requests",
+/// Refuses a route's limits that are not told apart from those of each tier: one record of a tenant has them all.
+fn apart(
+    route: usize,
+    limits: &[Limit],
+    tiers: &[String],
+    plans: &[Plan],
+) -> Result<(), ConfigError> {
+    for (index, limit) in limits.iter().enumerate() {
+        for plan in plans {
+            if let Allowance::Limits(set) = &plan.allowance
+                && let Some(what) = clash(limit, &set.limits)
+            {
+                let tier = tiers.get(plan.tier).map_or("", String::as_str);
+                return refuse(
+                    format!("routes[{route}].limits[{index}].name"),
                     format!(
-                        "{requests} per {per} is more than 1000000 a second, write at most {most}"
+                        "\"{}\" {what} of the tier {tier}, write another name",
+                        limit.name
                     ),
                 );
             }
-            // Rounded up, so that a rate is never exceeded.
-            let interval = length.div_ceil(requests);
-            let burst = limit.burst.unwrap_or(requests);
-            if burst == 0 {
-                return at("burst", "0 lets nobody pass, write at least 1".to_owned());
-            }
-            let most = LONGEST_REFILL / interval;
-            if burst > most {
-                return at(
-                    "burst",
-                    format!(
-                        "{burst} at {requests} per {per} takes longer than 366 days to come back, write at most {most}"
-                    ),
-                );
-            }
-            Ok(Kind::Rate { interval, burst })
         }
-        (None, Some(quota)) => {
-            let Some(window) = window else {
-                return at(
-                    "per",
-                    format!(
-                        "\"{per}\" is not a window of a quota, write one of: minute, hour, day, month"
-                    ),
-                );
-            };
-            if limit.burst.is_some() {
-                return at(
-                    "burst",
-                    "a quota has no burst, leave it out, or write requests in place of quota"
-                        .to_owned(),
-                );
-            }
-            if !(1..=LARGEST_QUOTA).contains(&quota) {
-                return at(
-                    "quota",
-                    format!("{quota} is out of range, write 1 to {LARGEST_QUOTA}"),
-                );
-            }
-            Ok(Kind::Quota { quota, window })
-        }
-        _ => Err(ConfigError::new(
-            path,
-            "write either requests (a rate, per duration) or quota (a number per window)",
-        )),
     }
+    Ok(())
+}
+
+fn told(written: &AnswerWritten) -> Result<Answer, ConfigError> {
+    if !(400..=599).contains(&written.status) {
+        return refuse(
+            "answer.status",
+            format!(
+                "{} is not the status of a refusal, write 400 to 599",
+                written.status
+            ),
+        );
+    }
+    let jitter = written.retry_after.jitter;
+    if jitter > 100 {
+        return refuse(
+            "answer.retryAfter.jitter",
+            format!("{jitter} percent is out of range, write 0 to 100"),
+        );
+    }
+    Ok(Answer {
+        status: written.status as u32,
+        jitter,
+        rate_limit: written.headers.rate_limit,
+        x_rate_limit: written.headers.x_rate_limit,
+    })
+}
+
+fn names(written: MetricsWritten) -> Result<MetricNames, ConfigError> {
+    let MetricsWritten {
+        admitted,
+        refused,
+        tracked,
+        evictions,
+        contention,
+    } = written;
+    let all = [
+        ("admitted", &admitted),
+        ("refused", &refused),
+        ("tracked", &tracked),
+        ("evictions", &evictions),
+        ("contention", &contention),
+    ];
+    for (index, (field, name)) in all.iter().enumerate() {
+        let Some(name) = name else { continue };
+        let path = format!("metrics.{field}");
+        metrics::name(name, &path)?;
+        let mut before = all.iter().take(index);
+        if let Some((other, _)) = before.find(|(_, other)| other.as_ref() == Some(name)) {
+            return refuse(
+                path,
+                format!("{name:?} is also the name of metrics.{other}, write another name"),
+            );
+        }
+    }
+    Ok(MetricNames {
+        admitted,
+        refused,
+        tracked,
+        evictions,
+        contention,
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::calendar::Window;
+    use crate::limit::{Kind, LARGEST_QUOTA, LONGEST_REFILL, SHORTEST_INTERVAL};
     use proptest::prelude::*;
     use serde_json::{Value, json};
+    use tollgate_common::TenantId;
 
     fn demo() -> Value {
         json!({
@@ -562,22 +453,22 @@ mod tests {
         Config::parse(value.to_string().as_bytes()).map_err(|error| error.to_string())
     }
 
+    fn plan<'a>(config: &'a Config, tier: &str) -> &'a LimitSet {
+        let tier = config.tiers.iter().position(|name| name == tier).unwrap();
+        match &config.plans[tier].allowance {
+            Allowance::Limits(set) => set,
+            other => panic!("{other:?}"),
+        }
+    }
+
     #[test]
     fn the_demo_is_read() {
         let config = read(&demo()).unwrap();
-        let tier = |name: &str| {
-            config
-                .tiers
-                .iter()
-                .position(|tier| tier.name == name)
-                .unwrap()
-        };
-        assert_eq!(config.unknown, tier("free"));
-        assert_eq!(
-            config.tenants[&TenantId::normalise(b"acme").unwrap()],
-            tier("premium")
-        );
-        let free = &config.tiers[tier("free")];
+        assert_eq!(config.tiers, ["free", "premium", "standard"]);
+        assert_eq!(config.unknown, 0);
+        assert_eq!(config.tenants["acme"].plan, 1);
+        assert_eq!(config.plans.len(), 3);
+        let free = plan(&config, "free");
         assert_eq!(
             free.limits[0].kind,
             Kind::Rate {
@@ -593,7 +484,10 @@ mod tests {
             }
         );
         assert_eq!(free.policy, r#""rate";q=10;w=2, "daily";q=1000;w=86400"#);
-        assert_eq!(config.refused.as_deref(), Some("shop_refused_total"));
+        assert_eq!(
+            config.metrics.refused.as_deref(),
+            Some("shop_refused_total")
+        );
     }
 
     #[test]
@@ -604,17 +498,77 @@ mod tests {
         }))
         .unwrap();
         assert_eq!(config.sources, [Source::Header("x-customer".to_owned())]);
-        assert_eq!(config.missing.as_str(), "anonymous");
+        let anonymous = TenantId::normalise(b"anonymous").unwrap();
+        assert_eq!(config.missing, Missing::Tenant(anonymous));
         assert_eq!(config.individually, 10_000);
+        let all = plan(&config, "all");
         assert_eq!(
-            config.tiers[0].limits[0].kind,
+            all.limits[0].kind,
             Kind::Rate {
                 interval: 333_333_334,
                 burst: 3
             }
         );
-        assert_eq!(config.refused, None);
-        assert_eq!(config.tiers[0].policy, r#""rate";q=3;w=1"#);
+        assert_eq!(all.policy, r#""rate";q=3;w=1"#);
+        assert_eq!(config.metrics, MetricNames::default());
+        assert!(config.routes.is_empty());
+        let answer = Answer {
+            status: 429,
+            jitter: 10,
+            rate_limit: true,
+            x_rate_limit: false,
+        };
+        assert_eq!(config.answer, answer);
+        let longest = [b'a'; 64];
+        for (id, usable) in [
+            (&b"Acme-1.eu_x"[..], true),
+            (&longest, true),
+            (b"a b", false),
+        ] {
+            assert_eq!(config.ids.read(id).is_some(), usable);
+        }
+    }
+
+    #[test]
+    fn a_tenant_overrides_single_limits_of_its_tier() {
+        let mut config = demo();
+        config["tiers"]["internal"] = json!({"unlimited": true});
+        config["tiers"]["gone"] = json!({"blocked": true});
+        config["tenants"]["initech"]["limits"] =
+            json!([{"name": "daily", "quota": 5, "per": "month"}]);
+        config["tenants"]["monitor"] = json!({"tier": "internal"});
+        config["tenants"]["fraud"] = json!({"tier": "premium", "blocked": true});
+        config["tenants"]["partner"] = json!({"tier": "gone", "unlimited": true});
+        let config = read(&config).unwrap();
+        let of = |id: &str| &config.plans[config.tenants[id].plan as usize];
+        match &of("initech").allowance {
+            Allowance::Limits(set) => {
+                assert_eq!(set.policy, r#""rate";q=10;w=2, "daily";q=5;w=2678400"#);
+            }
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(config.tiers[of("initech").tier], "free");
+        assert!(matches!(of("monitor").allowance, Allowance::Unlimited));
+        assert!(matches!(of("fraud").allowance, Allowance::Blocked));
+        assert_eq!(config.tiers[of("fraud").tier], "premium");
+        assert!(matches!(of("partner").allowance, Allowance::Unlimited));
+    }
+
+    #[test]
+    fn ids_may_be_narrowed() {
+        let mut config = demo();
+        config["tenant"]["id"] = json!({"case": "refuse", "longest": 9, "characters": "a-z0-9-"});
+        let ids = read(&config).unwrap().ids;
+        for (id, usable) in [
+            ("anonymous", true),
+            (" a-1 ", true),
+            ("acme-corps", false),
+            ("Acme", false),
+            ("a_b", false),
+            ("a.b", false),
+        ] {
+            assert_eq!(ids.read(id.as_bytes()).is_some(), usable, "{id}");
+        }
     }
 
     #[test]
@@ -623,16 +577,119 @@ mod tests {
         let limit = |limit: Value| ("/tiers/free/limits", json!([limit]));
         for ((at, value), expected) in [
             (("", json!({})), "missing field \"tenant\"".to_owned()),
-            (("/tenant/form", json!([])), "tenant.form: unknown field \"form\", expected one of \"from\", \"missing\", \"unknown\"".into()),
+            (("/tenant/form", json!([])), "tenant.form: unknown field \"form\", expected one of \"from\", \"id\", \"missing\", \"unknown\"".into()),
             (("/tenant/from", json!([])), "tenant.from: there is no source, write e.g. [{header: x-tenant-id}]".into()),
             (("/tenant/from", json!([{}])), "tenant.from[0]: says not where to look, write e.g. {header: x-tenant-id}".into()),
-            (("/tenant/from", json!([{"cookie": "a"}])), "tenant.from[0].cookie: unknown field \"cookie\", expected \"header\"".into()),
+            (
+                ("/tenant/from", json!([{"claim": "a"}])),
+                "tenant.from[0].claim: unknown field \"claim\", expected one of \"header\", \"host\", \"path\", \"query\", \"cookie\"".into(),
+            ),
+            (("/tenant/from", json!([{"cookie": "a", "header": "b"}])), "tenant.from[0]: looks at header and cookie, write a source for each".into()),
+            (("/tenant/from", json!([{"cookie": "a;b"}])), "tenant.from[0].cookie: \"a;b\" is not a cookie's name, write for example \"tenant\"".into()),
+            (("/tenant/from", json!([{"query": "a b"}])), "tenant.from[0].query: \"a b\" is not a query parameter's name, write for example \"tenant\"".into()),
+            (
+                ("/tenant/from", json!([{"host": "shop.example.com"}])),
+                "tenant.from[0].host: \"shop.example.com\" is not a template of hosts, write for example \"{tenant}.shop.example.com\"".into(),
+            ),
+            (
+                ("/tenant/from", json!([{"path": "/t/{id}"}])),
+                "tenant.from[0].path: \"/t/{id}\" is not a template of paths, write for example \"/t/{tenant}/**\"".into(),
+            ),
+            (
+                ("/tenant/from", json!([{"header": "X-Tenant_Tier"}])),
+                "tenant.from[0].header: \"x-tenant_tier\" is what this filter writes, write another header".into(),
+            ),
+            (("/tenant/id", json!({"case": "keep"})), "tenant.id.case: unknown variant \"keep\", expected \"lower\" or \"refuse\"".into()),
+            (("/tenant/id", json!({"longest": 65})), "tenant.id.longest: 65 is out of range, write 1 to 64".into()),
+            (
+                ("/tenant/id", json!({"characters": "a-zA-Z"})),
+                "tenant.id.characters: \"a-zA-Z\" is not a set of characters that ids may have, write some of a-z0-9._- (a - at the end stands for itself)".into(),
+            ),
+            (("/tenant/id", json!({"longest": 3})), "tenants.acme: no request has the tenant \"acme\", because of tenant.id".into()),
+            (
+                ("/tenant/missing", json!({"tenant": "a", "refuse": 401})),
+                "tenant.missing: a request cannot be both a tenant's and refused, write tenant or refuse".into(),
+            ),
+            (("/tenant/missing", json!({"refuse": 403})), "tenant.missing.refuse: 403 does not say that an id is missing, write 401 or 400".into()),
+            (
+                ("/tenant/missing", json!({"refuse": 400, "challenge": "Bearer"})),
+                "tenant.missing.challenge: only a 401 challenges, write refuse: 401 or leave it out".into(),
+            ),
+            (
+                ("/tenant/missing", json!({"challenge": "Bearer"})),
+                "tenant.missing.challenge: nobody is challenged without a refusal, write refuse: 401 or leave it out".into(),
+            ),
+            (
+                ("/tenant/missing", json!({"refuse": 401, "challenge": "a\nb"})),
+                "tenant.missing.challenge: \"a\\nb\" is not a challenge of at most 256 visible characters, write for example 'Bearer realm=\"shop\"'".into(),
+            ),
+            (("/tenant/missing/tenant", json!("none")), "tenant.missing.tenant: \"none\" is what metrics show in the place of ids, write another id".into()),
+            (("/tenants/other", json!({"tier": "free"})), "tenants.other: \"other\" is what metrics show in the place of ids, write another id".into()),
+            (("/tiers/free", json!({})), "tiers.free: write exactly one of limits, unlimited: true and blocked: true".into()),
+            (("/tiers/free", json!({"unlimited": true, "blocked": true})), "tiers.free: write exactly one of limits, unlimited: true and blocked: true".into()),
+            (("/tiers/free", json!({"blocked": false})), "tiers.free.blocked: false says nothing, leave it out".into()),
+            (("/tenants/acme", json!({"tier": "free", "unlimited": true, "limits": []})), "tenants.acme: write at most one of limits, unlimited: true and blocked: true".into()),
+            (
+                ("/tenants/acme", json!({"tier": "free", "limits": [{"name": "rat", "requests": 1, "per": "1s"}]})),
+                "tenants.acme.limits[0].name: \"rat\" is not a limit of its tier free, write one of: rate, daily".into(),
+            ),
+            (
+                ("/tenants/acme", json!({"tier": "free", "limits": [{"name": "rate", "requests": 1, "per": "1"}]})),
+                "tenants.acme.limits[0].per: \"1\" is not a duration, write \"1s\"".into(),
+            ),
+            (limit(json!({"name": "none", "quota": 1, "per": "day"})), "tiers.free.limits[0].name: \"none\" is what metrics show where there is no limit, write another name".into()),
+            (("/routes", json!([{"match": {}}])), "routes[0]: does nothing, write exempt: true, a cost or limits; cost: 1 is as without a route".into()),
+            (("/routes", json!([{"cost": 2}])), "routes[0]: missing field \"match\"".into()),
+            (("/routes", json!([{"match": {}, "exempt": true, "cost": 2}])), "routes[0]: is exempt, so it has neither cost nor limits: leave out one or the other".into()),
+            (("/routes", json!([{"match": {}, "exempt": false}])), "routes[0].exempt: false says nothing, leave it out".into()),
+            (("/routes", json!([{"match": {}, "cost": 0}])), "routes[0].cost: 0 is no cost, write exempt: true for requests that cost nothing".into()),
+            (("/routes", json!([{"match": {}, "cost": 1_000_001}])), "routes[0].cost: 1000001 is out of range, write 1 to 1000000".into()),
+            (
+                ("/routes", json!([{"match": {}, "cost": "5"}])),
+                "routes[0].cost: \"5\" is given, expected a whole number, or a mapping such as {query: size, min: 1, max: 100, default: 10}".into(),
+            ),
+            (("/routes", json!([{"match": {}, "cost": 1.5}])), "routes[0].cost: 1.5 is given, expected a whole number, or a mapping such as {query: size, min: 1, max: 100, default: 10}".into()),
+            (("/routes", json!([{"match": {}, "cost": {"query": "n", "max": 5, "default": 1}}])), "routes[0].cost: missing field \"min\"".into()),
+            (("/routes", json!([{"match": {}, "cost": {"query": "n", "header": "n", "min": 1, "max": 5, "default": 1}}])), "routes[0].cost: says not where the cost is found, write either header or query".into()),
+            (("/routes", json!([{"match": {}, "cost": {"query": "n", "min": 0, "max": 5, "default": 1}}])), "routes[0].cost.min: 0 would let a client pass for nothing, write at least 1".into()),
+            (("/routes", json!([{"match": {}, "cost": {"query": "n", "min": 6, "max": 5, "default": 6}}])), "routes[0].cost.max: 5 is out of range, write 6 to 1000000".into()),
+            (("/routes", json!([{"match": {}, "cost": {"query": "n", "min": 2, "max": 5, "default": 1}}])), "routes[0].cost.default: 1 is out of range, write 2 to 5".into()),
+            (
+                ("/routes", json!([{"match": {}, "cost": {"header": "x_tenant_id", "min": 2, "max": 5, "default": 2}}])),
+                "routes[0].cost.header: \"x_tenant_id\" is what this filter writes, and what a client sends in it does not count; write another header".into(),
+            ),
+            (("/routes", json!([{"match": {}, "cost": 2}, {"match": {}, "cost": 3}])), "routes[1]: is never reached, because routes[0] matches every request; move that to the end".into()),
+            (("/routes", json!([{"match": {"uri": {"exact": "/"}}, "cost": 2}])), "routes[0].match.uri: unknown field \"uri\", expected one of \"method\", \"path\", \"host\", \"headers\"".into()),
+            (("/routes", json!([{"match": {"method": {}}, "cost": 2}])), "routes[0].match.method: write exactly one of exact, prefix, suffix, regex".into()),
+            (("/routes", json!([{"match": {"path": {"prefix": "a"}}, "cost": 2}])), "routes[0].match.path: \"a\" never occurs, because paths begin with /, write \"/a\"".into()),
+            (("/routes", json!([{"match": {"path": {"exact": "/a?b"}}, "cost": 2}])), "routes[0].match.path: \"/a?b\" never occurs, because a path is matched without its query".into()),
+            (("/routes", json!([{"match": {"host": {"exact": "Shop"}}, "cost": 2}])), "routes[0].match.host: \"Shop\" never occurs, because hosts are lowered and have no port here".into()),
+            (("/routes", json!([{"match": {"headers": {"a": {"exact": "1"}, "A": {"exact": "1"}}}, "cost": 2}])), "routes[0].match.headers.a: \"a\" is there twice, keep one".into()),
+            (
+                ("/routes", json!([{"match": {}, "limits": [{"name": "daily", "requests": 1, "per": "1s"}]}])),
+                "routes[0].limits[0].name: \"daily\" names another limit of the tier free, write another name".into(),
+            ),
+            (
+                ("/routes", json!([
+                    {"match": {"method": {"exact": "PUT"}}, "limits": [{"name": "a", "requests": 1, "per": "1s"}]},
+                    {"match": {}, "limits": [{"name": "a", "requests": 1, "per": "1s"}]},
+                ])),
+                "routes[1].limits[0].name: \"a\" names another limit of a route, write another name".into(),
+            ),
+            (
+                ("/routes", json!([{"match": {}, "limits": (0..17).map(|n| json!({"name": format!("a{n}"), "quota": 1, "per": "day"})).collect::<Vec<_>>()}])),
+                "routes[0].limits: 17 limits in all routes are too many, write at most 16".into(),
+            ),
+            (("/answer", json!({"status": 200})), "answer.status: 200 is not the status of a refusal, write 400 to 599".into()),
+            (("/answer", json!({"retryAfter": {"jitter": 101}})), "answer.retryAfter.jitter: 101 percent is out of range, write 0 to 100".into()),
+            (("/answer", json!({"headers": {"xRateLimit": "yes"}})), "answer.headers.xRateLimit: \"yes\" is given, expected true or false".into()),
+            (("/metrics", json!({"admitted": "a", "tracked": "a"})), "metrics.tracked: \"a\" is also the name of metrics.admitted, write another name".into()),
             (("/tenant/from", json!([{"header": "x tenant"}])), "tenant.from[0].header: \"x tenant\" is not a header's name, write for example \"x-user-id\"".into()),
             (
                 ("/tenant/from", json!([{"header": "Host"}])),
                 "tenant.from[0].header: \"Host\" is not a header here but a part of the request line, write a header's name".into(),
             ),
-            (("/tenant/from", json!([{"header": "a"}, {"header": "A"}])), "tenant.from[1].header: \"A\" is looked at twice, keep one".into()),
+            (("/tenant/from", json!([{"header": "a"}, {"header": "A"}])), "tenant.from[1]: is looked at twice, keep one".into()),
             (("/tenant/missing/tenant", json!("no body")), "tenant.missing.tenant: \"no body\" cannot be a tenant's id, write 1 to 64 of a-z, 0-9, ., _ and -".into()),
             (("/tenant/unknown/tier", json!("fre")), "tenant.unknown.tier: \"fre\" is not a tier, write one of: free, premium, standard".into()),
             (("/tenant/unknown/individually", json!(2_000_000)), "tenant.unknown.individually: 2000000 is too many to tell apart, write at most 1000000".into()),
@@ -641,9 +698,9 @@ mod tests {
             (("/tenants/a,b", json!({"tier": "free"})), "tenants.a,b: \"a,b\" cannot be a tenant's id, write 1 to 64 of a-z, 0-9, ., _ and -".into()),
             (("/tenants/acme", json!("free")), "tenants.acme: \"free\" is given, expected a mapping".into()),
             (("/tiers", json!({})), "tiers: there is none, write at least one tier with its limits".into()),
-            (("/tiers/Gold", json!({"limits": []})), format!("tiers.Gold: \"Gold\" cannot be a tier's name, {name_rule}")),
+            (("/tiers/Gold", json!({"limits": []})), format!("tiers.Gold: \"Gold\" cannot be a tier's name, {name_rule}, and neither other nor none")),
             (("/tiers/free/limits", json!([])), "tiers.free.limits: there is none, write at least one limit".into()),
-            (("/tiers/free/limits", Value::Array(vec![json!({"name": "a", "quota": 1, "per": "day"}); 17])), "tiers.free.limits: 17 are too many, write at most 16".into()),
+            (("/tiers/free/limits", Value::Array(vec![json!({"name": "a", "quota": 1, "per": "day"}); 17])), "tiers.free.limits: 17 limits are too many, write at most 16".into()),
             (limit(json!({"name": "a", "requests": 1, "per": "10"})), "tiers.free.limits[0].per: \"10\" is not a duration, write \"10s\"".into()),
             (limit(json!({"name": "a", "requests": 1, "per": 10})), "tiers.free.limits[0].per: \"10\" is not a duration, write \"10s\"".into()),
             (limit(json!({"name": "a", "requests": 1, "per": []})), "tiers.free.limits[0].per: a list is given, expected a duration such as \"10s\" or a window such as \"day\"".into()),
@@ -665,7 +722,7 @@ mod tests {
             (limit(json!(["a", 1, null, "1s", null])), "tiers.free.limits[0]: a list is given, expected a mapping".into()),
             (
                 ("/tiers/free/limits", json!([{"name": "a", "quota": 1, "per": "day"}, {"name": "a", "requests": 1, "per": "1s"}])),
-                "tiers.free.limits[1].name: \"a\" names another limit of this tier, write another name".into(),
+                "tiers.free.limits[1].name: \"a\" names another limit of this list, write another name".into(),
             ),
             (
                 ("/metrics/refused", json!("refused_rq_429")),
@@ -678,7 +735,7 @@ mod tests {
                 None => config = value.clone(),
                 Some((parent, key)) => config.pointer_mut(parent).unwrap()[key] = value.clone(),
             }
-            assert_eq!(read(&config), Err(expected), "{at} = {value}");
+            assert_eq!(read(&config).map(drop), Err(expected), "{at} = {value}");
         }
     }
 
@@ -695,9 +752,26 @@ mod tests {
     fn five_thousand_tenants_are_read() {
         let mut config = demo();
         for n in 0..5_000 {
-            config["tenants"][format!("tenant-{n}")] = json!({"tier": "standard"});
+            let tenant = &mut config["tenants"][format!("tenant-{n}")];
+            *tenant = json!({"tier": "standard"});
+            if n % 5 == 0 {
+                tenant["limits"] = json!([{"name": "rate", "requests": n + 1, "per": "1s"}]);
+            }
         }
-        assert_eq!(read(&config).unwrap().tenants.len(), 5_003);
+        let config = read(&config).unwrap();
+        assert_eq!(config.tenants.len(), 5_003);
+        assert_eq!(config.plans.len(), 3 + 1_000, "others share their tier's");
+        let numbers: std::collections::HashSet<u32> = config
+            .tenants
+            .values()
+            .map(|listed| listed.number)
+            .collect();
+        assert_eq!(numbers.len(), 5_003);
+        let plan = config.tenants["tenant-4995"].plan as usize;
+        match &config.plans[plan].allowance {
+            Allowance::Limits(set) => assert_eq!(set.policy, r#""rate";q=4996;w=1"#),
+            other => panic!("{other:?}"),
+        }
     }
 
     fn any_json() -> impl Strategy<Value = Value> {
@@ -719,6 +793,17 @@ mod tests {
             Just("tenants"),
             Just("metrics"),
             Just("refused"),
+            Just("routes"),
+            Just("match"),
+            Just("path"),
+            Just("cost"),
+            Just("query"),
+            Just("min"),
+            Just("max"),
+            Just("default"),
+            Just("exempt"),
+            Just("unlimited"),
+            Just("answer"),
             Just("é"),
         ];
         let leaf = prop_oneof![
@@ -754,11 +839,12 @@ mod tests {
         }
 
         #[test]
-        fn no_json_makes_it_panic(value in any_json(), at in 0_usize..12) {
+        fn no_json_makes_it_panic(value in any_json(), at in 0_usize..16) {
             let _ = read(&value);
             let places = ["/tenant", "/tenant/from", "/tenant/from/0", "/tenant/unknown", "/tenant/missing", "/tiers", "/tiers/free", "/tiers/free/limits",
-                "/tiers/free/limits/0", "/tiers/free/limits/0/per", "/tenants", "/metrics"];
+                "/tiers/free/limits/0", "/tiers/free/limits/0/per", "/tenants", "/metrics", "/tenants/acme", "/routes", "/routes/0/match", "/routes/0/cost"];
             let mut config = demo();
+            config["routes"] = json!([{"match": {}, "cost": 1}]);
             *config.pointer_mut(places[at]).unwrap() = value;
             let _ = read(&config);
         }
@@ -776,7 +862,7 @@ mod tests {
                 {"name": "b", "quota": quota, "per": "month"},
             ]);
             if let Ok(config) = read(&config) {
-                for limit in config.tiers.iter().flat_map(|tier| &tier.limits) {
+                for limit in &plan(&config, "free").limits {
                     match limit.kind {
                         Kind::Rate { interval, burst } => prop_assert!(interval >= SHORTEST_INTERVAL && interval.checked_mul(burst).unwrap() <= LONGEST_REFILL),
                         Kind::Quota { quota, .. } => prop_assert!((1..=LARGEST_QUOTA).contains(&quota)),

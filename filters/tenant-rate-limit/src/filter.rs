@@ -2,54 +2,70 @@
 //!
 //! # Host calls
 //!
-//! A request that is admitted costs at most nine:
+//! A request that is admitted costs at most ten:
 //!
 //! | calls | for |
 //! |---|---|
 //! | 1 | the request's headers, all at once |
 //! | 0 to 2 | setting `x-tenant-id` and `x-tenant-tier`, each only where it is not right already |
-//! | 1 to 2 | the monotonic clock if the tier, or a record in the tenant's row, has a rate; the wall clock if it has a quota |
+//! | 1 to 2 | the monotonic clock if a limit, or a record in the tenant's row, is a rate; the wall clock if one is a quota |
 //! | 2 | reading and replacing the tenant's record, once more for each time that another worker was faster |
-//! | 2 | `RateLimit-Policy` and `RateLimit` on the response |
+//! | 0 to 1 | counting it, if `metrics.admitted` is there |
+//! | 0, 2, 3 or 5 | `RateLimit-Policy` and `RateLimit` on the response, and the three `X-RateLimit` fields where they are asked for (then 13 in all) |
 //!
-//! One more is needed for each other spelling of the two headers that a client sends, and to read the shared record
-//! when a row of the table is full.
+//! One more is needed for each other spelling of the two headers that a client sends, to read the shared record
+//! when a row of the table is full, and to define a series that is counted in for the first time. A request that is exempt, or of a tenant that
+//! is unlimited or blocked, touches neither clocks nor records.
 //!
 //! # When the proxy fails
 //!
 //! A request that cannot be charged is not admitted: if shared data cannot be read or written, it is answered with 503. If the
 //! client's copies of the headers cannot be replaced, or the request's headers not be read, it is answered with 500.
 
+use std::borrow::Cow;
 use std::rc::Rc;
 
-use tollgate_common::{Refusal, header, refusal, series_name};
+use tollgate_common::{header, refusal};
 use tollgate_host::filter::give_up;
 use tollgate_host::{
-    Action, HeaderMap, Host, LocalResponse, Map, MetricKind, Plugin, Request, Stream,
+    Action, HeaderMap, Host, HostError, LocalResponse, Map, Plugin, Request, Stream,
 };
 
-use crate::answer;
-use crate::config::{Config, Tier};
+use crate::answer::{self, Reason, Refused};
+use crate::config::{Allowance, Config, LimitSet, Missing};
 use crate::ledger::{Decision, Failure, Ledger, Limits};
-use crate::limiter::{Limiter, Tenant};
-
-const GRPC_RESOURCE_EXHAUSTED: u32 = 8;
-const GRPC_UNAVAILABLE: u32 = 14;
+use crate::limit::Standing;
+use crate::limiter::{Identity, Limiter, NO_LIMITS, Toll};
+use crate::meters::{Meters, Whose, Why};
 
 /// The plugin.
 #[derive(Debug)]
 pub struct TenantRateLimit {
-    limiter: Rc<Limiter>,
-    ledger: Rc<Ledger>,
+    shared: Rc<Shared>,
+}
+
+/// What all requests of a configuration have in common.
+#[derive(Debug)]
+struct Shared {
+    limiter: Limiter,
+    ledger: Ledger,
+    meters: Meters,
 }
 
 /// One request on its way through the plugin.
 #[derive(Debug)]
 pub struct TenantStream {
-    limiter: Rc<Limiter>,
-    ledger: Rc<Ledger>,
-    /// Of an admitted request, its tier and the value of `RateLimit`.
-    admitted: Option<(usize, String)>,
+    shared: Rc<Shared>,
+    /// Of a request that was charged, what its response tells.
+    charged: Option<Charged>,
+}
+
+/// How a tenant stands with the limits of a plan and a route.
+#[derive(Debug)]
+struct Charged {
+    plan: usize,
+    route: Option<usize>,
+    standings: Vec<Standing>,
 }
 
 impl Plugin for TenantRateLimit {
@@ -66,84 +82,332 @@ impl Plugin for TenantRateLimit {
 
     fn stream(&self) -> TenantStream {
         TenantStream {
-            limiter: self.limiter.clone(),
-            ledger: self.ledger.clone(),
-            admitted: None,
+            shared: self.shared.clone(),
+            charged: None,
         }
     }
 }
 
 impl TenantRateLimit {
     /// The plugin with a configuration that has been read.
-    pub fn new(config: Config, plugin_name: &str, host: &mut dyn Host) -> Result<Self, String> {
+    pub fn new(mut config: Config, plugin_name: &str, host: &mut dyn Host) -> Result<Self, String> {
         let ledger = Ledger::open(plugin_name, config.individually, host)
             .map_err(|error| format!("the proxy's shared data does not work: {error:?}"))?;
+        let meters = Meters::new(std::mem::take(&mut config.metrics), host);
         Ok(Self {
-            limiter: Rc::new(Limiter::new(config)),
-            ledger: Rc::new(ledger),
+            shared: Rc::new(Shared {
+                limiter: Limiter::new(config),
+                ledger,
+                meters,
+            }),
         })
     }
 }
 
 impl Stream for TenantStream {
     fn on_request_headers(&mut self, request: &mut Request, host: &mut dyn Host) -> Action {
-        let limiter = self.limiter.clone();
-        let tenant = limiter.identify(request.headers());
-        let Some(tier) = limiter.tier(tenant.tier) else {
+        let shared = self.shared.clone();
+        let Shared {
+            limiter,
+            ledger,
+            meters,
+        } = &*shared;
+        let (identity, toll) = {
+            let view = limiter.view(request.headers());
+            (limiter.identify(&view), limiter.toll(&view))
+        };
+        let tenant = match identity {
+            Identity::Tenant(tenant) => tenant,
+            Identity::Nobody { unusable } => {
+                return shared.nobody(unusable, toll, request, host);
+            }
+        };
+        let Some(plan) = limiter.plan(tenant.plan) else {
             return give_up(host);
         };
+        let tier = limiter.tier(plan);
 
         // First of all, so that whoever logs or counts a refused request sees no client's claim either.
         let owned = request.own(header::TENANT_ID, tenant.id.as_bytes(), host);
         if let Err(error) =
-            owned.and_then(|()| request.own(header::TENANT_TIER, tier.name.as_bytes(), host))
+            owned.and_then(|()| request.own(header::TENANT_TIER, tier.as_bytes(), host))
         {
-            log::error!("cannot replace the client's tenant headers: {error:?}");
-            return give_up(host);
+            return uncleaned(error, host);
         }
 
-        let limits = Limits {
-            tenant: &tier.limits,
-            route: &[],
+        let whose = Whose {
+            listed: tenant.listed,
+            tenant: if limiter.names(&tenant) {
+                tenant.id.as_str()
+            } else {
+                "other"
+            },
+            tier,
+            plan: tenant.plan,
+        };
+        let mut refused = Refused {
+            reason: Reason::Blocked,
+            tenant: Some(&tenant.id),
+            cost: 1,
+            limits: Limits::default(),
+            standings: &[],
+            by: &[],
+        };
+        let (set, cost, route) = match (&plan.allowance, toll) {
+            (Allowance::Blocked, _) => {
+                return shared.refuse(&refused, whose, NOTHING, None, request, host);
+            }
+            (Allowance::Unlimited, _) | (Allowance::Limits(_), Toll::Exempt) => {
+                meters.admitted(whose, host);
+                return Action::Continue;
+            }
+            (Allowance::Limits(set), Toll::Cost { cost, route }) => (set, cost, route),
+        };
+        let of_route = limiter.route_limits(route);
+        let sets = [set, of_route];
+        refused.cost = cost;
+        refused.limits = Limits {
+            tenant: &set.limits,
+            route: &of_route.limits,
         };
         let account = limiter.account(&tenant, tier);
-        match self.ledger.charge(account, limits, 1, host) {
+        let decision = ledger.charge(account, refused.limits, cost, host);
+        let (standings, by);
+        (refused.reason, standings, by) = match decision {
             Ok(Decision::Admitted { standings }) => {
-                self.admitted = Some((tenant.tier, answer::standings(&tier.limits, &standings)));
-                Action::Continue
+                let told = limiter.config().answer;
+                self.charged = (told.rate_limit || told.x_rate_limit).then_some(Charged {
+                    plan: tenant.plan,
+                    route,
+                    standings,
+                });
+                meters.admitted(whose, host);
+                return Action::Continue;
             }
-            Ok(Decision::Refused { standings, by } | Decision::TooCostly { standings, by }) => {
-                let grpc = is_grpc(request.headers());
-                refuse(
-                    &limiter,
-                    &tenant,
-                    tier,
-                    &answer::refusal(&tenant.id, tier, &standings, &by),
-                    grpc,
-                    host,
-                )
+            Ok(Decision::Refused { standings, by }) => (Reason::Limited, standings, by),
+            Ok(Decision::TooCostly { standings, by }) => (Reason::TooCostly, standings, by),
+            Err(failure) => {
+                // One line for each request at most: the details of the answer tell an operator as much.
+                log::debug!("cannot charge a request: {failure:?}");
+                let reason = match failure {
+                    Failure::Contended => Reason::Contended,
+                    Failure::Proxy(_) => Reason::Unavailable,
+                };
+                (reason, Vec::new(), Vec::new())
             }
-            Err(failure) => unavailable(failure, host),
-        }
+        };
+        refused.standings = &standings;
+        refused.by = &by;
+        shared.refuse(&refused, whose, sets, route, request, host)
     }
 
     fn on_response_headers(&mut self, host: &mut dyn Host) {
-        let Some((tier, standings)) = self.admitted.take() else {
+        let Some(charged) = self.charged.take() else {
             return;
         };
-        let Some(tier) = self.limiter.tier(tier) else {
+        let limiter = &self.shared.limiter;
+        let Some(Allowance::Limits(set)) = limiter.plan(charged.plan).map(|plan| &plan.allowance)
+        else {
             return;
         };
-        // Beside what the upstream says of limits of its own: both fields are lists.
-        for (name, value) in [
-            ("ratelimit-policy", &tier.policy),
-            ("ratelimit", &standings),
-        ] {
-            if let Err(error) = host.add_header(Map::ResponseHeaders, name, value.as_bytes()) {
+        let sets = [set, limiter.route_limits(charged.route)];
+        let told = Told::of(limiter, sets, &charged.standings);
+        // Beside what the upstream says of limits of its own: these fields are lists.
+        for (name, value) in told.lists() {
+            if let Err(error) = host.add_header(Map::ResponseHeaders, name, value) {
                 log::debug!("cannot add {name} to a response: {error:?}");
             }
         }
+        // And these are not: whoever is nearest to the client has the last word.
+        for (name, value) in told.numbers() {
+            if let Err(error) = host.set_header(Map::ResponseHeaders, name, value) {
+                log::debug!("cannot set {name} on a response: {error:?}");
+            }
+        }
     }
+}
+
+/// The limits of a request that none was asked about.
+const NOTHING: [&LimitSet; 2] = [&NO_LIMITS; 2];
+
+/// What headers tell of a tenant's limits.
+struct Told<'a> {
+    lists: Option<(Cow<'a, str>, String)>,
+    numbers: Option<[String; 3]>,
+}
+
+impl<'a> Told<'a> {
+    /// `standings` are those of both sets of limits, or empty if nobody asked these.
+    fn of(limiter: &Limiter, [plan, route]: [&'a LimitSet; 2], standings: &[Standing]) -> Self {
+        let limits = Limits {
+            tenant: &plan.limits,
+            route: &route.limits,
+        };
+        let told = limiter.config().answer;
+        let policy = || match route.policy.as_str() {
+            "" => Cow::Borrowed(plan.policy.as_str()),
+            of_route => Cow::Owned([plan.policy.as_str(), of_route].join(", ")),
+        };
+        Self {
+            lists: (told.rate_limit && !standings.is_empty())
+                .then(|| (policy(), answer::standings(limits, standings))),
+            numbers: if told.x_rate_limit {
+                answer::lowest(limits, standings)
+            } else {
+                None
+            },
+        }
+    }
+
+    fn lists(&self) -> impl Iterator<Item = (&'static str, &[u8])> {
+        let lists = self.lists.iter();
+        lists.flat_map(|(policy, standings)| {
+            [
+                ("ratelimit-policy", policy.as_bytes()),
+                ("ratelimit", standings.as_bytes()),
+            ]
+        })
+    }
+
+    fn numbers(&self) -> impl Iterator<Item = (&'static str, &[u8])> {
+        const NAMES: [&str; 3] = [
+            "x-ratelimit-limit",
+            "x-ratelimit-remaining",
+            "x-ratelimit-reset",
+        ];
+        let values = self.numbers.iter().flatten();
+        NAMES
+            .into_iter()
+            .zip(values)
+            .map(|(name, value)| (name, value.as_bytes()))
+    }
+}
+
+impl Shared {
+    /// What becomes of a request that is nobody's.
+    fn nobody(
+        &self,
+        unusable: bool,
+        toll: Toll,
+        request: &mut Request,
+        host: &mut dyn Host,
+    ) -> Action {
+        let stripped = request.strip(header::TENANT_ID, host);
+        if let Err(error) = stripped.and_then(|()| request.strip(header::TENANT_TIER, host)) {
+            return uncleaned(error, host);
+        }
+        let whose = Whose {
+            listed: None,
+            tenant: "none",
+            tier: "none",
+            plan: 0,
+        };
+        if toll == Toll::Exempt {
+            self.meters.admitted(whose, host);
+            return Action::Continue;
+        }
+        let refused = Refused {
+            reason: if unusable {
+                Reason::Unusable
+            } else {
+                Reason::Missing
+            },
+            tenant: None,
+            cost: 1,
+            limits: Limits::default(),
+            standings: &[],
+            by: &[],
+        };
+        self.refuse(&refused, whose, NOTHING, None, request, host)
+    }
+
+    /// Counts and answers a request that does not pass. `sets` are the limits that it was asked of.
+    fn refuse(
+        &self,
+        refused: &Refused<'_>,
+        whose: Whose<'_>,
+        sets: [&LimitSet; 2],
+        route: Option<usize>,
+        request: &Request,
+        host: &mut dyn Host,
+    ) -> Action {
+        let config = self.limiter.config();
+        let (missing, challenge) = match &config.missing {
+            Missing::Refuse { status, challenge } => (*status, challenge.as_deref()),
+            Missing::Tenant(_) => (400, None),
+        };
+        let nobody = refused.tenant.is_none();
+        let status = if nobody {
+            missing
+        } else {
+            config.answer.status
+        };
+        let chance = if refused.reason == Reason::Limited && config.answer.jitter > 0 {
+            host.random()
+        } else {
+            0
+        };
+        let answer = refused.refusal(&config.answer, status, chance);
+
+        let property = refusal::Refusal {
+            tenant: refused.tenant.map(|id| id.as_str()),
+            tier: (!nobody).then_some(whose.tier),
+            limit: answer.limit,
+            reason: refused.reason.word(),
+        }
+        .to_string();
+        if let Err(error) = host.set_property(refusal::PROPERTY, property.as_bytes()) {
+            log::debug!("cannot set {}: {error:?}", refusal::PROPERTY);
+        }
+        if refused.reason == Reason::Contended {
+            self.meters.contended(1, host);
+        }
+        let why = Why {
+            reason: refused.reason,
+            limit: answer.limit,
+            index: answer.index,
+            route,
+        };
+        self.meters.refused(whose, why, host);
+
+        let grpc = is_grpc(request.headers());
+        let told = Told::of(&self.limiter, sets, refused.standings);
+        let mut headers: Vec<(&str, &[u8])> = Vec::with_capacity(10);
+        headers.push(("content-type", b"application/problem+json"));
+        headers.push(("cache-control", b"no-store"));
+        if let Some(retry_after) = &answer.retry_after {
+            headers.push(("retry-after", retry_after.as_bytes()));
+        }
+        if nobody && let Some(challenge) = challenge {
+            headers.push(("www-authenticate", challenge.as_bytes()));
+        }
+        if grpc && let Some(pushback) = &answer.pushback {
+            headers.push(("grpc-retry-pushback-ms", pushback.as_bytes()));
+        }
+        headers.extend(told.lists());
+        headers.extend(told.numbers());
+        let response = LocalResponse {
+            status: answer.status,
+            details: refused.reason.details(),
+            headers: &headers,
+            body: if grpc {
+                answer.detail.as_bytes()
+            } else {
+                answer.problem.as_bytes()
+            },
+            grpc_status: Some(answer.grpc_status),
+        };
+        if let Err(error) = host.respond(&response) {
+            log::error!("the proxy does not take an answer: {error:?}");
+        }
+        Action::Stop
+    }
+}
+
+/// Answers a request that still has what its client wrote in our headers.
+fn uncleaned(error: HostError, host: &mut dyn Host) -> Action {
+    log::error!("cannot replace the client's tenant headers: {error:?}");
+    give_up(host)
 }
 
 /// Whether Envoy takes a request for gRPC, and so answers it with trailers whose message is what would have been the body.
@@ -152,76 +416,4 @@ fn is_grpc(headers: &HeaderMap) -> bool {
         .first("content-type")
         .and_then(|value| value.strip_prefix(b"application/grpc"));
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"+"))
-}
-
-fn refuse(
-    limiter: &Limiter,
-    tenant: &Tenant,
-    tier: &Tier,
-    answer: &answer::Refusal<'_>,
-    grpc: bool,
-    host: &mut dyn Host,
-) -> Action {
-    let property = Refusal {
-        tenant: tenant.id.as_str(),
-        tier: &tier.name,
-        limit: answer.limit,
-    }
-    .to_string();
-    if let Err(error) = host.set_property(refusal::PROPERTY, property.as_bytes()) {
-        log::debug!("cannot set {}: {error:?}", refusal::PROPERTY);
-    }
-
-    if let Some(metric) = limiter.refused_metric() {
-        let series = series_name(
-            metric,
-            &[("tenant", limiter.label(tenant)), ("limit", answer.limit)],
-        );
-        let counted = host
-            .metric(MetricKind::Counter, &series)
-            .and_then(|id| host.increment(id, 1));
-        if let Err(error) = counted {
-            log::debug!("cannot count in {series}: {error:?}");
-        }
-    }
-
-    let retry_after = answer.retry_after.to_string();
-    let response = LocalResponse {
-        status: 429,
-        details: "tollgate_rate_limited",
-        headers: &[
-            ("content-type", b"application/problem+json"),
-            ("cache-control", b"no-store"),
-            ("retry-after", retry_after.as_bytes()),
-            ("ratelimit-policy", tier.policy.as_bytes()),
-            ("ratelimit", answer.standings.as_bytes()),
-        ],
-        body: if grpc {
-            answer.detail.as_bytes()
-        } else {
-            answer.problem.as_bytes()
-        },
-        grpc_status: Some(GRPC_RESOURCE_EXHAUSTED),
-    };
-    if let Err(error) = host.respond(&response) {
-        log::error!("the proxy does not take an answer: {error:?}");
-    }
-    Action::Stop
-}
-
-/// Answers a request that cannot be charged.
-fn unavailable(failure: Failure, host: &mut dyn Host) -> Action {
-    // One line for each request at most: the details of the answer tell an operator as much.
-    log::debug!("cannot charge a request: {failure:?}");
-    let response = LocalResponse {
-        status: 503,
-        details: failure.details(),
-        headers: &[("retry-after", b"1"), ("cache-control", b"no-store")],
-        body: b"",
-        grpc_status: Some(GRPC_UNAVAILABLE),
-    };
-    if let Err(error) = host.respond(&response) {
-        log::error!("the proxy does not take an answer: {error:?}");
-    }
-    Action::Stop
 }

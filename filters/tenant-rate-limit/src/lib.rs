@@ -1,10 +1,10 @@
 //! Limits how many requests each tenant makes, exactly, across all workers of a proxy.
 //!
 //! - [`config`]: what can be written, and what makes it acceptable.
-//! - [`limiter`]: who a request is from.
+//! - [`limiter`]: who a request is from, and what it costs.
 //! - [`ledger`]: what tenants have used, and requests charged to it; [`table`]: where a tenant's record is; [`row`]: the records as they are kept, and one request charged to one of them, to all its limits or to none.
 //! - [`limit`]: what a single limit allows and remembers; [`calendar`]: the windows of quotas.
-//! - [`answer`]: what a client is told.
+//! - [`answer`]: what a client is told; [`meters`]: what is counted.
 //! - [`filter`]: the shell around all this.
 //!
 //! # What holds
@@ -42,8 +42,9 @@ pub mod filter;
 pub mod ledger;
 pub mod limit;
 pub mod limiter;
+pub mod meters;
 pub mod row;
 pub mod table;
 
-pub use config::Config;
+pub use config::{Config, check};
 pub use filter::TenantRateLimit;

@@ -1,15 +1,42 @@
-//! Who a request is from, and whose record it is charged to: the decisions that need no state.
+//! Who a request is from, what it costs, and whose record it is charged to: the decisions that need no state.
 
-use tollgate_common::TenantId;
-use tollgate_host::{Copies, HeaderMap};
+use std::borrow::Cow;
 
-use crate::config::{Config, Source, Tier};
+use tollgate_common::{Given, Path, StringMatch, Target, TenantId, cookie, host, parameter};
+use tollgate_host::{Copies, HeaderMap, same_name};
+
+use crate::config::{Config, Cost, Effect, LimitSet, Match, Missing, Place, Plan, Route, Source};
 use crate::ledger::Account;
 
 /// A configuration, ready to be asked.
 #[derive(Debug)]
 pub struct Limiter {
     config: Config,
+    /// Whether anything depends on the path or the query.
+    reads_target: bool,
+    /// Whether anything depends on the host.
+    reads_host: bool,
+}
+
+/// What the limiter looks at in a request. Parts that the configuration does not ask for are not looked up.
+#[derive(Debug)]
+pub struct View<'a> {
+    headers: &'a HeaderMap,
+    path: Path<'a>,
+    query: &'a [u8],
+    host: Given<&'a [u8]>,
+}
+
+/// Whom a request is from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Identity {
+    /// A tenant.
+    Tenant(Tenant),
+    /// Nobody, and that is not allowed.
+    Nobody {
+        /// Whether it says something, though nothing usable.
+        unusable: bool,
+    },
 }
 
 /// Who a request is from.
@@ -17,64 +44,305 @@ pub struct Limiter {
 pub struct Tenant {
     /// The normalised id.
     pub id: TenantId,
-    /// Its tier, for [`Limiter::tier`].
-    pub tier: usize,
-    /// Whether the configuration lists it.
-    pub listed: bool,
+    /// Its plan, for [`Limiter::plan`].
+    pub plan: usize,
+    /// Its number if the configuration lists it.
+    pub listed: Option<u32>,
 }
+
+/// What a request is charged, if its tenant has limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Toll {
+    /// Nothing.
+    Exempt,
+    /// So much, at least 1.
+    Cost {
+        /// The amount.
+        cost: u64,
+        /// The route that says so, for [`Limiter::route_limits`].
+        route: Option<usize>,
+    },
+}
+
+/// Those of a request without a route.
+pub static NO_LIMITS: LimitSet = LimitSet {
+    limits: Vec::new(),
+    policy: String::new(),
+};
 
 impl Limiter {
     /// A limiter with this configuration.
     pub fn new(config: Config) -> Self {
-        Self { config }
-    }
-
-    /// Who a request is from: whom the first source with a usable id names, else the missing tenant. An id that is there
-    /// several times is as good as none, because whoever reads it next might believe another copy.
-    pub fn identify(&self, headers: &HeaderMap) -> Tenant {
-        let found = self.config.sources.iter().find_map(|Source::Header(name)| {
-            match headers.copies(name) {
-                Copies::One(value) => TenantId::normalise(value),
-                Copies::Absent | Copies::Several => None,
-            }
-        });
-        let id = found.unwrap_or(self.config.missing);
-        let listed = self.config.tenants.get(&id);
-        Tenant {
-            id,
-            tier: *listed.unwrap_or(&self.config.unknown),
-            listed: listed.is_some(),
+        let on_path = |route: &Route| {
+            let costs = matches!(
+                &route.effect,
+                Effect::Charge {
+                    cost: Cost::Found {
+                        place: Place::Query(_),
+                        ..
+                    },
+                    ..
+                }
+            );
+            route.when.path.is_some() || costs
+        };
+        let in_target = |source: &Source| matches!(source, Source::Path(_) | Source::Query(_));
+        let in_host = |source: &Source| matches!(source, Source::Host(_));
+        Self {
+            reads_target: config.sources.iter().any(in_target) || config.routes.iter().any(on_path),
+            reads_host: config.sources.iter().any(in_host)
+                || config.routes.iter().any(|route| route.when.host.is_some()),
+            config,
         }
     }
 
-    /// The tier of an index that this limiter gave.
-    pub fn tier(&self, index: usize) -> Option<&Tier> {
-        self.config.tiers.get(index)
+    /// The configuration.
+    pub fn config(&self) -> &Config {
+        &self.config
     }
 
-    /// Whose record a tenant's requests are charged to.
-    pub fn account<'a>(&self, tenant: &'a Tenant, tier: &'a Tier) -> Account<'a> {
-        match tenant.listed {
-            true => Account::Listed(&tenant.id),
-            false => Account::Unlisted {
-                id: &tenant.id,
-                tier: &tier.name,
+    /// What is to be looked at in a request.
+    pub fn view<'a>(&self, headers: &'a HeaderMap) -> View<'a> {
+        let target = match self.reads_target {
+            true => Target::of(headers.first(":path").unwrap_or_default()),
+            false => Target::of(b""),
+        };
+        let host = match self.reads_host {
+            true => copies(headers, ":authority").map(host),
+            false => Given::Absent,
+        };
+        View {
+            headers,
+            path: Path::of(target.path),
+            query: target.query,
+            host,
+        }
+    }
+
+    /// Who a request is from: whom the first source names in which there is anything. If that is no usable id, or there are several of
+    /// which others might believe another one, the request has none: the next source is not looked at, because a client
+    /// that can spoil the first must not choose by that which one counts.
+    pub fn identify(&self, view: &View<'_>) -> Identity {
+        let mut unusable = false;
+        for source in &self.config.sources {
+            match source.read(view) {
+                Given::Absent => {}
+                Given::Ambiguous => {
+                    unusable = true;
+                    break;
+                }
+                Given::One(raw) => match self.config.ids.read(&raw) {
+                    Some(id) => return Identity::Tenant(self.tenant(id)),
+                    None => {
+                        unusable = true;
+                        break;
+                    }
+                },
+            }
+        }
+        match &self.config.missing {
+            Missing::Tenant(id) => Identity::Tenant(self.tenant(*id)),
+            Missing::Refuse { .. } => Identity::Nobody { unusable },
+        }
+    }
+
+    fn tenant(&self, id: TenantId) -> Tenant {
+        match self.config.tenants.get(id.as_str()) {
+            Some(listed) => Tenant {
+                id,
+                plan: listed.plan as usize,
+                listed: Some(listed.number),
+            },
+            None => Tenant {
+                id,
+                plan: self.config.unknown,
+                listed: None,
             },
         }
     }
 
-    /// The counter of refused requests, if there is to be one.
-    pub fn refused_metric(&self) -> Option<&str> {
-        self.config.refused.as_deref()
-    }
-
-    /// A tenant's value of the metric label `tenant`: its id if the configuration names it, else `other`, so that clients
-    /// cannot invent series.
-    pub fn label<'a>(&self, tenant: &'a Tenant) -> &'a str {
-        if tenant.listed || tenant.id == self.config.missing {
-            tenant.id.as_str()
+    /// What a request is charged: what the first route says that matches. Where the path has two readings, each has its
+    /// route, and the stricter one counts: one that is not exempt, then the dearer one, then one with limits of its own.
+    pub fn toll(&self, view: &View<'_>) -> Toll {
+        if self.config.routes.is_empty() {
+            return Toll::Cost {
+                cost: 1,
+                route: None,
+            };
+        }
+        let plain = self.route(view, view.path.plain());
+        let Some(loose) = view.path.loose() else {
+            return self.toll_of(plain, view);
+        };
+        let loose = self.route(view, loose);
+        let (plain, loose) = (self.toll_of(plain, view), self.toll_of(loose, view));
+        let strictness = |toll: Toll| match toll {
+            Toll::Exempt => (0, false),
+            Toll::Cost { cost, route } => (cost, !self.route_limits(route).limits.is_empty()),
+        };
+        if strictness(loose) > strictness(plain) {
+            loose
         } else {
-            "other"
+            plain
         }
     }
+
+    fn route(&self, view: &View<'_>, path: &[u8]) -> Option<usize> {
+        let mut routes = self.config.routes.iter();
+        routes.position(|route| route.when.holds(view, path))
+    }
+
+    fn toll_of(&self, route: Option<usize>, view: &View<'_>) -> Toll {
+        match route.and_then(|index| Some(&self.config.routes.get(index)?.effect)) {
+            None => Toll::Cost { cost: 1, route },
+            Some(Effect::Exempt) => Toll::Exempt,
+            Some(Effect::Charge { cost, .. }) => Toll::Cost {
+                cost: cost.of(view),
+                route,
+            },
+        }
+    }
+
+    /// The plan of an index that this limiter gave.
+    pub fn plan(&self, index: usize) -> Option<&Plan> {
+        self.config.plans.get(index)
+    }
+
+    /// The name of a plan's tier.
+    pub fn tier(&self, plan: &Plan) -> &str {
+        self.config.tiers.get(plan.tier).map_or("", String::as_str)
+    }
+
+    /// The limits of a route that this limiter gave.
+    pub fn route_limits(&self, route: Option<usize>) -> &LimitSet {
+        match route.and_then(|index| Some(&self.config.routes.get(index)?.effect)) {
+            Some(Effect::Charge { limits, .. }) => limits,
+            Some(Effect::Exempt) | None => &NO_LIMITS,
+        }
+    }
+
+    /// Whose record a tenant's requests are charged to.
+    pub fn account<'a>(&self, tenant: &'a Tenant, tier: &'a str) -> Account<'a> {
+        match tenant.listed {
+            Some(_) => Account::Listed(&tenant.id),
+            None => Account::Unlisted {
+                id: &tenant.id,
+                tier,
+            },
+        }
+    }
+
+    /// Whether metrics have a tenant's id: if the configuration names it. All others are counted together, so that clients
+    /// cannot invent series.
+    pub fn names(&self, tenant: &Tenant) -> bool {
+        tenant.listed.is_some()
+            || matches!(&self.config.missing, Missing::Tenant(id) if *id == tenant.id)
+    }
+}
+
+fn copies<'a>(headers: &'a HeaderMap, name: &'a str) -> Given<&'a [u8]> {
+    match headers.copies(name) {
+        Copies::Absent => Given::Absent,
+        Copies::One(value) => Given::One(value),
+        Copies::Several => Given::Ambiguous,
+    }
+}
+
+impl Source {
+    fn read<'a>(&'a self, view: &'a View<'_>) -> Given<Cow<'a, [u8]>> {
+        match self {
+            Self::Header(name) => copies(view.headers, name).map(Cow::Borrowed),
+            Self::Host(template) => match view.host {
+                Given::One(host) => match template.read(host) {
+                    Some(id) => Given::One(Cow::Borrowed(id)),
+                    None => Given::Absent,
+                },
+                Given::Absent => Given::Absent,
+                Given::Ambiguous => Given::Ambiguous,
+            },
+            Self::Path(template) => template.read(&view.path).map(Cow::Borrowed),
+            Self::Query(name) => parameter(view.query, name),
+            Self::Cookie(name) => cookie(view.headers.all("cookie"), name).map(Cow::Borrowed),
+        }
+    }
+}
+
+impl Match {
+    fn holds(&self, view: &View<'_>, path: &[u8]) -> bool {
+        let header = |name: &str, condition: &StringMatch| match view.headers.copies(name) {
+            Copies::One(value) => condition.matches(value),
+            Copies::Absent | Copies::Several => false,
+        };
+        let method = |condition: &StringMatch| header(":method", condition);
+        let host = |condition: &StringMatch| match view.host {
+            Given::One(host) => condition.matches(&lower(host)),
+            Given::Absent | Given::Ambiguous => false,
+        };
+        self.path
+            .as_ref()
+            .is_none_or(|condition| condition.matches(path))
+            && self.method.as_ref().is_none_or(method)
+            && self.host.as_ref().is_none_or(host)
+            && self
+                .headers
+                .iter()
+                .all(|(name, condition)| header(name, condition))
+    }
+}
+
+fn lower(host: &[u8]) -> Cow<'_, [u8]> {
+    if host.iter().any(u8::is_ascii_uppercase) {
+        Cow::Owned(host.to_ascii_lowercase())
+    } else {
+        Cow::Borrowed(host)
+    }
+}
+
+impl Cost {
+    /// What a request costs. Whoever sends something that only others understand pays the most: a service might read it as that.
+    fn of(&self, view: &View<'_>) -> u64 {
+        match self {
+            Self::Fixed(cost) => *cost,
+            Self::Found {
+                place,
+                min,
+                max,
+                default,
+            } => match place.read(view) {
+                Given::Absent => *default,
+                Given::One(text) => number(&text).map_or(*max, |number| number.clamp(*min, *max)),
+                Given::Ambiguous => *max,
+            },
+        }
+    }
+}
+
+impl Place {
+    fn read<'a>(&self, view: &View<'a>) -> Given<Cow<'a, [u8]>> {
+        match self {
+            Self::Header(name) => {
+                // In every spelling that some server reads as this header.
+                let mut found = Given::Absent;
+                for (given, value) in view.headers.iter() {
+                    if same_name(given, name.as_bytes()) {
+                        found = found.and(Cow::Borrowed(value));
+                    }
+                }
+                found
+            }
+            Self::Query(name) => parameter(view.query, name),
+        }
+    }
+}
+
+/// A whole number in digits alone.
+fn number(text: &[u8]) -> Option<u64> {
+    let text = text.trim_ascii();
+    if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let digits = text.iter().map(|digit| u64::from(digit - b'0'));
+    Some(digits.fold(0, |number: u64, digit| {
+        number.saturating_mul(10).saturating_add(digit)
+    }))
 }

@@ -26,6 +26,15 @@ fn configure(config: &str, host: &mut MemoryHost) -> TenantRateLimit {
     TenantRateLimit::configure(config.as_bytes(), "istio-system.tenant-rate-limit", host).unwrap()
 }
 
+/// A configuration without chance in `Retry-After`.
+fn punctual(config: &str) -> String {
+    let end = config.rfind('}').unwrap();
+    format!(
+        "{}, \"answer\": {{\"retryAfter\": {{\"jitter\": 0}}}}}}",
+        &config[..end]
+    )
+}
+
 /// A request with these headers from start to end; whether it was admitted.
 fn send<V: AsRef<[u8]>>(
     plugin: &TenantRateLimit,
@@ -124,16 +133,19 @@ fn a_refusal_says_why_and_when_to_come_back() {
             "title": "Quota exceeded",
             "status": 429,
             "detail": "The limit rate of tenant initech is used up; the next request can pass in 1 s.",
+            "reason": "limited",
             "violated-policies": ["rate"],
         })
     );
     use tollgate_host::Host;
     assert_eq!(
         host.property(&["tollgate.refused"]).unwrap().unwrap(),
-        b"initech free rate"
+        b"initech free rate limited"
     );
     assert_eq!(
-        host.metric_value("tenant=.=initech;.;limit=.=rate;.;shop_refused_total"),
+        host.metric_value(
+            "tenant=.=initech;.;tier=.=free;.;limit=.=rate;.;reason=.=limited;.;shop_refused_total"
+        ),
         Some(1)
     );
     // It can indeed.
@@ -145,7 +157,7 @@ fn a_refusal_says_why_and_when_to_come_back() {
 fn retry_after_is_when_the_last_of_the_refusing_limits_lets_it_pass() {
     let mut host = MemoryHost::new();
     let config = DEMO.replace("\"quota\": 1000", "\"quota\": 10");
-    let plugin = configure(&config, &mut host);
+    let plugin = configure(&punctual(&config), &mut host);
     while from(&plugin, &mut host, "initech") {}
     let answer = host.answer().unwrap();
     assert_eq!(answer.header("retry-after"), Some("86400"));
@@ -239,13 +251,18 @@ fn refused_requests_are_counted_by_tenants_that_the_configuration_names() {
     for tenant in ["acme", "anonymous", "invented-1", "invented-2", ""] {
         while from(&plugin, &mut host, tenant) {}
     }
-    let series = |tenant: &str| {
+    let series = |(tenant, tier): (&str, &str)| {
         host.metric_value(&format!(
-            "tenant=.={tenant};.;limit=.=rate;.;shop_refused_total"
+            "tenant=.={tenant};.;tier=.={tier};.;limit=.=rate;.;reason=.=limited;.;shop_refused_total"
         ))
     };
     assert_eq!(
-        ["acme", "anonymous", "other"].map(series),
+        [
+            ("acme", "premium"),
+            ("anonymous", "free"),
+            ("other", "free")
+        ]
+        .map(series),
         [Some(1), Some(2), Some(2)]
     );
     assert_eq!(host.metric_names().len(), 3);
@@ -589,7 +606,7 @@ fn a_wall_clock_that_is_set_gives_and_takes_no_rate_and_reopens_no_window() {
 #[test]
 fn a_wall_clock_that_was_far_ahead_locks_nobody_out() {
     let mut host = MemoryHost::new();
-    let plugin = configure(DEMO, &mut host);
+    let plugin = configure(&punctual(DEMO), &mut host);
     let start = host.time();
     host.set_time(start + 70 * 365 * 86_400 * SECOND);
     while from(&plugin, &mut host, "fifty") {}

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use tenant_rate_limit::config::{Config as Limits, Source, Tier};
+use tenant_rate_limit::config::{Allowance as Allowed, Config as Limits, Source};
 use tenant_rate_limit::limit::Kind;
 use tollgate_common::header::TENANT_ID;
 use tollgate_mesh::model::Plugin;
@@ -87,10 +87,11 @@ impl Plan {
     }
 }
 
-/// The first header that names the tenant.
+/// The first header that names the tenant. Where there is none, all are whom the shop takes for nobody.
 fn header(limits: &Limits) -> String {
-    let mut names = limits.sources.iter().map(|source| match source {
-        Source::Header(name) => name,
+    let mut names = limits.sources.iter().filter_map(|source| match source {
+        Source::Header(name) => Some(name),
+        Source::Host(_) | Source::Path(_) | Source::Query(_) | Source::Cookie(_) => None,
     });
     names
         .next()
@@ -100,17 +101,23 @@ fn header(limits: &Limits) -> String {
 
 fn tenants(limits: &Limits) -> Vec<Customer> {
     let mut customers = Vec::new();
-    for (position, tier) in limits.tiers.iter().enumerate().take(TIERS) {
-        let listed = limits.tenants.iter().filter(|(_, of)| **of == position);
-        let Some(first) = listed.map(|(id, _)| id.as_str()).min() else {
+    // The first plans are those of the tiers. Whoever has one of his own is no example of a tier.
+    let tiers = limits.tiers.iter().zip(&limits.plans).enumerate();
+    for (position, (tier, plan)) in tiers.take(TIERS) {
+        let mut listed = Vec::from_iter(limits.tenants.iter());
+        listed.retain(|(_, listed)| listed.plan as usize == position);
+        let first = listed.into_iter().map(|(id, _)| &**id).min();
+        let (Some(first), Some(Allowance { rate, quota })) =
+            (first, Allowance::of(&plan.allowance))
+        else {
             continue;
         };
-        let Allowance { rate, quota } = Allowance::of(tier);
         let rate = (rate * 0.6).min(quota).min(BUSIEST);
-        customers.push(Customer::new(first, Some(&tier.name), rate));
+        customers.push(Customer::new(first, Some(tier), rate));
     }
-    if let Some(unknown) = limits.tiers.get(limits.unknown) {
-        let Allowance { rate, quota } = Allowance::of(unknown);
+    let unknown = limits.plans.get(limits.unknown);
+    if let Some(Allowance { rate, quota }) = unknown.and_then(|plan| Allowance::of(&plan.allowance))
+    {
         customers.push(Customer::new(
             "hooli",
             None,
@@ -146,12 +153,18 @@ impl Customer {
 }
 
 impl Allowance {
-    fn of(tier: &Tier) -> Self {
+    /// None if nothing passes.
+    fn of(allowed: &Allowed) -> Option<Self> {
         let mut allowance = Self {
             rate: f64::INFINITY,
             quota: f64::INFINITY,
         };
-        for limit in &tier.limits {
+        let limits = match allowed {
+            Allowed::Limits(set) => set.limits.as_slice(),
+            Allowed::Unlimited => &[],
+            Allowed::Blocked => return None,
+        };
+        for limit in limits {
             match limit.kind {
                 Kind::Rate { interval, .. } => {
                     allowance.rate = allowance.rate.min(1e9 / interval as f64)
@@ -164,7 +177,7 @@ impl Allowance {
                 }
             }
         }
-        allowance
+        Some(allowance)
     }
 }
 

@@ -41,7 +41,7 @@ impl Counters {
             .filter_map(|section| serde_json::from_value::<business_metrics::Config>(section).ok())
             .flat_map(|config| request_counters(&config))
             .collect();
-        let refused = limits(plugins).filter_map(|limits| limits.refused);
+        let refused = limits(plugins).filter_map(|limits| limits.metrics.refused);
         Self {
             requests,
             refused: refused.collect(),

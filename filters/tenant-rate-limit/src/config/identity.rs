@@ -1,0 +1,291 @@
+//! Where a tenant's id comes from, and what a usable id is.
+
+use tollgate_common::tenant::ID_RULE;
+use tollgate_common::{ConfigError, HostTemplate, PathTemplate, TenantId, at_most, header, refuse};
+
+use super::written::{CaseWritten, IdWritten, MissingWritten, SourceWritten};
+
+/// Sources that a configuration has at most.
+pub(super) const MAX_SOURCES: usize = 16;
+
+/// The longest name of a query parameter or a cookie.
+pub(super) const LONGEST_NAME: usize = 128;
+
+/// The longest challenge.
+pub(super) const LONGEST_CHALLENGE: usize = 256;
+
+/// Where a tenant's id is found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// In a request header (in lower case).
+    Header(String),
+    /// In the host.
+    Host(HostTemplate),
+    /// In the path.
+    Path(PathTemplate),
+    /// In a query parameter.
+    Query(String),
+    /// In a cookie.
+    Cookie(String),
+}
+
+/// What a usable id is, beyond what [`TenantId`] asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IdRule {
+    refuses_upper_case: bool,
+    longest: usize,
+    /// A bit for each ASCII character.
+    characters: u128,
+}
+
+/// What becomes of a request without a usable id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// It is from this tenant.
+    Tenant(TenantId),
+    /// It is refused.
+    Refuse {
+        /// 400 or 401.
+        status: u32,
+        /// `WWW-Authenticate`, of a 401.
+        challenge: Option<String>,
+    },
+}
+
+impl IdRule {
+    pub(super) fn of(written: &IdWritten) -> Result<Self, ConfigError> {
+        let longest = usize::try_from(written.longest).unwrap_or(usize::MAX);
+        if !(1..=TenantId::LONGEST).contains(&longest) {
+            return refuse(
+                "tenant.id.longest",
+                format!(
+                    "{longest} is out of range, write 1 to {}",
+                    TenantId::LONGEST
+                ),
+            );
+        }
+        let Some(characters) = characters(written.characters.as_bytes()) else {
+            return refuse(
+                "tenant.id.characters",
+                format!(
+                    "\"{}\" is not a set of characters that ids may have, write some of a-z0-9._- (a - at the end stands for itself)",
+                    written.characters
+                ),
+            );
+        };
+        Ok(Self {
+            refuses_upper_case: written.case == CaseWritten::Refuse,
+            longest,
+            characters,
+        })
+    }
+
+    /// The id that these bytes of a request name; `None` if they are not usable.
+    pub fn read(&self, raw: &[u8]) -> Option<TenantId> {
+        let id = TenantId::normalise(raw)?;
+        let allowed = |byte: &u8| self.characters >> (byte & 0x7f) & 1 == 1;
+        (id.as_bytes().len() <= self.longest
+            && id.as_bytes().iter().all(allowed)
+            && !(self.refuses_upper_case && raw.iter().any(u8::is_ascii_uppercase)))
+        .then_some(id)
+    }
+
+    /// The id that a configuration writes at `path`, in the one form in which requests have it.
+    pub(super) fn tenant(&self, path: &str, id: &str) -> Result<TenantId, ConfigError> {
+        if matches!(id, "other" | "none") {
+            return refuse(
+                path,
+                format!("\"{id}\" is what metrics show in the place of ids, write another id"),
+            );
+        }
+        match TenantId::normalise(id.as_bytes()) {
+            Some(tenant) if tenant.as_str() != id => refuse(
+                path,
+                format!(
+                    "no request has the tenant \"{id}\", because ids are trimmed and lowered, write \"{tenant}\""
+                ),
+            ),
+            Some(_) => self.read(id.as_bytes()).map_or_else(
+                || {
+                    refuse(
+                        path,
+                        format!("no request has the tenant \"{id}\", because of tenant.id"),
+                    )
+                },
+                Ok,
+            ),
+            None => refuse(path, format!("\"{id}\" cannot be a tenant's id, {ID_RULE}")),
+        }
+    }
+}
+
+/// A bit for each character in a set such as `a-z0-9_-`.
+fn characters(mut set: &[u8]) -> Option<u128> {
+    let mut bits = 0_u128;
+    while let [first, rest @ ..] = set {
+        let last;
+        (last, set) = match rest {
+            [b'-', last, rest @ ..] => (*last, rest),
+            _ => (*first, rest),
+        };
+        let range = *first..=last;
+        let alike = range.clone().all(|byte| byte.is_ascii_lowercase())
+            || range.clone().all(|byte| byte.is_ascii_digit())
+            || (*first == last && matches!(first, b'.' | b'_' | b'-'));
+        if range.is_empty() || !alike {
+            return None;
+        }
+        for byte in range {
+            bits |= 1 << byte;
+        }
+    }
+    (bits != 0).then_some(bits)
+}
+
+pub(super) fn missing(written: &MissingWritten, ids: &IdRule) -> Result<Missing, ConfigError> {
+    const PATH: &str = "tenant.missing";
+    match (&written.tenant, written.refuse) {
+        (Some(_), Some(_)) => refuse(
+            PATH,
+            "a request cannot be both a tenant's and refused, write tenant or refuse",
+        ),
+        (tenant, None) => {
+            if written.challenge.is_some() {
+                return refuse(
+                    format!("{PATH}.challenge"),
+                    "nobody is challenged without a refusal, write refuse: 401 or leave it out",
+                );
+            }
+            let id = tenant.as_deref().unwrap_or("anonymous");
+            ids.tenant(&format!("{PATH}.tenant"), id)
+                .map(Missing::Tenant)
+        }
+        (None, Some(400)) if written.challenge.is_none() => Ok(Missing::Refuse {
+            status: 400,
+            challenge: None,
+        }),
+        (None, Some(400)) => refuse(
+            format!("{PATH}.challenge"),
+            "only a 401 challenges, write refuse: 401 or leave it out",
+        ),
+        (None, Some(401)) => {
+            let challenge = written.challenge.as_deref().unwrap_or("Bearer");
+            let visible = |byte: u8| matches!(byte, b' '..=b'~');
+            if challenge.trim().is_empty()
+                || challenge.len() > LONGEST_CHALLENGE
+                || !challenge.bytes().all(visible)
+            {
+                return refuse(
+                    format!("{PATH}.challenge"),
+                    format!(
+                        "{challenge:?} is not a challenge of at most {LONGEST_CHALLENGE} visible characters, write for example \
+                         'Bearer realm=\"shop\"'"
+                    ),
+                );
+            }
+            Ok(Missing::Refuse {
+                status: 401,
+                challenge: Some(challenge.trim().to_owned()),
+            })
+        }
+        (None, Some(status)) => refuse(
+            format!("{PATH}.refuse"),
+            format!("{status} does not say that an id is missing, write 401 or 400"),
+        ),
+    }
+}
+
+pub(super) fn sources(written: &[SourceWritten]) -> Result<Vec<Source>, ConfigError> {
+    if written.is_empty() {
+        return refuse(
+            "tenant.from",
+            "there is no source, write e.g. [{header: x-tenant-id}]",
+        );
+    }
+    at_most(written.len(), MAX_SOURCES, "tenant.from", "sources")?;
+    let mut sources = Vec::with_capacity(written.len());
+    for (index, written) in written.iter().enumerate() {
+        let path = format!("tenant.from[{index}]");
+        let source = source(written, &path)?;
+        if sources.contains(&source) {
+            return refuse(path, "is looked at twice, keep one");
+        }
+        sources.push(source);
+    }
+    Ok(sources)
+}
+
+fn source(written: &SourceWritten, path: &str) -> Result<Source, ConfigError> {
+    let SourceWritten {
+        header,
+        host,
+        path: in_path,
+        query,
+        cookie,
+    } = written;
+    let given = [
+        ("header", header),
+        ("host", host),
+        ("path", in_path),
+        ("query", query),
+        ("cookie", cookie),
+    ];
+    let mut given = given
+        .iter()
+        .filter_map(|(key, value)| Some((*key, value.as_deref()?)));
+    let (key, value) = match (given.next(), given.next()) {
+        (Some(only), None) => only,
+        (None, _) => {
+            return refuse(
+                path,
+                "says not where to look, write e.g. {header: x-tenant-id}",
+            );
+        }
+        (Some((first, _)), Some((second, _))) => {
+            return refuse(
+                path,
+                format!("looks at {first} and {second}, write a source for each"),
+            );
+        }
+    };
+    let path = format!("{path}.{key}");
+    let wrong = |message| ConfigError::new(path.clone(), message);
+    match key {
+        "header" => {
+            let name = header::name(value, &path)?;
+            if tollgate_host::same_name(name.as_bytes(), header::TENANT_TIER.as_bytes()) {
+                return refuse(
+                    path,
+                    format!("\"{name}\" is what this filter writes, write another header"),
+                );
+            }
+            Ok(Source::Header(name))
+        }
+        "host" => HostTemplate::parse(value).map(Source::Host).map_err(wrong),
+        "path" => PathTemplate::parse(value).map(Source::Path).map_err(wrong),
+        "query" => parameter(value, &path).map(Source::Query),
+        _ => {
+            let of_token =
+                |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+            if !(1..=LONGEST_NAME).contains(&value.len()) || !value.bytes().all(of_token) {
+                return refuse(
+                    path,
+                    format!("{value:?} is not a cookie's name, write for example \"tenant\""),
+                );
+            }
+            Ok(Source::Cookie(value.to_owned()))
+        }
+    }
+}
+
+/// The name of a query parameter, as it is once decoded.
+pub(super) fn parameter(name: &str, path: &str) -> Result<String, ConfigError> {
+    let of_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~[]".contains(&byte);
+    if (1..=LONGEST_NAME).contains(&name.len()) && name.bytes().all(of_name) {
+        return Ok(name.to_owned());
+    }
+    refuse(
+        path,
+        format!("{name:?} is not a query parameter's name, write for example \"tenant\""),
+    )
+}

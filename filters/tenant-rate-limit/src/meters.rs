@@ -1,0 +1,162 @@
+//! What is counted.
+//!
+//! A series is named once and then found by a number: the names are long, and put together from parts.
+
+use std::cell::RefCell;
+
+use tollgate_common::series_name;
+use tollgate_host::{Host, HostError, MetricId, MetricKind};
+
+use crate::answer::Reason;
+use crate::config::MetricNames;
+
+/// The metrics of one configuration.
+#[derive(Debug)]
+pub struct Meters {
+    names: MetricNames,
+    /// The series that this configuration has counted in, by [`Series::key`], in order.
+    known: RefCell<Vec<(u64, MetricId)>>,
+}
+
+/// Whose requests are counted together.
+#[derive(Clone, Copy, Debug)]
+pub struct Whose<'a> {
+    /// A listed tenant's number.
+    pub listed: Option<u32>,
+    /// The tenant's id, if it has series of its own: `other` for those that have not, `none` for requests of nobody.
+    pub tenant: &'a str,
+    /// The tier's name, or `none`.
+    pub tier: &'a str,
+    /// The plan, as an index.
+    pub plan: usize,
+}
+
+/// What refused a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Why<'a> {
+    /// The reason.
+    pub reason: Reason,
+    /// The limit, or none.
+    pub limit: Option<&'a str>,
+    /// The limit's index.
+    pub index: usize,
+    /// The route, as an index.
+    pub route: Option<usize>,
+}
+
+impl Meters {
+    /// Metrics of these names. Those without labels are defined now, so that they are there to be watched while they are still 0.
+    pub fn new(names: MetricNames, host: &mut dyn Host) -> Self {
+        for (kind, name) in [
+            (MetricKind::Gauge, &names.tracked),
+            (MetricKind::Counter, &names.evictions),
+            (MetricKind::Counter, &names.contention),
+        ] {
+            if let Some(name) = name
+                && let Err(error) = host.metric(kind, name)
+            {
+                log::warn!("{name} cannot be defined: {error:?}");
+            }
+        }
+        Self {
+            names,
+            known: RefCell::default(),
+        }
+    }
+
+    /// A request passes.
+    pub fn admitted(&self, whose: Whose<'_>, host: &mut dyn Host) {
+        let Some(metric) = &self.names.admitted else {
+            return;
+        };
+        let labels = [("tenant", whose.tenant), ("tier", whose.tier)];
+        self.count(whose.key(0), metric, &labels, host);
+    }
+
+    /// A request is refused.
+    pub fn refused(&self, whose: Whose<'_>, why: Why<'_>, host: &mut dyn Host) {
+        let Some(metric) = &self.names.refused else {
+            return;
+        };
+        let labels = [
+            ("tenant", whose.tenant),
+            ("tier", whose.tier),
+            ("limit", why.limit.unwrap_or("none")),
+            ("reason", why.reason.word()),
+        ];
+        // Which of a plan's limits it was, or of a route's: at most 256 routes, 32 limits and 7 reasons.
+        let route = why.route.map_or(0, |route| route as u64 + 1);
+        let key = (route << 8 | why.index as u64 & 0x1f) << 3 | (why.reason as u64 + 1);
+        self.count(whose.key(key), metric, &labels, host);
+    }
+
+    /// So many more tenants that are not listed have a record of their own, or fewer.
+    pub fn tracked(&self, change: i64, host: &mut dyn Host) {
+        plain(MetricKind::Gauge, &self.names.tracked, change, host);
+    }
+
+    /// So many records were given to another tenant.
+    pub fn evicted(&self, number: u32, host: &mut dyn Host) {
+        plain(
+            MetricKind::Counter,
+            &self.names.evictions,
+            number.into(),
+            host,
+        );
+    }
+
+    /// So many charges had to be tried again.
+    pub fn contended(&self, number: u32, host: &mut dyn Host) {
+        plain(
+            MetricKind::Counter,
+            &self.names.contention,
+            number.into(),
+            host,
+        );
+    }
+
+    fn count(&self, key: u64, metric: &str, labels: &[(&str, &str)], host: &mut dyn Host) {
+        let mut known = self.known.borrow_mut();
+        let counted = match known.binary_search_by_key(&key, |(key, _)| *key) {
+            Ok(at) => known
+                .get(at)
+                .map_or(Err(HostError::Malformed), |(_, id)| host.increment(*id, 1)),
+            Err(at) => host
+                .metric(MetricKind::Counter, &series_name(metric, labels))
+                .and_then(|id| {
+                    known.insert(at, (key, id));
+                    host.increment(id, 1)
+                }),
+        };
+        if let Err(error) = counted {
+            log::debug!("cannot count in {metric}: {error:?}");
+        }
+    }
+}
+
+fn plain(kind: MetricKind, name: &Option<String>, by: i64, host: &mut dyn Host) {
+    let Some(name) = name else { return };
+    if by == 0 {
+        return;
+    }
+    if let Err(error) = host
+        .metric(kind, name)
+        .and_then(|id| host.increment(id, by))
+    {
+        log::debug!("cannot count in {name}: {error:?}");
+    }
+}
+
+impl Whose<'_> {
+    /// A number for these requests and one of at most 2^20 things that may become of them. Tenants without a number are told apart by
+    /// what they are counted as and by their plan.
+    fn key(&self, what: u64) -> u64 {
+        let whose = match (self.listed, self.tenant) {
+            (Some(number), _) => 3 | u64::from(number) << 2,
+            (None, "none") => 0,
+            (None, "other") => 1 | (self.plan as u64) << 2,
+            (None, _) => 2 | (self.plan as u64) << 2,
+        };
+        whose << 20 | what
+    }
+}
