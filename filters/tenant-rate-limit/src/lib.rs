@@ -2,7 +2,8 @@
 //!
 //! - [`config`]: what can be written, and what makes it acceptable.
 //! - [`limiter`]: who a request is from.
-//! - [`ledger`]: what tenants have used, and requests charged to it; [`table`]: where a tenant's record is; [`row`]: the records as they are kept, and one request charged to one of them, to all its limits or to none.
+//! - [`ledger`]: what tenants have used, and requests charged to it; [`table`]: where a tenant's record is; [`row`]: the records as they are kept.
+//! - [`run`]: what a worker takes of a limit at once, and why that is safe; [`stock`]: what it holds of whom.
 //! - [`limit`]: what a single limit allows and remembers; [`calendar`]: the windows of quotas.
 //! - [`answer`]: what a client is told.
 //! - [`filter`]: the shell around all this.
@@ -43,6 +44,8 @@ pub mod ledger;
 pub mod limit;
 pub mod limiter;
 pub mod row;
+pub mod run;
+pub mod stock;
 pub mod table;
 
 pub use config::Config;
