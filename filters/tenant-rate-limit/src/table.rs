@@ -175,6 +175,8 @@ fn prefix(plugin: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     #[test]
     fn the_largest_table_fits_into_its_memory() {

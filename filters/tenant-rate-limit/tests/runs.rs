@@ -466,6 +466,38 @@ fn what_a_worker_knows_refuses_nothing_that_would_pass() {
     assert!(proxy.ask(1, &limits(21), 21), "another day");
 }
 
+/// Fifteen requests a second are not many: whichever worker is asked, it takes one unit at a time and says what is left to the last one.
+#[test]
+fn of_a_quiet_tenant_every_worker_says_exactly_what_is_left() {
+    let limits = [quota(1_000, Window::Day)];
+    let mut proxy = Proxy::new(2, 0);
+    for sent in 1..=300 {
+        let worker = sent as usize % 3 % 2;
+        let decision = proxy.charge(worker, Account::Listed(&id("acme")), of(&limits), 1);
+        assert!(admitted(&decision));
+        assert_eq!(standings(&decision)[0].remaining, 1_000 - sent);
+        proxy.advance(SECOND / 15);
+    }
+}
+
+/// What comes back slowly is not taken ahead of its time: it would be out of the reach of the other workers for long.
+#[test]
+fn no_worker_waits_long_for_what_another_took_ahead() {
+    for (interval, burst) in [(SECOND / 10, 3_000), (SECOND, 3_000), (DAY, 300)] {
+        let limits = [rate("rate", interval, burst)];
+        let mut proxy = Proxy::new(2, 0);
+        while proxy.ask(0, &limits, 1) {}
+        for worker in [1, 0] {
+            let decision = proxy.charge(worker, Account::Listed(&id("acme")), of(&limits), 1);
+            let more_in = standings(&decision)[0].more_in;
+            assert!(
+                more_in <= interval + SECOND,
+                "{more_in}: worker {worker}, interval {interval}"
+            );
+        }
+    }
+}
+
 #[test]
 fn one_worker_counts_down_one_by_one() {
     let limits = [rate("rate", SECOND, 1_000), quota(2_000, Window::Day)];
