@@ -57,9 +57,6 @@ impl Stock {
         for limit in limits.iter() {
             let run = self.runs.iter_mut().find(|run| run.is_of(limit))?;
             run.settle(now);
-            if !run.is_known() {
-                return None;
-            }
             match run.judge(cost, now) {
                 Judgement::Held => {}
                 Judgement::Short => short = true,
@@ -160,9 +157,12 @@ pub struct Held {
     individually: u64,
 }
 
+/// By the VM (Envoy's modules see only their own) and the plugin's name.
+type OfPlugins = HashMap<(u64, String), Rc<RefCell<Stocks>>>;
+
 thread_local! {
-    /// What this VM holds, by the VM (Envoy's modules see only their own) and the plugin's name.
-    static STOCKS: RefCell<HashMap<(u64, String), Rc<RefCell<Stocks>>>> = RefCell::default();
+    /// What this VM holds.
+    static STOCKS: RefCell<OfPlugins> = RefCell::default();
 }
 
 impl Stocks {
@@ -309,10 +309,9 @@ impl Workers {
             return u64::MAX;
         };
         self.asked = self.asked.wrapping_add(1);
-        if self.asked.is_power_of_two() || self.asked.is_multiple_of(32) {
-            if let Ok(Some(read)) = host.shared(&key()) {
-                self.count = Some(parse_count(&read.bytes).max(count));
-            }
+        let due = self.asked.is_power_of_two() || self.asked.is_multiple_of(32);
+        if due && let Ok(Some(read)) = host.shared(&key()) {
+            self.count = Some(parse_count(&read.bytes).max(count));
         }
         self.count.map_or(u64::MAX, u64::from)
     }
