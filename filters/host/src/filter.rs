@@ -80,7 +80,7 @@ pub fn give_up(host: &mut dyn Host) -> Action {
 #[macro_export]
 macro_rules! plugin {
     ($plugin:ty) => {
-        #[cfg(target_arch = "wasm32")]
+        #[cfg(target_os = "wasi")]
         const _: () = {
             $crate::proxy_wasm::main! {{
                 $crate::shell::start::<$plugin>();

@@ -104,6 +104,11 @@ pub trait Host {
     /// Nanoseconds from some moment before the proxy started, the same moment for all workers. Unlike [`Host::now`] it neither steps
     /// nor is it set, so lengths of time are measured with it.
     fn monotonic(&self) -> u64;
+    /// Which VM this is, as long as the program that asks can see several. In Envoy a module sees only its own, so there is one number; a test
+    /// plays several workers in one thread, and what a filter keeps in "its VM" must be kept apart by this.
+    fn vm(&self) -> u64 {
+        0
+    }
     /// 64 bits from the system's secure random source.
     fn random(&self) -> u64;
     /// The id of a metric, defined on first use in this VM and remembered: a metric is never defined twice.

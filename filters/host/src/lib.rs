@@ -1,8 +1,8 @@
 //! The seam between Tollgate's filters and the proxy that runs them.
 //!
 //! A filter is a pure core in a thin shell: it sees the proxy only through the [`Host`] trait, so that the
-//! same code runs inside Envoy and in native tests. One implementation calls Envoy (`envoy`, Wasm only), one lives in
-//! memory (`memory::MemoryHost`, native only).
+//! same code runs inside Envoy and in native tests. One implementation calls Envoy (`envoy`, only where Envoy is, which is
+//! `wasm32-wasip1`), one lives in memory (`memory::MemoryHost`, anywhere else: tests run natively and as Wasm in Node).
 //!
 //! This is the only crate that touches the Proxy-Wasm ABI, the only one with `unsafe`, and it never panics on what a
 //! client or a proxy sends: header bytes are bytes, every status the proxy may return is a [`HostError`], and duplicate
@@ -24,26 +24,26 @@
         clippy::indexing_slicing
     )
 )]
-#![cfg_attr(not(target_arch = "wasm32"), forbid(unsafe_code))]
+#![cfg_attr(not(target_os = "wasi"), forbid(unsafe_code))]
 
 pub mod filter;
 pub mod headers;
 mod host;
-#[cfg(not(target_arch = "wasm32"))]
+#[cfg(not(target_os = "wasi"))]
 #[allow(
     clippy::expect_used,
     reason = "a proxy for tests: it fails them loudly"
 )]
 pub mod memory;
 
-#[cfg(target_arch = "wasm32")]
+#[cfg(target_os = "wasi")]
 mod abi;
-#[cfg(target_arch = "wasm32")]
+#[cfg(target_os = "wasi")]
 pub mod envoy;
-#[cfg(target_arch = "wasm32")]
+#[cfg(target_os = "wasi")]
 pub mod shell;
 
-#[cfg(target_arch = "wasm32")]
+#[cfg(target_os = "wasi")]
 #[doc(hidden)]
 pub use proxy_wasm;
 

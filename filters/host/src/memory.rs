@@ -100,7 +100,11 @@ pub struct MemoryHost {
     failing: HashMap<Call, HostError>,
     calls: Mutex<BTreeMap<Call, u64>>,
     after_shared: Mutex<Option<Hook>>,
+    vm: u64,
 }
+
+/// Each worker of each proxy of a test is a VM of its own.
+static VMS: AtomicU64 = AtomicU64::new(1);
 
 impl Default for MemoryHost {
     fn default() -> Self {
@@ -134,6 +138,7 @@ impl MemoryHost {
             failing: HashMap::new(),
             calls: Mutex::default(),
             after_shared: Mutex::default(),
+            vm: VMS.fetch_add(1, Ordering::Relaxed),
         }
     }
 
@@ -238,6 +243,16 @@ impl MemoryHost {
         let mut keys: Vec<_> = self.process().shared.keys().cloned().collect();
         keys.sort();
         keys
+    }
+
+    /// The bytes that the shared data holds: keys and values.
+    pub fn shared_bytes(&self) -> usize {
+        let process = self.process();
+        let sizes = process
+            .shared
+            .iter()
+            .map(|(key, value)| key.len() + value.bytes.len());
+        sizes.sum()
     }
 
     /// Writes a shared value whatever it was, as another module with the same keys would.
@@ -433,6 +448,10 @@ impl Host for MemoryHost {
     fn monotonic(&self) -> u64 {
         let _ = self.called(Call::Monotonic);
         self.clock.monotonic.load(Ordering::SeqCst)
+    }
+
+    fn vm(&self) -> u64 {
+        self.vm
     }
 
     fn random(&self) -> u64 {

@@ -118,6 +118,8 @@ fn first_day(month: u64) -> u64 {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     #[test]
     fn months_are_those_of_the_calendar() {

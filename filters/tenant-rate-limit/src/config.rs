@@ -204,12 +204,21 @@ impl Config {
             &written.tenant.unknown.tier,
         )?;
         let individually = written.tenant.unknown.individually;
-        if individually > table::LARGEST {
+        let of_tier = match plans.get(unknown).map(|plan| &plan.allowance) {
+            Some(Allowance::Limits(set)) => set.limits.len(),
+            _ => 0,
+        };
+        let of_routes = routes.iter().map(|route| match &route.effect {
+            Effect::Charge { limits, .. } => limits.limits.len(),
+            Effect::Exempt => 0,
+        });
+        let limits = of_tier + of_routes.sum::<usize>();
+        let most = table::largest(limits);
+        if individually > most {
             return refuse(
                 "tenant.unknown.individually",
                 format!(
-                    "{individually} is too many to tell apart, write at most {}",
-                    table::LARGEST
+                    "{individually} is too many to tell apart by {limits} limits each, write at most {most}"
                 ),
             );
         }
@@ -692,7 +701,7 @@ mod tests {
             (("/tenant/from", json!([{"header": "a"}, {"header": "A"}])), "tenant.from[1]: is looked at twice, keep one".into()),
             (("/tenant/missing/tenant", json!("no body")), "tenant.missing.tenant: \"no body\" cannot be a tenant's id, write 1 to 64 of a-z, 0-9, ., _ and -".into()),
             (("/tenant/unknown/tier", json!("fre")), "tenant.unknown.tier: \"fre\" is not a tier, write one of: free, premium, standard".into()),
-            (("/tenant/unknown/individually", json!(2_000_000)), "tenant.unknown.individually: 2000000 is too many to tell apart, write at most 1000000".into()),
+            (("/tenant/unknown/individually", json!(2_000_000)), "tenant.unknown.individually: 2000000 is too many to tell apart by 2 limits each, write at most 831056".into()),
             (("/tenants/acme/tier", json!("gold")), "tenants.acme.tier: \"gold\" is not a tier, write one of: free, premium, standard".into()),
             (("/tenants/Acme", json!({"tier": "free"})), "tenants.Acme: no request has the tenant \"Acme\", because ids are trimmed and lowered, write \"acme\"".into()),
             (("/tenants/a,b", json!({"tier": "free"})), "tenants.a,b: \"a,b\" cannot be a tenant's id, write 1 to 64 of a-z, 0-9, ., _ and -".into()),

@@ -172,6 +172,7 @@ impl Stream for TenantStream {
         };
         let account = limiter.account(&tenant, tier);
         let decision = ledger.charge(account, refused.limits, cost, host);
+        meters.effects(ledger.take_effects(), host);
         let (standings, by);
         (refused.reason, standings, by) = match decision {
             Ok(Decision::Admitted { standings }) => {
@@ -358,9 +359,6 @@ impl Shared {
         .to_string();
         if let Err(error) = host.set_property(refusal::PROPERTY, property.as_bytes()) {
             log::debug!("cannot set {}: {error:?}", refusal::PROPERTY);
-        }
-        if refused.reason == Reason::Contended {
-            self.meters.contended(1, host);
         }
         let why = Why {
             reason: refused.reason,

@@ -1,12 +1,20 @@
 //! The ledger: what tenants have used, in the proxy's shared data, and requests charged to it.
 //!
-//! It is the only part of the core that calls the proxy, and only for shared data, clocks and a seed.
+//! It and [`stock`] are the only parts of the core that call the proxy, and only for shared data, clocks and a seed.
+//!
+//! A request is first judged by what this worker holds and knows of its tenant ([`run`](crate::run)): most requests of a busy tenant are admitted, and most that
+//! are refused refused, with no call but those for the clocks. Any other reads the tenant's record, and if all limits let it pass, replaces it.
+
+use std::cell::RefCell;
+use std::rc::Rc;
 
 use tollgate_common::TenantId;
 use tollgate_host::{Expected, Host, HostError};
 
-use crate::limit::{Clocks, Limit, Now, Standing};
-use crate::row::{Row, Verdict};
+use crate::limit::{Clocks, Limit, Now, Standing, State};
+use crate::row::Row;
+use crate::run::Run;
+use crate::stock::{self, Stock, Stocks, Workers};
 use crate::table::{Place, Seed, Table};
 
 /// How often a charge is tried while other workers charge the same row. Each failure means that another worker admitted a request of
@@ -18,6 +26,20 @@ const TRIES: usize = 100;
 #[derive(Clone, Debug)]
 pub struct Ledger {
     table: Table,
+    stocks: Rc<RefCell<Stocks>>,
+}
+
+/// What charging did beside its decisions: what metrics are made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Effects {
+    /// How often another worker was faster, so that a record had to be read again.
+    pub contended: u32,
+    /// Whether a tenant's row was full, so that its tier's shared record was charged.
+    pub shared_record: bool,
+    /// Whether a tenant has a record that had none.
+    pub new_record: bool,
+    /// How many records were given up because they were at rest. All new ones less all of these is how many there are.
+    pub gone_records: u32,
 }
 
 /// Whose record a request is charged to.
@@ -110,6 +132,7 @@ impl Ledger {
         let seed = agree_on_seed(plugin, host)?;
         Ok(Self {
             table: Table::new(plugin, individually, seed),
+            stocks: Stocks::of(plugin, individually, host),
         })
     }
 
@@ -121,28 +144,170 @@ impl Ledger {
         cost: u64,
         host: &mut dyn Host,
     ) -> Result<Decision, Failure> {
-        let mut clock = Clock::default();
-        let (place, tier) = match account {
-            Account::Listed(id) => (self.table.listed(id), None),
-            Account::Unlisted { id, tier } => match self.table.individual(id) {
-                Some(place) => (place, Some(tier)),
-                None => (self.table.together(tier), None),
-            },
+        let charge = Charge {
+            table: &self.table,
+            limits,
+            cost: cost.max(1),
         };
-        let verdict = match (charge(&place, limits, cost, &mut clock, host)?, tier) {
-            (Verdict::Full, Some(tier)) => {
-                charge(&self.table.together(tier), limits, cost, &mut clock, host)?
-            }
-            (verdict, _) => verdict,
-        };
-        match verdict {
-            Verdict::Admit { standings, .. } => Ok(Decision::Admitted { standings }),
-            Verdict::Refuse { standings, by } => Ok(Decision::Refused { standings, by }),
-            Verdict::TooCostly { standings, by } => Ok(Decision::TooCostly { standings, by }),
-            // A record that is alone in its row always finds room.
-            Verdict::Full => Err(Failure::Contended),
+        match self.stocks.try_borrow_mut() {
+            Ok(mut stocks) => charge.to_account(account, &mut stocks, host),
+            // No call of the proxy comes back here with a request. If one ever did, it would be charged as if nothing was held.
+            Err(_) => charge.to_account(account, &mut Stocks::default(), host),
         }
     }
+
+    /// What charging did since this was last called: what metrics are made of.
+    pub fn take_effects(&self) -> Effects {
+        self.stocks
+            .try_borrow_mut()
+            .map(|mut stocks| std::mem::take(&mut stocks.effects))
+            .unwrap_or_default()
+    }
+}
+
+/// One request, to be charged.
+struct Charge<'a> {
+    table: &'a Table,
+    limits: Limits<'a>,
+    cost: u64,
+}
+
+impl Charge<'_> {
+    fn to_account(
+        &self,
+        account: Account<'_>,
+        stocks: &mut Stocks,
+        host: &mut dyn Host,
+    ) -> Result<Decision, Failure> {
+        let mut clock = Clock::default();
+        let now = clock.now(Clocks::of(self.limits.iter()), host);
+        // Not when a configuration comes: the VM of the main thread gets those too, and no requests.
+        stocks.workers.register(|| self.table.workers_key(), host);
+        let Stocks {
+            held,
+            workers,
+            effects,
+        } = stocks;
+        let mut desk = Desk {
+            workers,
+            effects,
+            clock: &mut clock,
+            host,
+        };
+        let (id, tier) = match account {
+            Account::Listed(id) => {
+                let stock = held.listed(id);
+                if let Some(decision) = stock.decide(self.limits, self.cost, now) {
+                    return Ok(decision);
+                }
+                let place = self.table.listed(id);
+                // A record that is alone in its row always finds room.
+                return self
+                    .to_record(&place, stock, &mut desk)?
+                    .ok_or(Failure::Contended);
+            }
+            Account::Unlisted { id, tier } => (id, tier),
+        };
+        if let Some(unlisted) = self.table.unlisted(id) {
+            let mut fresh = None;
+            let stock = match held.unlisted.find(unlisted) {
+                Some(stock) => stock,
+                None => fresh.insert(Stock::default()),
+            };
+            if let Some(decision) = stock.decide(self.limits, self.cost, now) {
+                return Ok(decision);
+            }
+            let place = self.table.individual(unlisted);
+            if let Some(decision) = self.to_record(&place, stock, &mut desk)? {
+                if let Some(stock) = fresh {
+                    held.unlisted.keep(unlisted, stock, now);
+                }
+                return Ok(decision);
+            }
+            desk.effects.shared_record = true;
+        }
+        let stock = held.tier(tier);
+        if let Some(decision) = stock.decide(self.limits, self.cost, now) {
+            return Ok(decision);
+        }
+        let place = self.table.together(tier);
+        self.to_record(&place, stock, &mut desk)?
+            .ok_or(Failure::Contended)
+    }
+
+    /// Charges the request to the record at `place`, together with whatever other workers do there at the same time. `None` if there is no room for a record.
+    fn to_record(
+        &self,
+        place: &Place,
+        stock: &mut Stock,
+        desk: &mut Desk<'_>,
+    ) -> Result<Option<Decision>, Failure> {
+        for _ in 0..TRIES {
+            let read = desk.host.shared(&place.key)?;
+            let expected = read
+                .as_ref()
+                .map_or(Expected::Absent, |value| Expected::Version(value.version));
+            let row = match &read {
+                None => Row::default(),
+                Some(value) => Row::parse(&value.bytes).unwrap_or_else(|| {
+                    // Nobody else writes these keys. As after a restart, everyone in this row starts at rest.
+                    log::error!(
+                        "{} bytes in shared data are not a row of records, starting anew",
+                        value.bytes.len()
+                    );
+                    Row::default()
+                }),
+            };
+            let clocks = Clocks::of(self.limits.iter()).and(row.clocks());
+            let read_at = desk.clock.now(clocks, desk.host);
+            let now = read_at.after(stock.latest()).after(row.latest());
+            let record = row.record(place.id);
+            if record.is_none() && row.is_full(place.capacity, now) {
+                return Ok(None);
+            }
+
+            let look = |limit: &Limit| {
+                let mut run = stock.run(limit);
+                run.settle(now);
+                let used = record.and_then(|record| record.used(limit.key()));
+                run.learn(limit.given(used, now));
+                run
+            };
+            let mut runs: Vec<Run> = self.limits.iter().map(look).collect();
+            if let Some(refusal) = stock::refusal(runs.iter().copied(), self.cost, now) {
+                stock.keep(&runs, row.latest().after(stock.latest()));
+                return Ok(Some(refusal));
+            }
+            let workers = if runs.iter().any(|run| run.is_greedy(self.cost)) {
+                desk.workers.count(|| self.table.workers_key(), desk.host)
+            } else {
+                // Whoever takes one at a time need not know.
+                1
+            };
+            for run in &mut runs {
+                run.draw(self.cost, workers, now);
+            }
+            let states: Vec<State> = runs.iter().map(Run::state).collect();
+            let written = row.replace(place.id, &states, place.states, now);
+            if desk.host.set_shared(&place.key, &written.bytes, expected)? {
+                stock.keep(&runs, now);
+                desk.effects.new_record |= written.new;
+                desk.effects.gone_records += written.gone;
+                let standings = runs.iter().map(|run| run.standing(now)).collect();
+                return Ok(Some(Decision::Admitted { standings }));
+            }
+            desk.effects.contended += 1;
+        }
+        Err(Failure::Contended)
+    }
+}
+
+/// What is at hand when a request is charged.
+struct Desk<'a> {
+    workers: &'a mut Workers,
+    effects: &'a mut Effects,
+    clock: &'a mut Clock,
+    host: &'a mut dyn Host,
 }
 
 /// The seed that the first worker of the proxy chose.
@@ -183,44 +348,4 @@ impl Clock {
         self.read = self.read.and(clocks);
         self.now
     }
-}
-
-/// Charges a request to the record at `place`, together with whatever other workers do there at the same time.
-fn charge(
-    place: &Place,
-    limits: Limits<'_>,
-    cost: u64,
-    clock: &mut Clock,
-    host: &mut dyn Host,
-) -> Result<Verdict, Failure> {
-    for _ in 0..TRIES {
-        let read = host.shared(&place.key)?;
-        let expected = read
-            .as_ref()
-            .map_or(Expected::Absent, |value| Expected::Version(value.version));
-        let row = match &read {
-            None => Row::default(),
-            Some(value) => Row::parse(&value.bytes).unwrap_or_else(|| {
-                // Nobody else writes these keys. As after a restart, everyone in this row starts at rest.
-                log::error!(
-                    "{} bytes in shared data are not a row of records, starting anew",
-                    value.bytes.len()
-                );
-                Row::default()
-            }),
-        };
-        let now = clock.now(Clocks::of(limits.iter()).and(row.clocks()), host);
-        let verdict = row.charge(place.id, place.capacity, limits, cost, now);
-        match &verdict {
-            Verdict::Admit { row, .. } => {
-                if host.set_shared(&place.key, row, expected)? {
-                    return Ok(verdict);
-                }
-            }
-            Verdict::Refuse { .. } | Verdict::TooCostly { .. } | Verdict::Full => {
-                return Ok(verdict);
-            }
-        }
-    }
-    Err(Failure::Contended)
 }

@@ -2,19 +2,24 @@
 //!
 //! - [`config`]: what can be written, and what makes it acceptable.
 //! - [`limiter`]: who a request is from, and what it costs.
-//! - [`ledger`]: what tenants have used, and requests charged to it; [`table`]: where a tenant's record is; [`row`]: the records as they are kept, and one request charged to one of them, to all its limits or to none.
+//! - [`ledger`]: what tenants have used, and requests charged to it; [`table`]: where a tenant's record is; [`row`]: the records as they are kept.
+//! - [`run`]: what a worker takes of a limit at once, and why that is safe; [`stock`]: what it holds of whom.
 //! - [`limit`]: what a single limit allows and remembers; [`calendar`]: the windows of quotas.
 //! - [`answer`]: what a client is told; [`meters`]: what is counted.
 //! - [`filter`]: the shell around all this.
 //!
 //! # What holds
 //!
-//! Over any stretch of time a rate admits at most `burst` requests and one more for each `interval` in it, and a quota at most its number in
-//! each window, whatever number of workers there is: every request is charged with a compare-and-swap on the one record of its
-//! tenant. Rates go by the monotonic clock. A wall clock that is set back by up to an hour does not reopen a window: the window that has been reached
-//! stays the one that counts. One that is set back further had been wrong, and quotas start anew in the window that it now shows.
+//! Over any stretch of time a rate admits at most `burst` requests, one more for each `interval` in it, and one; and a quota at most its number in
+//! each window, whatever number of workers there is. Each slot of a rate and each unit of a quota is given out once, by a compare-and-swap on the one record of its
+//! tenant; of limits that are large enough a worker takes several at once ([`run`]). From rest, a whole burst passes, less what other workers hold of it, which is a sixteenth at
+//! most. A limit below 32 times the number of workers is exact: nothing is held of it, and no more passes than `burst` and one for each `interval`.
 //!
-//! State is in the proxy's shared data, so it survives a new configuration. What was used of a limit is a number of requests, and a limit
+//! Rates go by the monotonic clock. A wall clock that is set back by up to an hour does not reopen a window: the window that has been reached
+//! stays the one that counts. One that is set back further had been wrong, and quotas start anew in the window that it now shows, for each worker as soon as it
+//! reads the record.
+//!
+//! State is in the proxy's shared data and in the VM, so it survives a new configuration. What was used of a limit is a number of requests, and a limit
 //! with new numbers goes on from it; so does a limit of the same name and kind in another tier that a tenant is moved to. Only
 //! a tenant that becomes listed, or stops being listed, and one that is not listed when `individually` changes, start at rest.
 
@@ -44,6 +49,8 @@ pub mod limit;
 pub mod limiter;
 pub mod meters;
 pub mod row;
+pub mod run;
+pub mod stock;
 pub mod table;
 
 pub use config::{Config, check};

@@ -167,28 +167,44 @@ pub struct Standing {
     pub more_in: u64,
 }
 
-/// What a limit says about one request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Opinion {
-    /// It would pass, and this is what to remember then.
-    Pass {
-        /// What to remember if the other limits let it pass too.
-        state: State,
-        /// The standing if they do.
-        charged: Standing,
-        /// The standing if they don't.
-        uncharged: Standing,
-    },
-    /// It must wait.
-    Wait {
-        /// The standing, with less remaining than it costs.
-        uncharged: Standing,
-    },
-    /// It costs more than ever passes at once.
-    Never {
-        /// The standing.
-        uncharged: Standing,
-    },
+impl Kind {
+    /// The most that passes at once: the burst or the quota.
+    pub fn units(self) -> u64 {
+        match self {
+            Kind::Rate { burst, .. } => burst,
+            Kind::Quota { quota, .. } => quota,
+        }
+    }
+
+    /// What the states of this kind have in the last bits of their keys.
+    fn code(self) -> u32 {
+        match self {
+            Kind::Rate { .. } => RATE,
+            Kind::Quota { window, .. } => match window {
+                Window::Minute => 1,
+                Window::Hour => 2,
+                Window::Day => 3,
+                Window::Month => 4,
+            },
+        }
+    }
+}
+
+/// The bits of a key that say what kind of limit it is of.
+pub const KIND: u32 = 7;
+
+/// The [`KIND`] of a rate. That of a quota says its window.
+pub const RATE: u32 = 0;
+
+/// The window of a quota by the [`KIND`] of its key.
+pub fn window(key: u32) -> Option<Window> {
+    match key & KIND {
+        1 => Some(Window::Minute),
+        2 => Some(Window::Hour),
+        3 => Some(Window::Day),
+        4 => Some(Window::Month),
+        _ => None,
+    }
 }
 
 impl Limit {
@@ -204,7 +220,7 @@ impl Limit {
         Self {
             name: name.to_owned(),
             kind,
-            key: (hasher.finish() >> 32) as u32,
+            key: (hasher.finish() >> 32) as u32 & !KIND | kind.code(),
         }
     }
 
@@ -213,102 +229,41 @@ impl Limit {
         self.key
     }
 
-    /// What this limit says about a request that costs `cost` (at least 1) of a tenant, of whom it remembers `used` (`None`: at rest).
+    /// How far this limit has been given out to a tenant of whom its record remembers `used` (`None`: at rest): of a rate, the moment of
+    /// the next slot, which is never before `now`; of a quota, the units of the current window.
     ///
     /// What was used is a number of requests. Where an update changed the limit's numbers since, it is still
     /// the same number of requests, though at most what the limit now allows: raising a limit gives what was added to it and no more,
     /// lowering it takes away what was taken from it and no more.
-    pub fn ask(&self, used: Option<Used>, cost: u64, now: Now) -> Opinion {
-        match self.kind {
-            Kind::Rate { interval, burst } => {
-                let whole = burst.saturating_mul(interval);
-                let backlog = match used {
-                    Some(Used::Rate {
-                        arrival,
-                        interval: old,
-                    }) => {
-                        let left = arrival.saturating_sub(now.monotonic);
-                        let left = if old == interval {
-                            left
-                        } else {
-                            left.div_ceil(old.max(1)).saturating_mul(interval)
-                        };
-                        left.min(whole)
-                    }
-                    _ => 0,
-                };
-                let standing = |backlog: u64| {
-                    let free = whole.saturating_sub(backlog);
-                    let remaining = free / interval.max(1);
-                    Standing {
-                        remaining,
-                        more_in: interval.saturating_sub(free % interval.max(1)),
-                    }
-                };
-                let after = backlog.saturating_add(interval.saturating_mul(cost));
-                if cost > burst {
-                    Opinion::Never {
-                        uncharged: standing(backlog),
-                    }
-                } else if after <= whole {
-                    let used = Used::Rate {
-                        arrival: now.monotonic.saturating_add(after),
-                        interval,
-                    };
-                    Opinion::Pass {
-                        state: State {
-                            key: self.key,
-                            used,
-                        },
-                        charged: standing(after),
-                        uncharged: standing(backlog),
-                    }
+    pub fn given(&self, used: Option<Used>, now: Now) -> u64 {
+        match (self.kind, used) {
+            (
+                Kind::Rate { interval, burst },
+                Some(Used::Rate {
+                    arrival,
+                    interval: old,
+                }),
+            ) => {
+                let left = arrival.saturating_sub(now.monotonic);
+                let (left, most) = if old == interval {
+                    // A run may reach into the future, by less than a sixteenth of the burst: see `run`.
+                    (left, burst.saturating_add((burst / 16).saturating_sub(1)))
                 } else {
-                    Opinion::Wait {
-                        uncharged: standing(backlog),
-                    }
-                }
-            }
-            Kind::Quota { quota, window } => {
-                let current = window.number(now.utc);
-                let (number, count) = match used {
-                    Some(Used::Quota {
-                        window: of,
-                        number,
-                        count,
-                    }) if of == window && number == current => (number, count),
-                    _ => (current, 0),
+                    (left.div_ceil(old.max(1)).saturating_mul(interval), burst)
                 };
-                let more_in = window.end(number).saturating_sub(now.utc);
-                let standing = |count: u64| Standing {
-                    remaining: quota.saturating_sub(count),
-                    more_in,
-                };
-                let after = count.saturating_add(cost);
-                if cost > quota {
-                    Opinion::Never {
-                        uncharged: standing(count),
-                    }
-                } else if after <= quota {
-                    let used = Used::Quota {
-                        window,
-                        number,
-                        count: after,
-                    };
-                    Opinion::Pass {
-                        state: State {
-                            key: self.key,
-                            used,
-                        },
-                        charged: standing(after),
-                        uncharged: standing(count),
-                    }
-                } else {
-                    Opinion::Wait {
-                        uncharged: standing(count),
-                    }
-                }
+                now.monotonic
+                    .saturating_add(left.min(most.saturating_mul(interval)))
             }
+            (Kind::Rate { .. }, _) => now.monotonic,
+            (
+                Kind::Quota { window, .. },
+                Some(Used::Quota {
+                    window: of,
+                    number,
+                    count,
+                }),
+            ) if of == window && number == window.number(now.utc) => count,
+            (Kind::Quota { .. }, _) => 0,
         }
     }
 }

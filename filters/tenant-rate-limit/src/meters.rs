@@ -9,6 +9,7 @@ use tollgate_host::{Host, HostError, MetricId, MetricKind};
 
 use crate::answer::Reason;
 use crate::config::MetricNames;
+use crate::ledger::Effects;
 
 /// The metrics of one configuration.
 #[derive(Debug)]
@@ -90,27 +91,27 @@ impl Meters {
         self.count(whose.key(key), metric, &labels, host);
     }
 
-    /// So many more tenants that are not listed have a record of their own, or fewer.
-    pub fn tracked(&self, change: i64, host: &mut dyn Host) {
-        plain(MetricKind::Gauge, &self.names.tracked, change, host);
-    }
-
-    /// So many records were given to another tenant.
-    pub fn evicted(&self, number: u32, host: &mut dyn Host) {
+    /// What charging a request did beside deciding about it.
+    pub fn effects(&self, effects: Effects, host: &mut dyn Host) {
+        let Effects {
+            contended,
+            new_record,
+            gone_records,
+            ..
+        } = effects;
+        let names = &self.names;
+        let tracked = i64::from(new_record) - i64::from(gone_records);
+        plain(MetricKind::Gauge, &names.tracked, tracked, host);
         plain(
             MetricKind::Counter,
-            &self.names.evictions,
-            number.into(),
+            &names.evictions,
+            gone_records.into(),
             host,
         );
-    }
-
-    /// So many charges had to be tried again.
-    pub fn contended(&self, number: u32, host: &mut dyn Host) {
         plain(
             MetricKind::Counter,
-            &self.names.contention,
-            number.into(),
+            &names.contention,
+            contended.into(),
             host,
         );
     }

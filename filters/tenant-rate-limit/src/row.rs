@@ -2,63 +2,53 @@
 //!
 //! ```text
 //! row    = version (1 byte)  latest moment (monotonic u64, utc u64)  record*
-//! record = id u64  number of states (1 byte)  state*
-//! state  = kind (1 byte)  key u32  two u64 of that kind
+//! record = id u32  number of states (1 byte)  state*
+//! state  = key u32  arrival u64        interval (7 bytes)   of a rate
+//!        = key u32  window number u64  count (7 bytes)      of a quota
 //! ```
-//! All numbers are little-endian. A row is replaced as a whole, so one compare-and-swap charges all limits of a tenant or none.
+//! All numbers are little-endian; a key says in its last bits of what kind it is ([`limit::KIND`]). A row is replaced as a whole, so one
+//! compare-and-swap charges all limits of a tenant or none.
 //!
 //! Whatever is at rest is left out when a row is written. That loses nothing, because the row keeps the latest moment it
 //! was written at and judges by none that is earlier ([`Now::after`]): something left out was at rest at that moment, and is read as being so.
 
-use crate::calendar::Window;
-use crate::ledger::Limits;
-use crate::limit::{Clocks, Now, Opinion, Standing, State, Used};
+use crate::limit::{self, Clocks, Now, State, Used};
 
 /// The first byte of a row. The names of the keys carry it too, so a module of another version has rows of its own.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 
-/// States that a record has at most: those of a tier's limits, and of limits that it had before a change of configuration.
-const STATES_IN_RECORD: usize = 32;
+/// States that a record has at most: those of the limits that the tenant has, whatever the route, and of limits that it had before a change of
+/// configuration. Which are left out if it would have more: see [`Row::replace`].
+pub const STATES_IN_RECORD: usize = 64;
 
-const HEADER: usize = 17;
-const RECORD_HEADER: usize = 9;
-const STATE: usize = 21;
+/// Bytes of a row without records.
+pub const HEADER: usize = 17;
 
-const RATE: u8 = 0;
+/// Bytes of a record without states.
+pub const RECORD_HEADER: usize = 5;
 
-/// What becomes of a request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// All limits let it pass. It is charged by replacing the row.
-    Admit {
-        /// The new row.
-        row: Vec<u8>,
-        /// How the tenant stands with each limit after it.
-        standings: Vec<Standing>,
-    },
-    /// At least one limit does not. Nothing is charged.
-    Refuse {
-        /// How the tenant stands with each limit.
-        standings: Vec<Standing>,
-        /// Which limits refuse, as indices; never empty.
-        by: Vec<usize>,
-    },
-    /// It costs more than at least one limit ever lets pass at once. Nothing is charged.
-    TooCostly {
-        /// How the tenant stands with each limit.
-        standings: Vec<Standing>,
-        /// Which limits refuse for ever, as indices; never empty.
-        by: Vec<usize>,
-    },
-    /// The row has no record of this id, and all its records are in use.
-    Full,
-}
+/// Bytes of a state.
+pub const STATE: usize = 19;
+
+/// The largest number in seven bytes. An interval is at most [`limit::LONGEST_REFILL`] and a count at most [`limit::LARGEST_QUOTA`], both less.
+const SEVEN_BYTES: u64 = (1 << 56) - 1;
 
 /// A row that was read.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Row<'a> {
     latest: Now,
     records: &'a [u8],
+}
+
+/// A row to be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replacement {
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// Whether it has a record of the tenant that was not in the row before.
+    pub new: bool,
+    /// How many records of other tenants are left out, because they were at rest.
+    pub gone: u32,
 }
 
 impl<'a> Row<'a> {
@@ -80,6 +70,11 @@ impl<'a> Row<'a> {
         Some(Self { latest, records })
     }
 
+    /// The latest moment at which the row was written.
+    pub fn latest(&self) -> Now {
+        self.latest
+    }
+
     /// Which clocks the states in this row go by. All of them must be read, not only those of the limits that a request is judged by: a
     /// state of a limit that a new configuration no longer has would never be at rest on a clock that nobody reads, and keep its record for ever.
     pub fn clocks(&self) -> Clocks {
@@ -92,6 +87,60 @@ impl<'a> Row<'a> {
             .fold(Clocks::default(), Clocks::and)
     }
 
+    /// The record of a tenant.
+    pub fn record(&self, id: u32) -> Option<Record<'a>> {
+        self.records().find(|record| record.has_id(id))
+    }
+
+    /// Whether `capacity` records are in use, so that there is no room for another one.
+    pub fn is_full(&self, capacity: usize, now: Now) -> bool {
+        let mut in_use = self.records().filter(|record| !record.at_rest(now));
+        in_use.nth(capacity.saturating_sub(1)).is_some()
+    }
+
+    /// The row with these states in the record of a tenant.
+    ///
+    /// Other states that the record had are kept while they are not at rest: those of limits that other routes have, and of limits
+    /// of a former configuration, should they come back. Where that makes more than `most`, the ones that have not been charged for longest are left out. The
+    /// limits that one tenant can meet in one configuration are fewer, so no client can make a limit forget it by going from route to route.
+    pub fn replace(&self, id: u32, states: &[State], most: usize, now: Now) -> Replacement {
+        let own = self.record(id);
+        let most = most.max(states.len()).min(u8::MAX.into());
+        let mut bytes =
+            Vec::with_capacity(HEADER + self.records.len() + RECORD_HEADER + states.len() * STATE);
+        bytes.push(VERSION);
+        bytes.extend_from_slice(&now.monotonic.to_le_bytes());
+        bytes.extend_from_slice(&now.utc.to_le_bytes());
+        let mut gone = 0;
+        for record in self.records().filter(|record| !record.has_id(id)) {
+            if record.at_rest(now) {
+                gone += 1;
+            } else {
+                bytes.extend_from_slice(record.bytes);
+            }
+        }
+        bytes.extend_from_slice(&id.to_le_bytes());
+        let count_at = bytes.len();
+        bytes.push(0);
+        let others = own.into_iter().flat_map(Record::states);
+        let others = others.filter(|other| states.iter().all(|state| state.key != other.key));
+        // What was charged last comes first, so the record is in this order.
+        let all = states.iter().copied().chain(others);
+        let mut count = 0_u8;
+        for state in all.filter(|state| !state.used.at_rest(now)).take(most) {
+            push(&mut bytes, state);
+            count += 1;
+        }
+        if let Some(byte) = bytes.get_mut(count_at) {
+            *byte = count;
+        }
+        Replacement {
+            bytes,
+            new: own.is_none(),
+            gone,
+        }
+    }
+
     fn records(&self) -> impl Iterator<Item = Record<'a>> {
         let mut rest = self.records;
         std::iter::from_fn(move || {
@@ -100,102 +149,21 @@ impl<'a> Row<'a> {
             Some(record)
         })
     }
-
-    /// Judges a request of the tenant `id` that costs `cost` by all `limits`, in a row that holds up to `capacity` records.
-    pub fn charge(
-        &self,
-        id: u64,
-        capacity: usize,
-        limits: Limits<'_>,
-        cost: u64,
-        now: Now,
-    ) -> Verdict {
-        let now = now.after(self.latest);
-        let own = self.records().find(|record| record.has_id(id));
-        let in_use = || self.records().filter(|record| !record.at_rest(now));
-        if own.is_none() && in_use().nth(capacity.saturating_sub(1)).is_some() {
-            return Verdict::Full;
-        }
-
-        let used = |key: u32| {
-            own.and_then(|record| record.states().find(|state| state.key == key))
-                .map(|state| state.used)
-        };
-        let opinions: Vec<Opinion> = limits
-            .iter()
-            .map(|limit| limit.ask(used(limit.key()), cost, now))
-            .collect();
-        let standings = || {
-            let uncharged = opinions.iter().map(|opinion| match opinion {
-                Opinion::Pass { uncharged, .. }
-                | Opinion::Wait { uncharged }
-                | Opinion::Never { uncharged } => *uncharged,
-            });
-            uncharged.collect()
-        };
-        let all = |wanted: fn(&Opinion) -> bool| -> Vec<usize> {
-            let opinions = opinions.iter().enumerate();
-            opinions
-                .filter(|(_, opinion)| wanted(opinion))
-                .map(|(index, _)| index)
-                .collect()
-        };
-        let never = all(|opinion| matches!(opinion, Opinion::Never { .. }));
-        if !never.is_empty() {
-            return Verdict::TooCostly {
-                standings: standings(),
-                by: never,
-            };
-        }
-        let waiting = all(|opinion| matches!(opinion, Opinion::Wait { .. }));
-        if !waiting.is_empty() {
-            return Verdict::Refuse {
-                standings: standings(),
-                by: waiting,
-            };
-        }
-
-        let mut row = Vec::with_capacity(
-            HEADER + self.records.len() + RECORD_HEADER + limits.iter().count() * STATE,
-        );
-        row.push(VERSION);
-        row.extend_from_slice(&now.monotonic.to_le_bytes());
-        row.extend_from_slice(&now.utc.to_le_bytes());
-        for record in in_use().filter(|record| !record.has_id(id)) {
-            row.extend_from_slice(record.bytes);
-        }
-        let charged = opinions.iter().filter_map(|opinion| match opinion {
-            Opinion::Pass { state, .. } => Some(*state),
-            Opinion::Wait { .. } | Opinion::Never { .. } => None,
-        });
-        // Limits that the tenant had under another configuration, should they come back.
-        let other = own.into_iter().flat_map(Record::states);
-        let other = other.filter(|state| {
-            !state.used.at_rest(now) && !limits.iter().any(|limit| limit.key() == state.key)
-        });
-        let states: Vec<State> = charged.chain(other).take(STATES_IN_RECORD).collect();
-        row.extend_from_slice(&id.to_le_bytes());
-        row.push(states.len() as u8);
-        for state in states {
-            push(&mut row, state);
-        }
-        let standings = opinions.iter().filter_map(|opinion| match opinion {
-            Opinion::Pass { charged, .. } => Some(*charged),
-            Opinion::Wait { .. } | Opinion::Never { .. } => None,
-        });
-        Verdict::Admit {
-            row,
-            standings: standings.collect(),
-        }
-    }
 }
 
-#[derive(Clone, Copy)]
-struct Record<'a> {
+/// What is remembered of one tenant.
+#[derive(Clone, Copy, Debug)]
+pub struct Record<'a> {
     bytes: &'a [u8],
 }
 
 impl<'a> Record<'a> {
+    /// What was used of the limit with this key; `None` if it is at rest.
+    pub fn used(self, key: u32) -> Option<Used> {
+        let state = self.states().find(|state| state.key == key);
+        state.map(|state| state.used)
+    }
+
     /// The first record of these bytes, and what comes after it.
     fn split(bytes: &'a [u8]) -> Option<(Self, &'a [u8])> {
         let states = usize::from(*bytes.get(RECORD_HEADER - 1)?);
@@ -203,7 +171,7 @@ impl<'a> Record<'a> {
         Some((Self { bytes }, after))
     }
 
-    fn has_id(self, id: u64) -> bool {
+    fn has_id(self, id: u32) -> bool {
         self.bytes.starts_with(&id.to_le_bytes())
     }
 
@@ -221,48 +189,32 @@ impl<'a> Record<'a> {
 }
 
 fn push(row: &mut Vec<u8>, state: State) {
-    let (kind, a, b) = match state.used {
-        Used::Rate { arrival, interval } => (RATE, arrival, interval),
-        Used::Quota {
-            window,
-            number,
-            count,
-        } => {
-            let kind = match window {
-                Window::Minute => 1,
-                Window::Hour => 2,
-                Window::Day => 3,
-                Window::Month => 4,
-            };
-            (kind, number, count)
-        }
+    let (a, b) = match state.used {
+        Used::Rate { arrival, interval } => (arrival, interval),
+        Used::Quota { number, count, .. } => (number, count),
     };
-    row.push(kind);
     row.extend_from_slice(&state.key.to_le_bytes());
     row.extend_from_slice(&a.to_le_bytes());
-    row.extend_from_slice(&b.to_le_bytes());
+    if let Some(seven) = b.min(SEVEN_BYTES).to_le_bytes().first_chunk::<7>() {
+        row.extend_from_slice(seven);
+    }
 }
 
 fn read(bytes: &[u8]) -> Option<State> {
     let mut reader = Reader(bytes);
-    let kind = reader.byte()?;
     let key = reader.u32()?;
-    let (a, b) = (reader.u64()?, reader.u64()?);
-    let quota = |window| Used::Quota {
-        window,
-        number: a,
-        count: b,
-    };
-    let used = match kind {
-        RATE => Used::Rate {
+    let (a, b) = (reader.u64()?, reader.seven()?);
+    let used = if key & limit::KIND == limit::RATE {
+        Used::Rate {
             arrival: a,
             interval: b,
-        },
-        1 => quota(Window::Minute),
-        2 => quota(Window::Hour),
-        3 => quota(Window::Day),
-        4 => quota(Window::Month),
-        _ => return None,
+        }
+    } else {
+        Used::Quota {
+            window: limit::window(key)?,
+            number: a,
+            count: b,
+        }
     };
     Some(State { key, used })
 }
@@ -286,5 +238,10 @@ impl Reader<'_> {
 
     fn u64(&mut self) -> Option<u64> {
         self.take().map(u64::from_le_bytes)
+    }
+
+    fn seven(&mut self) -> Option<u64> {
+        let [a, b, c, d, e, f, g] = self.take()?;
+        Some(u64::from_le_bytes([a, b, c, d, e, f, g, 0]))
     }
 }

@@ -1,14 +1,20 @@
 //! Where tenants are in the shared data, so that its size is bounded whatever ids clients invent.
 //!
-//! Shared data is one map for the whole process, and a key in it is never freed. So there are three kinds of key, and each kind
-//! has a bounded number:
+//! Shared data is one map for the whole process, and a key in it is never freed. So each kind of key has a bounded number:
 //!
-//! - `tenant/<id>` for each listed tenant: nothing that others do can take its record away.
-//! - `row/<n>` for the tenants that are not listed. An id always has the same row, by a hash that nobody outside the proxy can
+//! - `…/tenant/<id>` for each listed tenant: nothing that others do can take its record away.
+//! - A row's number for the tenants that are not listed. An id always has the same row, by a hash that nobody outside the proxy can
 //!   compute, and a record in it while it is not at rest. Rows are made when first needed.
-//! - `tier/<name>`, one record that all those share who find their row full: an invented id then gets no burst of its own.
+//! - `…/tier/<name>`, one record that all those share who find their row full: an invented id then gets no burst of its own.
+//! - `…/seed` and `…/workers`, what the workers of a proxy agree on.
 //!
-//! All keys of a plugin begin with its name and the layout's version, because the plugins of a proxy share one map.
+//! All keys of a plugin begin with its name and the layout's version, because the plugins of a proxy share one map. The rows are many, so
+//! their keys have a hash of that instead, and fit into 22 bytes, for which a string of the proxy's needs no memory of its own.
+//!
+//! # Memory
+//!
+//! All rows together take at most [`MEMORY`], with everything that the proxy's map adds to them, when each of their records is in use and as
+//! large as it may be. Which is to say, [`largest`] is how many tenants may be told apart for a number of limits.
 
 use std::hash::Hasher;
 
@@ -17,13 +23,35 @@ use tollgate_common::TenantId;
 
 use crate::row;
 
-/// Records in a row. A table for `n` tenants has `n / 8` rows, twice the room, so that fewer than one in a hundred of `n` tenants finds its row full.
-pub const RECORDS_IN_ROW: usize = 16;
+/// Records in a row.
+pub const RECORDS_IN_ROW: usize = 24;
 
-const TENANTS_FOR_A_ROW: u64 = 8;
+/// How many tenants there is a row for. With half as much room again, fewer than one in a hundred of them finds its row full.
+const TENANTS_FOR_A_ROW: u64 = 16;
 
-/// The most tenants that can be told apart beside the listed ones.
+/// The most tenants that can be told apart beside the listed ones, if they have few limits: see [`largest`].
 pub const LARGEST: u64 = 1_000_000;
+
+/// What the rows may take of the proxy's memory.
+pub const MEMORY: u64 = 64 << 20;
+
+/// What one more key adds to the map of Envoy beside the bytes of its value: a node with two strings of 24 bytes, a hash, a link and a version, its place among the buckets, and what
+/// an allocator adds to that.
+const KEY_OVERHEAD: u64 = 112;
+
+/// The most tenants that can be told apart beside the listed ones when the limits that one of them can meet, on whatever route, are `limits`.
+pub fn largest(limits: usize) -> u64 {
+    let rows = MEMORY / row_bytes(limits);
+    LARGEST.min(rows.saturating_mul(TENANTS_FOR_A_ROW))
+}
+
+/// What a row takes of the proxy's memory at most when its records have up to `states`.
+fn row_bytes(states: usize) -> u64 {
+    let record = row::RECORD_HEADER + states.min(row::STATES_IN_RECORD) * row::STATE;
+    let bytes = (row::HEADER + RECORDS_IN_ROW * record) as u64;
+    // An allocator gives up to an eighth more than it is asked for.
+    bytes + bytes / 8 + KEY_OVERHEAD
+}
 
 /// The key of the hash, the same for all workers of a proxy and unknown outside.
 pub type Seed = [u8; 16];
@@ -32,9 +60,13 @@ pub type Seed = [u8; 16];
 #[derive(Clone, Debug)]
 pub struct Table {
     prefix: String,
+    row_prefix: [u8; ROW_PREFIX],
     rows: u64,
+    states: usize,
     seed: Seed,
 }
+
+const ROW_PREFIX: usize = 14;
 
 /// Where a tenant's record is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,17 +74,41 @@ pub struct Place {
     /// The key of the shared data.
     pub key: Vec<u8>,
     /// The record's id in the row under that key.
-    pub id: u64,
+    pub id: u32,
     /// How many records that row can hold.
     pub capacity: usize,
+    /// How many states a record of it can hold.
+    pub states: usize,
+}
+
+/// Which of the tenants that are not listed one is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Unlisted(u64);
+
+impl Unlisted {
+    /// A number that is another one for another tenant.
+    pub fn number(self) -> u64 {
+        self.0
+    }
 }
 
 impl Table {
     /// A table of the plugin of this name, for `individually` tenants that are not listed.
     pub fn new(plugin: &str, individually: u64, seed: Seed) -> Self {
+        let prefix = prefix(plugin);
+        let mut hasher = SipHasher13::new();
+        hasher.write(prefix.as_bytes());
+        let mut row_prefix = *b"trl/......../r";
+        if let Some(hash) = row_prefix.get_mut(4..12) {
+            hash.copy_from_slice(&hasher.finish().to_le_bytes());
+        }
+        let rows = individually.div_ceil(TENANTS_FOR_A_ROW);
+        let fit = |states: &usize| rows.saturating_mul(row_bytes(*states)) <= MEMORY;
         Self {
-            prefix: prefix(plugin),
-            rows: individually.div_ceil(TENANTS_FOR_A_ROW),
+            prefix,
+            row_prefix,
+            rows,
+            states: (1..=row::STATES_IN_RECORD).rev().find(fit).unwrap_or(1),
             seed,
         }
     }
@@ -62,25 +118,39 @@ impl Table {
         format!("{}seed", prefix(plugin)).into_bytes()
     }
 
+    /// The key under which the workers of a proxy count themselves.
+    pub fn workers_key(&self) -> Vec<u8> {
+        format!("{}workers", self.prefix).into_bytes()
+    }
+
     /// The place of a listed tenant.
     pub fn listed(&self, tenant: &TenantId) -> Place {
         self.alone("tenant", tenant.as_str())
     }
 
-    /// The place of a tenant that is not listed; `None` if such tenants are not told apart.
-    pub fn individual(&self, tenant: &TenantId) -> Option<Place> {
+    /// Which of the tenants that are not listed this is; `None` if such tenants are not told apart.
+    pub fn unlisted(&self, tenant: &TenantId) -> Option<Unlisted> {
         if self.rows == 0 {
             return None;
         }
         let mut hasher = SipHasher13::new_with_key(&self.seed);
         hasher.write(tenant.as_bytes());
-        let id = hasher.finish();
-        let row = (u128::from(id) * u128::from(self.rows)) >> 64;
-        Some(Place {
-            key: format!("{}row/{row}", self.prefix).into_bytes(),
-            id,
+        Some(Unlisted(hasher.finish()))
+    }
+
+    /// The place of a tenant that is not listed.
+    pub fn individual(&self, tenant: Unlisted) -> Place {
+        // The upper bits say the row and the lower ones the record: two tenants of a row have one record once in four billion times.
+        let row = (u128::from(tenant.0) * u128::from(self.rows)) >> 64;
+        let mut key = Vec::with_capacity(ROW_PREFIX + 8);
+        key.extend_from_slice(&self.row_prefix);
+        key.extend_from_slice(&(row as u64).to_le_bytes());
+        Place {
+            key,
+            id: tenant.0 as u32,
             capacity: RECORDS_IN_ROW,
-        })
+            states: self.states,
+        }
     }
 
     /// The place of all tenants of a tier that have none of their own.
@@ -93,10 +163,44 @@ impl Table {
             key: format!("{}{kind}/{name}", self.prefix).into_bytes(),
             id: 0,
             capacity: 1,
+            states: row::STATES_IN_RECORD,
         }
     }
 }
 
 fn prefix(plugin: &str) -> String {
     format!("tenant-rate-limit/{}/{plugin}/", row::VERSION)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    #[test]
+    fn the_largest_table_fits_into_its_memory() {
+        for limits in 1..=32 {
+            let table = Table::new("plugin", largest(limits), [0; 16]);
+            assert!(table.rows * row_bytes(limits) <= MEMORY + row_bytes(limits));
+            assert!(table.states >= limits, "{limits}: {}", table.states);
+        }
+        assert_eq!(
+            [1, 2, 3, 4].map(largest),
+            [1_000_000, 831_056, 594_864, 463_216]
+        );
+    }
+
+    #[test]
+    fn no_row_s_key_needs_memory_of_its_own() {
+        let table = Table::new(
+            "istio-system.a-plugin-with-a-rather-long-name",
+            LARGEST,
+            [7; 16],
+        );
+        let tenant = table
+            .unlisted(&TenantId::normalise(b"someone").unwrap())
+            .unwrap();
+        assert_eq!(table.individual(tenant).key.len(), 22);
+    }
 }

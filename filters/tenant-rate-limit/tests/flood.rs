@@ -1,123 +1,114 @@
-//! A million invented ids against the table: what they get, and what it costs in memory.
+//! Ten million invented ids: what they get, and what it costs in memory.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
-use std::collections::HashMap;
+mod proxy;
 
+use proxy::{DAY, Proxy, admitted, id, of, rate};
 use tenant_rate_limit::calendar::Window;
-use tenant_rate_limit::ledger::Limits;
-use tenant_rate_limit::limit::{Kind, Limit, Now};
-use tenant_rate_limit::row::{Row, Verdict};
-use tenant_rate_limit::table::{Place, Table};
-use tollgate_common::TenantId;
+use tenant_rate_limit::ledger::Account;
+use tenant_rate_limit::limit::{Kind, Limit};
+use tenant_rate_limit::table;
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
 
-const DAY: u64 = 86_400_000_000_000;
+fn daily(quota: u64) -> [Limit; 1] {
+    [Limit::new(
+        "daily",
+        Kind::Quota {
+            quota,
+            window: Window::Day,
+        },
+    )]
+}
 
-/// Charges one request of a tenant as the filter does; whether it was admitted.
-fn request(
-    shared: &mut HashMap<Vec<u8>, Vec<u8>>,
-    table: &Table,
-    limits: &[Limit],
-    tenant: &str,
-    now: Now,
-) -> bool {
-    let mut charge = |place: Place| {
-        let row = shared
-            .get(&place.key)
-            .map_or(Row::default(), |bytes| Row::parse(bytes).unwrap());
-        let limits = Limits {
-            tenant: limits,
-            route: &[],
-        };
-        let verdict = row.charge(place.id, place.capacity, limits, 1, now);
-        if let Verdict::Admit { row, .. } = &verdict {
-            shared.insert(place.key, row.clone());
-        }
-        verdict
+fn unlisted(proxy: &mut Proxy, tenant: &str, limits: &[Limit]) -> bool {
+    let account = Account::Unlisted {
+        id: &id(tenant),
+        tier: "free",
     };
-    let mut verdict = charge(
-        table
-            .individual(&TenantId::normalise(tenant.as_bytes()).unwrap())
-            .unwrap(),
-    );
-    if verdict == Verdict::Full {
-        verdict = charge(table.together("free"));
-    }
-    matches!(verdict, Verdict::Admit { .. })
+    admitted(&proxy.charge(0, account, of(limits), 1))
 }
 
 #[test]
-fn a_million_invented_ids_get_no_more_than_the_table_holds() {
-    let limits = [Limit::new(
-        "daily",
-        Kind::Quota {
-            quota: 10,
-            window: Window::Day,
-        },
-    )];
-    let table = Table::new("plugin", 1_000, *b"a seed of 16 B..");
-    let mut shared = HashMap::new();
-    let mut now = Now {
-        monotonic: 0,
-        utc: 20_000 * DAY,
+fn ten_million_invented_ids_get_no_more_than_the_table_holds() {
+    const IDS: u32 = if cfg!(target_arch = "wasm32") {
+        1_000_000
+    } else {
+        10_000_000
     };
-
-    let (most, mut admitted, mut largest) = (125 * 16 + 10, 0, 0);
-    for n in 0..1_000_000 {
-        admitted += usize::from(request(
-            &mut shared,
-            &table,
-            &limits,
-            &format!("invented-{n}"),
-            now,
-        ));
-        if n == 50_000 {
-            assert_eq!(
-                admitted, most,
-                "every record of the 125 rows is taken, and the shared one used up"
+    let limits = daily(10);
+    let mut proxy = Proxy::new(1, 1_600);
+    let listed = [rate("rate", 1_000_000, 2_000)];
+    let keys = proxy.workers[0].0.shared_keys().len();
+    let (mut passed, mut largest) = (0, 0);
+    for n in 0..IDS {
+        passed += u32::from(unlisted(&mut proxy, &format!("invented-{n}"), &limits));
+        if n == 100_000 {
+            // Every record of the hundred rows is taken, and the shared one is used up.
+            assert_eq!(passed, 100 * 24 + 10);
+            largest = proxy.workers[0].0.shared_bytes();
+        }
+        if n % 1_000 == 0 && n < 1_000_000 {
+            assert!(
+                proxy.ask(0, &listed, 1),
+                "a listed tenant's limit is its own"
             );
-            largest = shared.values().map(Vec::len).sum();
         }
     }
-    assert_eq!(admitted, most, "no further id was given anything");
-    assert_eq!(shared.len(), 125 + 1);
+    assert_eq!(passed, 100 * 24 + 10, "no further id was given anything");
     assert_eq!(
-        shared.values().map(Vec::len).sum::<usize>(),
+        proxy.workers[0].0.shared_keys().len(),
+        keys + 100 + 1 + 1,
+        "the rows, the shared record, and the listed tenant"
+    );
+    assert_eq!(
+        proxy.workers[0].0.shared_bytes(),
         largest,
         "and nothing has grown"
     );
 
     // On another day all is at rest, and the same memory serves other tenants.
-    now.utc += DAY;
-    for n in 0..900 {
-        assert!(request(
-            &mut shared,
-            &table,
-            &limits,
-            &format!("someone-{n}"),
-            now
-        ));
+    proxy.advance(DAY);
+    for n in 0..1_400 {
+        assert!(unlisted(&mut proxy, &format!("someone-{n}"), &limits));
     }
-    assert_eq!(shared.len(), 125 + 1);
+    assert_eq!(proxy.workers[0].0.shared_keys().len(), keys + 102);
 }
 
 #[test]
 fn as_many_tenants_as_were_asked_for_are_nearly_all_told_apart() {
-    let limits = [Limit::new(
-        "daily",
-        Kind::Quota {
-            quota: 1,
-            window: Window::Day,
-        },
-    )];
-    let table = Table::new("plugin", 10_000, *b"another seed....");
-    let mut shared = HashMap::new();
-    let now = Now {
-        monotonic: 0,
-        utc: 20_000 * DAY,
-    };
-    let admitted = (0..10_000)
-        .filter(|n| request(&mut shared, &table, &limits, &format!("tenant-{n}"), now))
+    let limits = daily(1);
+    let mut proxy = Proxy::new(1, 10_000);
+    let passed = (0..10_000)
+        .filter(|n| unlisted(&mut proxy, &format!("tenant-{n}"), &limits))
         .count();
-    assert!(admitted > 9_900, "{admitted}");
+    assert!(passed > 9_900, "{passed}");
+}
+
+#[test]
+fn the_largest_table_takes_the_memory_that_it_may() {
+    // All records of all rows in use, with two limits each.
+    let limits = [daily(10), [rate("rate", DAY, 10)]].concat();
+    let tenants = table::largest(limits.len())
+        / if cfg!(target_arch = "wasm32") {
+            100
+        } else {
+            10
+        };
+    let mut proxy = Proxy::new(1, tenants);
+    for n in 0..tenants * 5 {
+        unlisted(&mut proxy, &format!("invented-{n}"), &limits);
+    }
+    let host = &proxy.workers[0].0;
+    let (keys, bytes) = (host.shared_keys().len() as u64, host.shared_bytes() as u64);
+    let rows = tenants.div_ceil(16);
+    assert!(keys >= rows && keys < rows + 10, "{keys}");
+    // Without what the proxy's map adds, of which `table` makes an estimate.
+    let whole = (bytes + keys * 112) * table::largest(limits.len()) / tenants;
+    println!("{bytes} bytes under {keys} keys, {whole} for the largest table");
+    assert!(
+        whole <= table::MEMORY && whole > table::MEMORY * 8 / 10,
+        "{whole} bytes"
+    );
 }
