@@ -1,7 +1,8 @@
 //! The shop on real Envoys, seen from outside: through the gateway, from a workload, and by the metrics.
 //!
 //! Two meshes serve all tests of the filters: `shop`, as it ships, and `quota`, whose manifests have a few test tenants and which
-//! runs four workers an Envoy. There are two of each: with a module per filter, and (tests named `bundle::`) with the bundle.
+//! runs four workers an Envoy. There are two of each: with a module per filter, and (tests named `bundle::`) with the bundle. A
+//! third one, `tenants`, has a limiter that is configured with all there is.
 //! Tests share a mesh, so each uses tenants of its own. A mesh starts when a test first needs it and is stopped, which is
 //! checked, when the last of its tests is done.
 //!
@@ -24,6 +25,7 @@ mod orders;
 mod resilience;
 mod routing;
 mod shared;
+mod tenants;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -112,6 +114,28 @@ fn main() -> ExitCode {
             live::two_hundred_random_edits_fail_no_request,
         ]
     );
+    trials!(
+        trials,
+        "",
+        Shared::new(
+            "a limiter with everything",
+            || tenants::mesh(Form::ThreeModules),
+            &stops
+        ),
+        [
+            tenants::each_source_names_the_tenant,
+            tenants::each_kind_of_limit_and_of_tier,
+            tenants::each_form_of_cost,
+            tenants::a_route_has_limits_of_its_own,
+            tenants::a_grpc_call_is_refused_in_one_frame,
+            tenants::what_became_of_requests_is_counted_by_reason,
+            hostile::every_kind_of_request_is_answered,
+        ]
+    );
+    trials.push(Trial::test(
+        "tenants::the_examples_do_what_they_say",
+        || tenants::the_examples_do_what_they_say().map_err(|error| format!("{error:#}").into()),
+    ));
     trials!(
         trials,
         "",

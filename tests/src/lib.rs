@@ -4,6 +4,7 @@
 //! reads a workload's metrics. It never reads a generated Envoy configuration or a child's files, so that the
 //! same tests can run against a cluster. [`LocalMesh`] is the first target: `tollgate up`, as a user runs it.
 
+pub mod http2;
 mod local;
 mod manifests;
 mod metrics;
@@ -14,7 +15,7 @@ mod terminal;
 pub use local::{LocalMesh, Options, Process, tollgate};
 pub use manifests::{Form, Manifests};
 pub use metrics::Metrics;
-pub use raw::{Answer, exchange};
+pub use raw::{Answer, exchange, send};
 pub use rustix::process::Signal;
 pub use target::{Finding, Outcome, Target, Workload};
 pub use terminal::Terminal;

@@ -29,7 +29,7 @@ impl Answer {
     }
 }
 
-/// Sends `GET path` on a fresh connection with exactly these header lines, and reads to the end of the connection.
+/// Sends `GET path` on a fresh connection with exactly these header lines, and reads the answer.
 pub async fn exchange(to: SocketAddr, path: &str, headers: &[(&[u8], &[u8])]) -> Result<Answer> {
     let mut request =
         format!("GET {path} HTTP/1.1\r\nhost: {to}\r\nconnection: close\r\n").into_bytes();
@@ -40,18 +40,29 @@ pub async fn exchange(to: SocketAddr, path: &str, headers: &[(&[u8], &[u8])]) ->
         request.extend_from_slice(b"\r\n");
     }
     request.extend_from_slice(b"\r\n");
+    send(to, &request).await
+}
 
+/// Sends these bytes on a fresh connection, and reads the answer: to the end of the connection, or of the body if the headers say
+/// how long it is.
+pub async fn send(to: SocketAddr, request: &[u8]) -> Result<Answer> {
     let conversation = async {
         let mut connection = TcpStream::connect(to).await?;
-        connection.write_all(&request).await?;
-        let mut answer = Vec::new();
-        connection.read_to_end(&mut answer).await?;
-        anyhow::Ok(answer)
+        connection.write_all(request).await?;
+        let mut bytes = Vec::new();
+        while connection.read_buf(&mut bytes).await? > 0 {
+            if let Ok(answer) = parse(&bytes) {
+                let length = answer.header("content-length").and_then(|n| n.parse().ok());
+                if answer.status < 200 || length.is_some_and(|length| answer.body.len() >= length) {
+                    return Ok(answer);
+                }
+            }
+        }
+        parse(&bytes)
     };
-    let bytes = timeout(Duration::from_secs(30), conversation)
+    timeout(Duration::from_secs(30), conversation)
         .await
-        .context("no answer within 30 s")??;
-    parse(&bytes)
+        .context("no answer within 30 s")?
 }
 
 fn parse(bytes: &[u8]) -> Result<Answer> {

@@ -1,8 +1,8 @@
 //! Paths, as the proxy routes by them and as others may read them, and templates for them.
 //!
-//! The proxy normalises a path before filters see it: it resolves `.` and `..`. It leaves alone what services differ in: `//`, encoded
-//! letters and slashes, `\`, parameters after `;`. So a path may have two readings. Whoever decides anything by a path looks at both, and
-//! believes it only where they agree, or decides by the stricter one.
+//! The proxy normalises a path before filters see it: it resolves `.` and `..`, turns `\` into `/` and decodes what need not be encoded. How
+//! much of that is a setting of the mesh, and it leaves alone what services differ in: `//`, encoded slashes, parameters after `;`. So a
+//! path may have two readings. Whoever decides anything by a path looks at both, and believes it only where they agree, or decides by the stricter one.
 
 use std::borrow::Cow;
 

@@ -15,6 +15,9 @@ use crate::ledger::Effects;
 #[derive(Debug)]
 pub struct Meters {
     names: MetricNames,
+    tracked: Option<MetricId>,
+    evictions: Option<MetricId>,
+    contention: Option<MetricId>,
     /// The series that this configuration has counted in, by [`Series::key`], in order.
     known: RefCell<Vec<(u64, MetricId)>>,
 }
@@ -48,18 +51,18 @@ pub struct Why<'a> {
 impl Meters {
     /// Metrics of these names. Those without labels are defined now, so that they are there to be watched while they are still 0.
     pub fn new(names: MetricNames, host: &mut dyn Host) -> Self {
-        for (kind, name) in [
-            (MetricKind::Gauge, &names.tracked),
-            (MetricKind::Counter, &names.evictions),
-            (MetricKind::Counter, &names.contention),
-        ] {
-            if let Some(name) = name
-                && let Err(error) = host.metric(kind, name)
-            {
+        let mut define = |kind, name: &Option<String>| {
+            let name = name.as_ref()?;
+            let metric = host.metric(kind, name);
+            if let Err(error) = metric {
                 log::warn!("{name} cannot be defined: {error:?}");
             }
-        }
+            metric.ok()
+        };
         Self {
+            tracked: define(MetricKind::Gauge, &names.tracked),
+            evictions: define(MetricKind::Counter, &names.evictions),
+            contention: define(MetricKind::Counter, &names.contention),
             names,
             known: RefCell::default(),
         }
@@ -99,21 +102,21 @@ impl Meters {
             gone_records,
             ..
         } = effects;
-        let names = &self.names;
-        let tracked = i64::from(new_record) - i64::from(gone_records);
-        plain(MetricKind::Gauge, &names.tracked, tracked, host);
-        plain(
-            MetricKind::Counter,
-            &names.evictions,
-            gone_records.into(),
-            host,
-        );
-        plain(
-            MetricKind::Counter,
-            &names.contention,
-            contended.into(),
-            host,
-        );
+        for (metric, by) in [
+            (
+                self.tracked,
+                i64::from(new_record) - i64::from(gone_records),
+            ),
+            (self.evictions, gone_records.into()),
+            (self.contention, contended.into()),
+        ] {
+            if let Some(metric) = metric
+                && by != 0
+                && let Err(error) = host.increment(metric, by)
+            {
+                log::debug!("cannot count what charging did: {error:?}");
+            }
+        }
     }
 
     fn count(&self, key: u64, metric: &str, labels: &[(&str, &str)], host: &mut dyn Host) {
@@ -132,19 +135,6 @@ impl Meters {
         if let Err(error) = counted {
             log::debug!("cannot count in {metric}: {error:?}");
         }
-    }
-}
-
-fn plain(kind: MetricKind, name: &Option<String>, by: i64, host: &mut dyn Host) {
-    let Some(name) = name else { return };
-    if by == 0 {
-        return;
-    }
-    if let Err(error) = host
-        .metric(kind, name)
-        .and_then(|id| host.increment(id, by))
-    {
-        log::debug!("cannot count in {name}: {error:?}");
     }
 }
 
