@@ -226,7 +226,8 @@ impl Charge<'_> {
             }
             desk.effects.shared_record = true;
         }
-        let stock = held.tier(tier);
+        let mut none = Stock::default();
+        let stock = held.tier(tier).unwrap_or(&mut none);
         if let Some(decision) = stock.decide(self.limits, self.cost, now) {
             return Ok(decision);
         }
