@@ -201,7 +201,6 @@ impl Charge<'_> {
                     return Ok(decision);
                 }
                 let place = self.table.listed(id);
-                // A record that is alone in its row always finds room.
                 return self
                     .to_record(&place, stock, &mut desk)?
                     .ok_or(Failure::Contended);
@@ -263,7 +262,8 @@ impl Charge<'_> {
             let read_at = desk.clock.now(clocks, desk.host);
             let now = read_at.after(stock.latest()).after(row.latest());
             let record = row.record(place.id);
-            if record.is_none() && row.is_full(place.capacity, now) {
+            // A record that is alone in its row always finds room, whatever somebody else may have written there.
+            if record.is_none() && place.capacity > 1 && row.is_full(place.capacity, now) {
                 return Ok(None);
             }
 

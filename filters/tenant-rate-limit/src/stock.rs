@@ -57,6 +57,10 @@ impl Stock {
         for limit in limits.iter() {
             let run = self.runs.iter_mut().find(|run| run.is_of(limit))?;
             run.settle(now);
+            if !run.is_known() {
+                // Another limit may refuse all the same, but the answer says how the tenant stands with this one too.
+                return None;
+            }
             match run.judge(cost, now) {
                 Judgement::Held => {}
                 Judgement::Short => short = true,
