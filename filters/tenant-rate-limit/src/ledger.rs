@@ -201,7 +201,6 @@ impl Charge<'_> {
                     return Ok(decision);
                 }
                 let place = self.table.listed(id);
-                // A record that is alone in its row always finds room.
                 return self
                     .to_record(&place, stock, &mut desk)?
                     .ok_or(Failure::Contended);
@@ -226,7 +225,8 @@ impl Charge<'_> {
             }
             desk.effects.shared_record = true;
         }
-        let stock = held.tier(tier);
+        let mut none = Stock::default();
+        let stock = held.tier(tier).unwrap_or(&mut none);
         if let Some(decision) = stock.decide(self.limits, self.cost, now) {
             return Ok(decision);
         }
@@ -262,7 +262,8 @@ impl Charge<'_> {
             let read_at = desk.clock.now(clocks, desk.host);
             let now = read_at.after(stock.latest()).after(row.latest());
             let record = row.record(place.id);
-            if record.is_none() && row.is_full(place.capacity, now) {
+            // A record that is alone in its row always finds room, whatever somebody else may have written there.
+            if record.is_none() && place.capacity > 1 && row.is_full(place.capacity, now) {
                 return Ok(None);
             }
 

@@ -16,8 +16,8 @@
 //! most. A limit below 32 times the number of workers is exact: nothing is held of it, and no more passes than `burst` and one for each `interval`.
 //!
 //! Rates go by the monotonic clock. A wall clock that is set back by up to an hour does not reopen a window: the window that has been reached
-//! stays the one that counts. One that is set back further had been wrong, and quotas start anew in the window that it now shows, for each worker as soon as it
-//! reads the record.
+//! stays the one that counts. One that is set back further had been wrong, and quotas start anew in the window that it now shows. A worker that was not asked
+//! while the clock was ahead goes on from what it knew of the window before: it may still spend what it holds of that, and refuse what was used up of it.
 //!
 //! State is in the proxy's shared data and in the VM, so it survives a new configuration. What was used of a limit is a number of requests, and a limit
 //! with new numbers goes on from it; so does a limit of the same name and kind in another tier that a tenant is moved to. Only

@@ -61,12 +61,14 @@ const SECOND: u64 = 1_000_000_000;
 pub struct Run {
     key: u32,
     kind: Kind,
+    /// Whether the record has been seen, of a quota in this window.
+    known: bool,
     /// Of a rate, the first slot held. Of a quota, the number of the window.
     first: u64,
     /// Slots or units held.
     held: u64,
-    /// How far the limit was given out, these included, when the record was last seen; as [`Limit::given`]. It is not less now, so 0 until then and in
-    /// a new window.
+    /// How far the limit was given out, these included, when the record was last seen; as [`Limit::given`]. It is not less now,
+    /// so 0 until then and in a new window.
     given: u64,
     /// Units of the next run.
     size: u64,
@@ -95,6 +97,7 @@ impl Run {
         Self {
             key: limit.key(),
             kind: limit.kind,
+            known: false,
             first: 0,
             held: 0,
             given: 0,
@@ -112,6 +115,11 @@ impl Run {
     /// The limit's key.
     pub fn key(&self) -> u32 {
         self.key
+    }
+
+    /// Whether the record has been seen, so that a [`standing`](Self::standing) says something.
+    pub fn is_known(&self) -> bool {
+        self.known
     }
 
     /// Whether anything is held. Call [`settle`](Self::settle) first.
@@ -137,6 +145,7 @@ impl Run {
                     self.first = number;
                     self.held = 0;
                     self.given = 0;
+                    self.known = false;
                 }
             }
         }
@@ -149,6 +158,7 @@ impl Run {
             Kind::Rate { .. } if self.held > 0 => given.max(self.slot(self.held)),
             Kind::Rate { .. } | Kind::Quota { .. } => given,
         };
+        self.known = true;
     }
 
     /// Judges a request that costs `cost` (at least 1). Call [`settle`](Self::settle) first.

@@ -57,6 +57,10 @@ impl Stock {
         for limit in limits.iter() {
             let run = self.runs.iter_mut().find(|run| run.is_of(limit))?;
             run.settle(now);
+            if !run.is_known() {
+                // Another limit may refuse all the same, but the answer says how the tenant stands with this one too.
+                return None;
+            }
             match run.judge(cost, now) {
                 Judgement::Held => {}
                 Judgement::Short => short = true,
@@ -149,7 +153,8 @@ pub struct Stocks {
 #[derive(Debug, Default)]
 pub struct Held {
     listed: HashMap<TenantId, Stock>,
-    tiers: HashMap<String, Stock>,
+    /// A list, because tiers are few.
+    tiers: Vec<(String, Stock)>,
     /// Of tenants that are not listed.
     pub unlisted: UnlistedStocks,
     /// Counts configurations.
@@ -157,19 +162,27 @@ pub struct Held {
     individually: u64,
 }
 
-/// By the VM (Envoy's modules see only their own) and the plugin's name.
-type OfPlugins = HashMap<(u64, String), Rc<RefCell<Stocks>>>;
-
 thread_local! {
-    /// What this VM holds.
-    static STOCKS: RefCell<OfPlugins> = RefCell::default();
+    /// What this VM holds, by the VM (Envoy's modules see only their own) and the plugin's name.
+    static STOCKS: RefCell<Vec<(u64, String, SharedStocks)>> = const { RefCell::new(Vec::new()) };
 }
+
+/// What a worker holds for one plugin, whichever configuration it has.
+pub type SharedStocks = Rc<RefCell<Stocks>>;
 
 impl Stocks {
     /// What this VM holds for the plugin of this name, which has a new configuration now.
-    pub fn of(plugin: &str, individually: u64, host: &dyn Host) -> Rc<RefCell<Self>> {
-        let key = (host.vm(), plugin.to_owned());
-        let stocks = STOCKS.with_borrow_mut(|stocks| stocks.entry(key).or_default().clone());
+    pub fn of(plugin: &str, individually: u64, host: &dyn Host) -> SharedStocks {
+        let vm = host.vm();
+        let stocks = STOCKS.with_borrow_mut(|all| {
+            let known = all.iter().find(|(of, name, _)| *of == vm && name == plugin);
+            if let Some((_, _, stocks)) = known {
+                return stocks.clone();
+            }
+            let stocks = SharedStocks::default();
+            all.push((vm, plugin.to_owned(), stocks.clone()));
+            stocks
+        });
         if let Ok(mut stocks) = stocks.try_borrow_mut() {
             stocks.held.renew(individually);
         }
@@ -183,7 +196,7 @@ impl Held {
         let last = self.generation;
         self.generation = last + 1;
         self.listed.retain(|_, stock| stock.generation >= last);
-        self.tiers.retain(|_, stock| stock.generation >= last);
+        self.tiers.retain(|(_, stock)| stock.generation >= last);
         if self.individually != individually {
             self.individually = individually;
             self.unlisted = UnlistedStocks::default();
@@ -197,11 +210,16 @@ impl Held {
         stock
     }
 
-    /// Of a tier's shared record.
-    pub fn tier(&mut self, tier: &str) -> &mut Stock {
-        let stock = self.tiers.entry(tier.to_owned()).or_default();
+    /// Of a tier's shared record. There always is one: `None` only saves an assertion.
+    pub fn tier(&mut self, tier: &str) -> Option<&mut Stock> {
+        let known = self.tiers.iter().position(|(name, _)| name == tier);
+        let index = known.unwrap_or_else(|| {
+            self.tiers.push((tier.to_owned(), Stock::default()));
+            self.tiers.len() - 1
+        });
+        let (_, stock) = self.tiers.get_mut(index)?;
         stock.generation = self.generation;
-        stock
+        Some(stock)
     }
 }
 

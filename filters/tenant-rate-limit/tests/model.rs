@@ -88,9 +88,8 @@ proptest! {
         for ((time, wall), worker, cost) in requests {
             proxy.advance(time);
             let set = proxy.now().utc.saturating_add_signed(wall);
-            // Where a wall clock that was far ahead is put right, only the record starts anew; a worker that did not see it ahead
-            // goes on from what it knew.
-            if workers == 1 || set + 3_600 * SECOND >= latest {
+            // Where a wall clock goes back, a worker that did not see it ahead goes on from what it knew of the window before.
+            if workers == 1 || set >= latest {
                 proxy.step_wall(wall);
             }
             let now = proxy.now();
@@ -325,6 +324,33 @@ fn a_window_that_was_reached_stays_the_one_that_counts() {
     assert!(proxy.ask(0, &limits, 1), "the clock had been wrong");
     set(&proxy, midnight + 24 * hour);
     assert!(proxy.ask(0, &limits, 2));
+}
+
+/// A limit that refuses is known to, while what another one has left is not: in a new window, and in one that the clock was set back to.
+#[test]
+fn a_refusal_says_how_the_tenant_stands_with_the_limits_that_do_not_refuse() {
+    let quota = |name, quota, window| Limit::new(name, Kind::Quota { quota, window });
+    let limits = [
+        quota("monthly", 3, Window::Month),
+        quota("daily", 2, Window::Day),
+    ];
+    let day = 86_400 * SECOND;
+    let mut proxy = Proxy::new(1, 0);
+    assert!(proxy.ask(0, &limits, 1));
+    proxy.advance(day);
+    assert!(proxy.ask(0, &limits, 2));
+    let left = |proxy: &mut Proxy| -> Vec<u64> {
+        let decision = proxy.charge(0, Account::Listed(&id("acme")), of(&limits), 1);
+        assert!(!admitted(&decision));
+        let standings = standings(&decision).iter();
+        standings.map(|standing| standing.remaining).collect()
+    };
+    assert_eq!(left(&mut proxy), [0, 0]);
+    proxy.advance(day);
+    assert_eq!(left(&mut proxy), [0, 2]);
+    // Nothing was charged in that day, so it has not been reached.
+    proxy.step_wall(-1);
+    assert_eq!(left(&mut proxy), [0, 0]);
 }
 
 #[test]
