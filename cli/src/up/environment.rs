@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use tollgate_mesh::envoy::PodSite;
-use tollgate_mesh::model::{Container, PodName, Workload};
+use tollgate_mesh::model::{Container, DATABASE_URL, PodName, Workload};
 
 /// Where programs find themselves and how they speak.
 const INHERITED: [&str; 12] = [
@@ -27,8 +27,6 @@ const INHERITED: [&str; 12] = [
     "LLVM_PROFILE_FILE",
     "ASAN_OPTIONS",
 ];
-
-const DATABASE_URL: &str = "DATABASE_URL";
 
 /// Where the services keep things.
 #[derive(Clone, Debug)]
@@ -242,6 +240,9 @@ spec:
         let secret = "valueFrom: {secretKeyRef: {name: db, key: url}}";
         assert_eq!(url(secret, &files), "sqlite:///run/data/cart.db");
         assert_eq!(url(secret, &own), "postgres://me@127.0.0.1/mine");
+        let kept_elsewhere = "valueFrom: {secretKeyRef: {name: other, key: url}}";
+        assert_eq!(url(kept_elsewhere, &files), "sqlite:///run/data/cart.db");
+        assert_eq!(url(kept_elsewhere, &own), "postgres://me@127.0.0.1/mine");
         assert_eq!(
             url("value: 'sqlite:///mine.db'", &files),
             "sqlite:///mine.db"
