@@ -111,6 +111,8 @@ impl LocalMesh {
             .args(["--replicas", &options.replicas.to_string()])
             .arg("--manifests")
             .arg(manifests.path())
+            // Each mesh has databases of its own.
+            .env_remove("TOLLGATE_DATABASE")
             .stdin(Stdio::null())
             .stdout(Stdio::piped());
         if let Some(envoy) = envoy()? {

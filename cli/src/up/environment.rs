@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use tollgate_mesh::envoy::PodSite;
 use tollgate_mesh::model::{Container, DATABASE_URL, PodName, Workload};
 
+use crate::args::DatabaseUrl;
+
 /// Where programs find themselves and how they speak.
 const INHERITED: [&str; 12] = [
     "PATH",
@@ -34,7 +36,7 @@ pub(crate) enum Database {
     /// In this folder, an SQLite file for each service, which its replicas share.
     Files(PathBuf),
     /// In the one database of this URL.
-    Url(String),
+    Url(DatabaseUrl),
 }
 
 /// What every process gets.
@@ -99,7 +101,7 @@ impl Database {
     /// What a service of this name is told.
     fn url(&self, app: &str) -> String {
         match self {
-            Database::Url(url) => url.clone(),
+            Database::Url(DatabaseUrl(url)) => url.clone(),
             Database::Files(folder) => sqlite(&folder.join(format!("{app}.db"))),
         }
     }
@@ -236,7 +238,7 @@ spec:
             of(workload, &workload.containers[0], pod, &place, database)[DATABASE_URL].clone()
         };
         let files = Database::Files("/run/data".into());
-        let own = Database::Url("postgres://me@127.0.0.1/mine".to_owned());
+        let own = Database::Url(DatabaseUrl("postgres://me@127.0.0.1/mine".to_owned()));
         let secret = "valueFrom: {secretKeyRef: {name: db, key: url}}";
         assert_eq!(url(secret, &files), "sqlite:///run/data/cart.db");
         assert_eq!(url(secret, &own), "postgres://me@127.0.0.1/mine");

@@ -22,6 +22,7 @@ use super::run_directory::RunDirectory;
 use super::site::Places;
 use super::supervisor::{Exit, Start, Supervisor};
 use super::xds;
+use crate::args::DatabaseUrl;
 use crate::envoy::Envoy;
 
 /// How the proxy is called in events and logs.
@@ -40,7 +41,7 @@ pub(crate) struct Parts {
     pub(crate) modules: PathBuf,
     pub(crate) workers: u32,
     /// The URL of the user's own database, if the services are to use it.
-    pub(crate) database: Option<String>,
+    pub(crate) database: Option<DatabaseUrl>,
 }
 
 /// A mesh on this machine.
