@@ -6,6 +6,8 @@ use std::error::Error;
 use std::fmt;
 use std::process::ExitCode;
 
+use crate::console::shown;
+
 /// Something was found or failed.
 pub const FAILURE: u8 = 1;
 
@@ -122,7 +124,7 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
             .is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
     });
     if !closed {
-        eprint!("{}", render(error));
+        eprint!("{}", shown(render(error)));
     }
     ExitCode::from(FAILURE)
 }

@@ -15,6 +15,7 @@ use tollgate_mesh::{Problem, Problems};
 use super::demo::Outcome;
 use super::view::Screen;
 use crate::args::Format;
+use crate::console::shown;
 
 const GOOD: Style = AnsiColor::Green.on_default().bold();
 const BAD: Style = AnsiColor::Red.on_default().bold();
@@ -176,9 +177,9 @@ fn text(out: &mut impl Write, event: &Event) -> io::Result<()> {
             writeln!(
                 out,
                 "Starting {pods} pods with Envoy {envoy_version} {FAINT}{}{FAINT:#}",
-                envoy.display()
+                shown(envoy.display())
             )?;
-            writeln!(out, "  in {}", run.display())?;
+            writeln!(out, "  in {}", shown(run.display()))?;
             if !not_run.is_empty() {
                 writeln!(out, "  without {}", not_run.join(", "))?;
             }
@@ -216,26 +217,27 @@ fn text(out: &mut impl Write, event: &Event) -> io::Result<()> {
             for line in last_lines {
                 writeln!(out, "  | {line}")?;
             }
-            writeln!(out, "  {}", log.display())?;
+            writeln!(out, "  {}", shown(log.display()))?;
         }
         Event::Demo { customers, seconds } => {
             writeln!(out, "demo      for {} minutes: {customers}", seconds / 60)?
         }
         Event::DemoOver(outcome) => writeln!(out, "demo      over: {outcome}")?,
-        Event::Rejected(problem) => writeln!(out, "{BAD}error:{BAD:#} {problem}")?,
+        Event::Rejected(problem) => writeln!(out, "{BAD}error:{BAD:#} {}", shown(problem))?,
         Event::Reloaded {
             files,
             milliseconds,
         } => writeln!(
             out,
             "{GOOD}reloaded{GOOD:#} in {milliseconds} ms: {}",
-            files.join(", ")
+            shown(files.join(", "))
         )?,
         // The command says it as it ends, as every command does.
         Event::Error { .. } => {}
         Event::Stopping { reason } => writeln!(
             out,
-            "Stopping ({reason}); once more ends everything at once"
+            "Stopping ({}); once more ends everything at once",
+            shown(reason)
         )?,
         Event::Stopped => writeln!(out, "Stopped: nothing is left running")?,
     }
@@ -293,9 +295,9 @@ fn ready(
     }
     writeln!(out)?;
     if let Some(logs) = pods.first().and_then(|pod| pod.logs.parent()) {
-        writeln!(out, "logs      {}/<pod>/", logs.display())?;
+        writeln!(out, "logs      {}/<pod>/", shown(logs.display()))?;
     }
-    writeln!(out, "root CA   {}", root.display())?;
+    writeln!(out, "root CA   {}", shown(root.display()))?;
     let Some(gateway) = gateway else {
         writeln!(
             out,
@@ -422,18 +424,26 @@ mod tests {
             "{\"event\":\"rejected\",\"file\":\"istio/a.yaml\",\"line\":7,\"field\":\"spec.http[0].timeout\",\
              \"reason\":\"\\\"10\\\" is not a duration, write \\\"10s\\\"\"}\n"
         );
-        assert_eq!(
-            said(text, &Event::Rejected(problem)),
-            "error: istio/a.yaml:7: spec.http[0].timeout: \"10\" is not a duration, write \"10s\"\n"
-        );
+        let told = "error: istio/a.yaml:7: spec.http[0].timeout: \"10\" is not a duration, write \"10s\"\n";
+        assert_eq!(said(text, &Event::Rejected(problem.clone())), told);
+        // From where people are; what scripts get does not depend on that.
+        let file = std::env::current_dir().unwrap().join(&problem.file);
+        let event = Event::Rejected(Problem {
+            file: file.clone(),
+            ..problem
+        });
+        assert_eq!(said(text, &event), told);
+        assert!(said(json, &event).contains(&file.display().to_string()));
     }
 
     #[test]
     fn an_edit_is_told_with_its_files() {
-        let event = Event::Reloaded {
-            files: vec!["istio/a.yaml".to_owned(), "istio/b.yaml".to_owned()],
+        let reloaded = |files: Vec<String>| Event::Reloaded {
+            files,
             milliseconds: 84,
         };
+        let files = ["istio/a.yaml", "istio/b.yaml"].map(str::to_owned);
+        let event = reloaded(files.to_vec());
         assert_eq!(
             said(json, &event),
             "{\"event\":\"reloaded\",\"files\":[\"istio/a.yaml\",\"istio/b.yaml\"],\"milliseconds\":84}\n"
@@ -442,6 +452,9 @@ mod tests {
             said(text, &event),
             "reloaded in 84 ms: istio/a.yaml, istio/b.yaml\n"
         );
+        let here = std::env::current_dir().unwrap();
+        let absolute = files.map(|file| here.join(file).to_string_lossy().into_owned());
+        assert_eq!(said(text, &reloaded(absolute.to_vec())), said(text, &event));
     }
 
     #[test]
