@@ -174,11 +174,8 @@ fn text(out: &mut impl Write, event: &Event) -> io::Result<()> {
             not_run,
             ..
         } => {
-            writeln!(
-                out,
-                "Starting {pods} pods with Envoy {envoy_version} {FAINT}{}{FAINT:#}",
-                shown(envoy.display())
-            )?;
+            writeln!(out, "Starting {pods} pods with Envoy {envoy_version}")?;
+            writeln!(out, "  from {}", shown(envoy.display()))?;
             writeln!(out, "  in {}", shown(run.display()))?;
             if !not_run.is_empty() {
                 writeln!(out, "  without {}", not_run.join(", "))?;
@@ -250,8 +247,9 @@ fn ready(
     root: &std::path::Path,
     pods: &[Pod],
 ) -> io::Result<()> {
-    let address =
-        |address: Option<SocketAddr>| address.map_or_else(|| "-".to_owned(), |a| a.to_string());
+    let port = |address: Option<SocketAddr>| {
+        address.map_or_else(|| "-".to_owned(), |address| address.port().to_string())
+    };
     let rows: Vec<[String; 6]> = pods
         .iter()
         .map(|pod| {
@@ -259,9 +257,9 @@ fn ready(
                 pod.pod.clone(),
                 pod.namespace.clone(),
                 pod.version.clone().unwrap_or_else(|| "-".to_owned()),
-                address(pod.admin),
-                address(pod.inbound),
-                address(pod.outbound_proxy),
+                port(pod.admin),
+                port(pod.inbound),
+                port(pod.outbound_proxy),
             ]
         })
         .collect();
@@ -270,8 +268,8 @@ fn ready(
         "namespace",
         "version",
         "admin",
-        "inbound (mTLS)",
-        "outbound proxy",
+        "inbound",
+        "outbound",
     ];
     let widths: [usize; 6] = std::array::from_fn(|n| {
         rows.iter()
@@ -294,6 +292,10 @@ fn ready(
         writeln!(out, "{}", line(std::array::from_fn(|n| row[n].as_str())))?;
     }
     writeln!(out)?;
+    writeln!(
+        out,
+        "ports     on 127.0.0.1; inbound takes mutual TLS, outbound is an HTTP proxy"
+    )?;
     if let Some(logs) = pods.first().and_then(|pod| pod.logs.parent()) {
         writeln!(out, "logs      {}/<pod>/", shown(logs.display()))?;
     }
@@ -518,13 +520,16 @@ mod tests {
         let text = said(text, &event);
         assert!(
             text.starts_with(
-                "\npod                     namespace     version  admin            inbound (mTLS)   outbound proxy\n\
-                 product-service-0       ecommerce     v1       127.0.0.1:20001  127.0.0.1:20002  127.0.0.1:20003\n\
-                 istio-ingressgateway-0  istio-system  -        127.0.0.1:20004  -                -\n\n\
+                "\npod                     namespace     version  admin  inbound  outbound\n\
+                 product-service-0       ecommerce     v1       20001  20002    20003\n\
+                 istio-ingressgateway-0  istio-system  -        20004  -        -\n\n\
+                 ports     on 127.0.0.1; inbound takes mutual TLS, outbound is an HTTP proxy\n\
                  logs      /run/logs/<pod>/\nroot CA   /run/root.pem\ngateway   http://127.0.0.1:8080\n"
             ),
             "{text}"
         );
+        let (table, _) = text.split_once("logs  ").unwrap();
+        assert!(table.lines().all(|line| line.len() <= 80), "{text}");
         assert!(
             text.ends_with("curl -s http://127.0.0.1:20004/stats/prometheus | grep ^shop_\n"),
             "{text}"
