@@ -13,6 +13,7 @@ use serde::{Serialize, Serializer};
 use tollgate_mesh::{Problem, Problems};
 
 use super::demo::Outcome;
+use super::tries::Try;
 use super::view::Screen;
 use crate::args::Format;
 use crate::console::shown;
@@ -48,6 +49,9 @@ pub(crate) enum Event {
         gateway: Option<String>,
         root_certificate: PathBuf,
         workloads: Vec<Pod>,
+        /// For people.
+        #[serde(skip)]
+        tries: Vec<Try>,
     },
     /// A process ended that nobody asked to.
     Exited {
@@ -185,8 +189,9 @@ fn text(out: &mut impl Write, event: &Event) -> io::Result<()> {
             gateway,
             root_certificate,
             workloads,
+            tries,
         } => {
-            ready(out, gateway.as_deref(), root_certificate, workloads)?;
+            ready(out, gateway.as_deref(), root_certificate, workloads, tries)?;
         }
         Event::Exited {
             pod,
@@ -246,6 +251,7 @@ fn ready(
     gateway: Option<&str>,
     root: &std::path::Path,
     pods: &[Pod],
+    tries: &[Try],
 ) -> io::Result<()> {
     let port = |address: Option<SocketAddr>| {
         address.map_or_else(|| "-".to_owned(), |address| address.port().to_string())
@@ -303,56 +309,21 @@ fn ready(
     let Some(gateway) = gateway else {
         writeln!(
             out,
-            "{GOOD}ready{GOOD:#}, without an ingress gateway: the manifests have none. Ctrl-C stops everything."
+            "{GOOD}ready{GOOD:#}, with no ingress gateway in the manifests. Ctrl-C stops everything."
         )?;
         return Ok(());
     };
     writeln!(out, "gateway   {STRONG}{gateway}{STRONG:#}")?;
     writeln!(out)?;
-    if !pods.iter().any(|pod| pod.name == "product-service") {
-        return writeln!(out, "{GOOD}ready.{GOOD:#} Ctrl-C stops everything.");
-    }
     writeln!(
         out,
         "{GOOD}ready.{GOOD:#} Ctrl-C stops everything. To try, in another terminal:"
     )?;
-    let admin = pods
-        .iter()
-        .find(|pod| pod.inbound.is_none() && pod.outbound_proxy.is_none())
-        .and_then(|pod| pod.admin);
-    for (command, what) in tries(gateway, admin) {
+    for Try { what, command } in tries {
         writeln!(out, "  {FAINT}# {what}{FAINT:#}")?;
-        writeln!(out, "  {command}")?;
+        writeln!(out, "  {}", command.replace('\n', "\n  "))?;
     }
     Ok(())
-}
-
-/// What somebody may want to try first with the shop, and what is to be seen.
-fn tries(gateway: &str, admin: Option<SocketAddr>) -> Vec<(String, &'static str)> {
-    let mut tries = vec![
-        (
-            format!("curl -i {gateway}/products/beans -H 'x-tenant-id: acme'"),
-            "a premium tenant: nine of ten answers are from v1, RateLimit says what is left",
-        ),
-        (
-            format!("curl {gateway}/products/beans -H 'x-tenant-id: acme' -H 'x-user-id: alice'"),
-            "a VIP: always v2, with its SALE badge",
-        ),
-        (
-            format!(
-                "for i in $(seq 15); do curl -s -o /dev/null -w '%{{http_code}} ' {gateway}/products \
-                 -H 'x-tenant-id: initech'; done; echo"
-            ),
-            "a free tenant: 5 requests a second, 10 at once, then 429",
-        ),
-    ];
-    if let Some(admin) = admin {
-        tries.push((
-            format!("curl -s http://{admin}/stats/prometheus | grep ^shop_"),
-            "what was counted, by tenant, tier and class",
-        ));
-    }
-    tries
 }
 
 #[cfg(test)]
@@ -400,6 +371,7 @@ mod tests {
             gateway: Some("http://127.0.0.1:8080".to_owned()),
             root_certificate: PathBuf::from("/run/root.pem"),
             workloads: pods(),
+            tries: Vec::new(),
         };
         assert_eq!(
             said(json, &event),
@@ -516,6 +488,10 @@ mod tests {
             gateway: Some("http://127.0.0.1:8080".to_owned()),
             root_certificate: PathBuf::from("/run/root.pem"),
             workloads: pods(),
+            tries: vec![Try {
+                what: "the products".to_owned(),
+                command: "curl -s \\\n  http://127.0.0.1:8080/products".to_owned(),
+            }],
         };
         let text = said(text, &event);
         assert!(
@@ -531,7 +507,10 @@ mod tests {
         let (table, _) = text.split_once("logs  ").unwrap();
         assert!(table.lines().all(|line| line.len() <= 80), "{text}");
         assert!(
-            text.ends_with("curl -s http://127.0.0.1:20004/stats/prometheus | grep ^shop_\n"),
+            text.ends_with(
+                "\n\nready. Ctrl-C stops everything. To try, in another terminal:\n  # the products\n  curl -s \\\n    \
+                 http://127.0.0.1:8080/products\n"
+            ),
             "{text}"
         );
     }
