@@ -80,7 +80,12 @@ pub(crate) enum Event {
         milliseconds: u64,
     },
     /// The command failed.
-    Error { message: String },
+    Error {
+        message: String,
+        /// What to do about it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        hint: Option<String>,
+    },
     /// Everything is being ended.
     Stopping { reason: String },
     /// Nothing runs any more.
@@ -408,6 +413,23 @@ mod tests {
         });
         assert_eq!(said(text, &event), told);
         assert!(said(json, &event).contains(&file.display().to_string()));
+    }
+
+    #[test]
+    fn a_failure_is_told_to_scripts_and_left_to_the_command_s_end_for_people() {
+        let event = |hint: Option<&str>| Event::Error {
+            message: "cannot start: no".to_owned(),
+            hint: hint.map(str::to_owned),
+        };
+        assert_eq!(
+            said(json, &event(Some("start it"))),
+            "{\"event\":\"error\",\"message\":\"cannot start: no\",\"hint\":\"start it\"}\n"
+        );
+        assert_eq!(
+            said(json, &event(None)),
+            "{\"event\":\"error\",\"message\":\"cannot start: no\"}\n"
+        );
+        assert_eq!(said(text, &event(None)), "");
     }
 
     #[test]

@@ -40,7 +40,7 @@ use tollgate_mesh::{Manifests, Problems};
 use crate::args::{Format, UpArgs};
 use crate::build;
 use crate::envoy::{Envoy, Wanted};
-use crate::error::{FAILURE, render};
+use crate::error::{FAILURE, plain};
 use crate::workspace::Workspace;
 
 pub(crate) use guard::{guard, guarded};
@@ -75,9 +75,8 @@ pub async fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
             }
             Err(error) => {
                 if format == Format::Json {
-                    reporter.tell(&Event::Error {
-                        message: render(&error),
-                    });
+                    let (message, hint) = plain(&error);
+                    reporter.tell(&Event::Error { message, hint });
                 }
                 Err(error)
             }
