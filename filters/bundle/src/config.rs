@@ -8,6 +8,9 @@
 //!   metrics: [{name: shop_requests_total}]
 //! ```
 
+#[cfg(feature = "schema")]
+mod schema;
+
 use tollgate_common::ConfigError;
 use tollgate_common::config::sections;
 use user_classifier::config::Compiled;

@@ -307,7 +307,7 @@ fn whole(number: &str) -> Option<(bool, u64)> {
         }
         value = if zeros > 0 {
             value.checked_mul(10)?
-        } else if value % 10 == 0 {
+        } else if value.is_multiple_of(10) {
             value / 10
         } else {
             return None;

@@ -25,6 +25,8 @@ pub mod header;
 mod json;
 pub mod metrics;
 pub mod refusal;
+#[cfg(feature = "schema")]
+pub mod schema;
 mod string_match;
 pub mod tenant;
 
