@@ -181,6 +181,7 @@ impl LocalMesh {
                 // A container's own folder is nothing that a service may rely on; here relative paths of --run hold.
                 directory: std::env::current_dir().context("cannot tell the current folder")?,
                 log: log.clone(),
+                output: None,
             })
             .await?;
         let local = |port: u16| {
@@ -225,6 +226,8 @@ impl LocalMesh {
                 environment: environment::inherited(),
                 directory: place.directory.clone(),
                 log: log.clone(),
+                // So that the end of the log says why an Envoy ended, and not what it served last.
+                output: Some(logs.join("access.log")),
             })
             .await?;
         let proxy = Proxy {
