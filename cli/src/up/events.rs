@@ -157,6 +157,20 @@ impl Reporter {
         };
     }
 
+    /// Tells what is wrong with an edit, and people whether the mesh is the same without it: errors alone read as if it had
+    /// ended.
+    pub(crate) fn refuse(&self, problems: &[Problem], keeps: bool) {
+        if self.format == Format::Text {
+            let _writing = self.writing.lock();
+            let told = || refusal(&mut anstream::stderr().lock(), problems, keeps);
+            let _ = self.screen.above(told);
+            return;
+        }
+        for problem in problems {
+            self.tell(&Event::Rejected(problem.clone()));
+        }
+    }
+
     /// Tells everything that is wrong with the manifests.
     pub(crate) fn reject(&self, problems: &Problems) {
         for problem in &problems.0 {
@@ -169,6 +183,16 @@ fn json(out: &mut impl Write, event: &Event) -> io::Result<()> {
     let mut line = serde_json::to_vec(event)?;
     line.push(b'\n');
     out.write_all(&line)?;
+    out.flush()
+}
+
+fn refusal(out: &mut impl Write, problems: &[Problem], keeps: bool) -> io::Result<()> {
+    for problem in problems {
+        text(out, &Event::Rejected(problem.clone()))?;
+    }
+    if keeps {
+        writeln!(out, "       {FAINT}what ran before keeps serving{FAINT:#}")?;
+    }
     out.flush()
 }
 
@@ -416,6 +440,23 @@ mod tests {
         });
         assert_eq!(said(text, &event), told);
         assert!(said(json, &event).contains(&file.display().to_string()));
+    }
+
+    #[test]
+    fn an_edit_that_is_refused_says_once_that_the_mesh_goes_on() {
+        let problems = ["a.yaml", "b.yaml"].map(|file| Problem::at(file, 1, "is empty"));
+        let told = |keeps| {
+            let mut out = Vec::new();
+            refusal(&mut out, &problems, keeps).unwrap();
+            anstream::adapter::strip_str(&String::from_utf8(out).unwrap()).to_string()
+        };
+        let errors = "error: a.yaml:1: is empty\nerror: b.yaml:1: is empty\n";
+        assert_eq!(
+            told(true),
+            format!("{errors}       what ran before keeps serving\n")
+        );
+        // An Envoy that does not go back to what it was.
+        assert_eq!(told(false), errors);
     }
 
     #[test]
