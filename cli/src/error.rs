@@ -6,6 +6,8 @@ use std::error::Error;
 use std::fmt;
 use std::process::ExitCode;
 
+use crate::console::shown;
+
 /// Something was found or failed.
 pub const FAILURE: u8 = 1;
 
@@ -76,21 +78,44 @@ impl<T, E: Into<anyhow::Error>> Hint for Result<T, E> {
     }
 }
 
+/// What an error says: itself and its causes, and all advice, what its deepest cause knows first.
+struct Said<'a> {
+    messages: Vec<String>,
+    hints: Vec<&'a str>,
+}
+
+impl<'a> Said<'a> {
+    fn by(error: &'a anyhow::Error) -> Self {
+        let mut hints = Vec::new();
+        let mut messages = Vec::<String>::new();
+        for cause in error.chain() {
+            if let Some(hinted) = cause.downcast_ref::<Hinted>() {
+                hints.push(hinted.hints());
+            }
+            let message = cause.to_string().trim_end().to_owned();
+            // Some errors repeat their cause in their own text.
+            if !messages.last().is_some_and(|last| last.ends_with(&message)) {
+                messages.push(message);
+            }
+        }
+        Self {
+            messages,
+            hints: hints.into_iter().rev().flatten().collect(),
+        }
+    }
+}
+
+/// For machines: the error with its causes, and the advice if there is any.
+pub fn plain(error: &anyhow::Error) -> (String, Option<String>) {
+    let Said { messages, hints } = Said::by(error);
+    let hint = (!hints.is_empty()).then(|| hints.join("\n"));
+    (messages.join(": "), hint)
+}
+
 /// The text for standard error: `error: what`, its causes, then `hint: …`.
 pub fn render(error: &anyhow::Error) -> String {
     let mut text = String::new();
-    let mut hints = Vec::new();
-    let mut messages = Vec::<String>::new();
-    for cause in error.chain() {
-        if let Some(hinted) = cause.downcast_ref::<Hinted>() {
-            hints.push(hinted.hints());
-        }
-        let message = cause.to_string();
-        // Some errors repeat their cause in their own text.
-        if !messages.last().is_some_and(|last| last.ends_with(&message)) {
-            messages.push(message);
-        }
-    }
+    let Said { messages, hints } = Said::by(error);
     for (n, message) in messages.iter().enumerate() {
         push(
             &mut text,
@@ -98,8 +123,7 @@ pub fn render(error: &anyhow::Error) -> String {
             message,
         );
     }
-    // The deepest cause knows best what to do.
-    for hint in hints.into_iter().rev().flatten() {
+    for hint in hints {
         push(&mut text, "hint: ", hint);
     }
     text
@@ -122,7 +146,7 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
             .is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
     });
     if !closed {
-        eprint!("{}", render(error));
+        eprint!("{}", shown(render(error)));
     }
     ExitCode::from(FAILURE)
 }
@@ -147,6 +171,14 @@ mod tests {
             "error: cannot start the mesh\n  because: cannot read a.yaml\n  because: no such file\nhint: write it\n\
              hint: or name another:\n      --manifests PATH\nhint: read the manual\n"
         );
+        assert_eq!(
+            plain(&error),
+            (
+                "cannot start the mesh: cannot read a.yaml: no such file".to_owned(),
+                Some("write it\nor name another:\n--manifests PATH\nread the manual".to_owned())
+            )
+        );
+        assert_eq!(plain(&anyhow!("no")), ("no".to_owned(), None));
     }
 
     #[test]

@@ -2,9 +2,7 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 fn main() -> ExitCode {
-    let cli = tollgate::args::Cli::parse();
+    let cli = tollgate::args::parse();
     tollgate::run(cli).unwrap_or_else(|error| tollgate::error::report(&error))
 }

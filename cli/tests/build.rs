@@ -90,12 +90,12 @@ fn a_plugin_that_cannot_be_built_is_refused_with_what_to_write() {
     let cases = [
         (
             "",
-            "error: cannot use W/wasm-plugins/counter/Cargo.toml\n  because: it lists no callbacks\nhint: write \
+            "error: cannot use wasm-plugins/counter/Cargo.toml\n  because: it lists no callbacks\nhint: write \
              e.g.\n      [package.metadata.tollgate]\n      callbacks = [\"proxy_on_request_headers\"]\n",
         ),
         (
             "[package.metadata.tollgate]\ncallback = []\n",
-            "error: cannot use W/wasm-plugins/counter/Cargo.toml\n  because: package.metadata.tollgate: unknown field \
+            "error: cannot use wasm-plugins/counter/Cargo.toml\n  because: package.metadata.tollgate: unknown field \
              `callback`, expected `callbacks`\nhint: write e.g.\n      [package.metadata.tollgate]\n      callbacks = \
              [\"proxy_on_request_headers\"]\n",
         ),
@@ -104,7 +104,7 @@ fn a_plugin_that_cannot_be_built_is_refused_with_what_to_write() {
             "error: the plugin counter cannot be used\n  because: the module does not export proxy_on_tick; it exports \
              _initialize, memory, proxy_abi_version_0_2_1, proxy_on_configure, proxy_on_context_create, proxy_on_delete, \
              proxy_on_done, proxy_on_log, proxy_on_memory_allocate, proxy_on_vm_start\nhint: the callbacks of the plugin \
-             are listed in W/wasm-plugins/counter/Cargo.toml under [package.metadata.tollgate]\n",
+             are listed in wasm-plugins/counter/Cargo.toml under [package.metadata.tollgate]\n",
         ),
     ];
     for (metadata, expected) in cases {
@@ -127,7 +127,7 @@ fn a_plugin_outside_the_workspace_is_refused() {
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(
         error(&output, folder.path()),
-        "error: cannot use W/wasm-plugins/other/Cargo.toml\n  because: it is not a member of the workspace\nhint: add \
+        "error: cannot use wasm-plugins/other/Cargo.toml\n  because: it is not a member of the workspace\nhint: add \
          \"wasm-plugins/other\" to `members` in the workspace's Cargo.toml\n"
     );
 }

@@ -187,3 +187,45 @@ fn the_readme_names_every_command_and_option() {
         }
     }
 }
+
+/// What a manifest that is applied says would take the place of what somebody has chosen.
+#[test]
+fn secrets_are_made_by_the_readme_and_shipped_by_no_manifest() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut folders = vec![root.clone()];
+    let overlays = fs::read_dir(root.join("istio/overlays")).unwrap();
+    folders.extend(overlays.map(|overlay| overlay.unwrap().path()));
+    let readme = page("README.md");
+    for folder in &folders {
+        let objects = Objects::load(std::slice::from_ref(folder)).unwrap();
+        assert!(objects.secrets.is_empty(), "{}", folder.display());
+
+        let deployments = objects
+            .deployments
+            .iter()
+            .map(|object| &object.spec.template);
+        let sets = objects
+            .stateful_sets
+            .iter()
+            .map(|object| &object.spec.template);
+        let variables = deployments
+            .chain(sets)
+            .flat_map(|template| &template.spec.containers)
+            .flat_map(|container| &container.env);
+        let mut wanted = 0;
+        for secret in variables.filter_map(|v| v.value_from.as_ref()?.secret_key_ref.as_ref()) {
+            let command = readme
+                .lines()
+                .find(|line| line.contains(&format!("create secret generic {} ", secret.name)))
+                .unwrap_or_else(|| panic!("README.md does not make {}", secret.name));
+            assert!(command.contains(&format!("{}=", secret.key)), "{command}");
+            wanted += 1;
+        }
+        assert_eq!(
+            wanted,
+            6,
+            "{}: five services and PostgreSQL",
+            folder.display()
+        );
+    }
+}

@@ -135,7 +135,9 @@ pub(crate) fn up(manifests: &Manifests, options: &Options) -> Result<Command> {
         .arg("up")
         .args(["--workers", &options.workers.to_string()])
         .arg("--manifests")
-        .arg(manifests.path());
+        .arg(manifests.path())
+        // Each mesh has databases of its own, unless a test says otherwise.
+        .env_remove("TOLLGATE_DATABASE");
     if let Some(replicas) = options.replicas {
         command.args(["--replicas", &replicas.to_string()]);
     }
@@ -174,7 +176,10 @@ pub(crate) fn processes(logs: &[PathBuf]) -> Result<Vec<Process>> {
         let mut open = files
             .flatten()
             .filter_map(|f| std::fs::read_link(f.path()).ok());
-        let log = open.find(|file| logs.iter().any(|folder| file.starts_with(folder)));
+        // An Envoy has two; it is known by the one that says what became of it.
+        let log = open.find(|file| {
+            logs.iter().any(|folder| file.starts_with(folder)) && !file.ends_with("access.log")
+        });
         if let Some(log) = log.filter(|_| id != std::process::id()) {
             let name = std::fs::read_to_string(path.join("comm")).unwrap_or_default();
             let name = name.trim().to_owned();

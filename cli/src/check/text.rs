@@ -6,6 +6,7 @@ use anstyle::{AnsiColor, Style};
 use tollgate_mesh::Level;
 
 use super::Findings;
+use crate::console::shown;
 
 const ERROR: Style = AnsiColor::Red.on_default().bold();
 const WARNING: Style = AnsiColor::Yellow.on_default().bold();
@@ -32,7 +33,7 @@ pub(super) fn write(out: &mut impl Write, findings: &Findings) -> io::Result<()>
         if !problem.field.is_empty() {
             write!(out, "{BOLD}{}{BOLD:#}: ", problem.field)?;
         }
-        writeln!(out, "{}", problem.message)?;
+        writeln!(out, "{}", shown(&problem.message))?;
     }
     writeln!(out, "{}", summary(findings))
 }
@@ -59,4 +60,28 @@ fn summary(findings: &Findings) -> String {
 fn counted(count: usize, what: &str) -> String {
     let s = if count == 1 { "" } else { "s" };
     format!("{count} {what}{s}")
+}
+
+#[cfg(test)]
+mod tests {
+    use tollgate_mesh::Problem;
+
+    use super::*;
+
+    #[test]
+    fn a_file_that_a_message_names_is_written_from_the_current_folder_too() {
+        let other = std::env::current_dir().unwrap().join("istio/b.yaml");
+        let message = format!("is also in {}:3", other.display());
+        let findings = Findings {
+            checked: 2,
+            what: "manifest",
+            problems: vec![Problem::at("istio/a.yaml", 7, message)],
+        };
+        let mut out = Vec::new();
+        write(&mut out, &findings).unwrap();
+        let text = anstream::adapter::strip_str(&String::from_utf8(out).unwrap()).to_string();
+        let (first, _) = text.split_once('\n').unwrap();
+        assert!(first.starts_with("istio/a.yaml:7: error["), "{text}");
+        assert!(first.ends_with("]: is also in istio/b.yaml:3"), "{text}");
+    }
 }

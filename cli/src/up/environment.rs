@@ -10,7 +10,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use tollgate_mesh::envoy::PodSite;
-use tollgate_mesh::model::{Container, PodName, Workload};
+use tollgate_mesh::model::{Container, DATABASE_URL, PodName, Workload};
+
+use crate::args::DatabaseUrl;
 
 /// Where programs find themselves and how they speak.
 const INHERITED: [&str; 12] = [
@@ -28,15 +30,13 @@ const INHERITED: [&str; 12] = [
     "ASAN_OPTIONS",
 ];
 
-const DATABASE_URL: &str = "DATABASE_URL";
-
 /// Where the services keep things.
 #[derive(Clone, Debug)]
 pub(crate) enum Database {
     /// In this folder, an SQLite file for each service, which its replicas share.
     Files(PathBuf),
     /// In the one database of this URL.
-    Url(String),
+    Url(DatabaseUrl),
 }
 
 /// What every process gets.
@@ -101,7 +101,7 @@ impl Database {
     /// What a service of this name is told.
     fn url(&self, app: &str) -> String {
         match self {
-            Database::Url(url) => url.clone(),
+            Database::Url(DatabaseUrl(url)) => url.clone(),
             Database::Files(folder) => sqlite(&folder.join(format!("{app}.db"))),
         }
     }
@@ -238,10 +238,13 @@ spec:
             of(workload, &workload.containers[0], pod, &place, database)[DATABASE_URL].clone()
         };
         let files = Database::Files("/run/data".into());
-        let own = Database::Url("postgres://me@127.0.0.1/mine".to_owned());
+        let own = Database::Url(DatabaseUrl("postgres://me@127.0.0.1/mine".to_owned()));
         let secret = "valueFrom: {secretKeyRef: {name: db, key: url}}";
         assert_eq!(url(secret, &files), "sqlite:///run/data/cart.db");
         assert_eq!(url(secret, &own), "postgres://me@127.0.0.1/mine");
+        let kept_elsewhere = "valueFrom: {secretKeyRef: {name: other, key: url}}";
+        assert_eq!(url(kept_elsewhere, &files), "sqlite:///run/data/cart.db");
+        assert_eq!(url(kept_elsewhere, &own), "postgres://me@127.0.0.1/mine");
         assert_eq!(
             url("value: 'sqlite:///mine.db'", &files),
             "sqlite:///mine.db"

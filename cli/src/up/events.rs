@@ -13,8 +13,10 @@ use serde::{Serialize, Serializer};
 use tollgate_mesh::{Problem, Problems};
 
 use super::demo::Outcome;
+use super::tries::Try;
 use super::view::Screen;
 use crate::args::Format;
+use crate::console::shown;
 
 const GOOD: Style = AnsiColor::Green.on_default().bold();
 const BAD: Style = AnsiColor::Red.on_default().bold();
@@ -47,6 +49,9 @@ pub(crate) enum Event {
         gateway: Option<String>,
         root_certificate: PathBuf,
         workloads: Vec<Pod>,
+        /// For people.
+        #[serde(skip)]
+        tries: Vec<Try>,
     },
     /// A process ended that nobody asked to.
     Exited {
@@ -75,7 +80,12 @@ pub(crate) enum Event {
         milliseconds: u64,
     },
     /// The command failed.
-    Error { message: String },
+    Error {
+        message: String,
+        /// What to do about it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        hint: Option<String>,
+    },
     /// Everything is being ended.
     Stopping { reason: String },
     /// Nothing runs any more.
@@ -147,6 +157,20 @@ impl Reporter {
         };
     }
 
+    /// Tells what is wrong with an edit, and people whether the mesh is the same without it: errors alone read as if it had
+    /// ended.
+    pub(crate) fn refuse(&self, problems: &[Problem], keeps: bool) {
+        if self.format == Format::Text {
+            let _writing = self.writing.lock();
+            let told = || refusal(&mut anstream::stderr().lock(), problems, keeps);
+            let _ = self.screen.above(told);
+            return;
+        }
+        for problem in problems {
+            self.tell(&Event::Rejected(problem.clone()));
+        }
+    }
+
     /// Tells everything that is wrong with the manifests.
     pub(crate) fn reject(&self, problems: &Problems) {
         for problem in &problems.0 {
@@ -162,6 +186,16 @@ fn json(out: &mut impl Write, event: &Event) -> io::Result<()> {
     out.flush()
 }
 
+fn refusal(out: &mut impl Write, problems: &[Problem], keeps: bool) -> io::Result<()> {
+    for problem in problems {
+        text(out, &Event::Rejected(problem.clone()))?;
+    }
+    if keeps {
+        writeln!(out, "       {FAINT}what ran before keeps serving{FAINT:#}")?;
+    }
+    out.flush()
+}
+
 fn text(out: &mut impl Write, event: &Event) -> io::Result<()> {
     match event {
         Event::Building => writeln!(out, "Building the filters and services")?,
@@ -173,12 +207,9 @@ fn text(out: &mut impl Write, event: &Event) -> io::Result<()> {
             not_run,
             ..
         } => {
-            writeln!(
-                out,
-                "Starting {pods} pods with Envoy {envoy_version} {FAINT}{}{FAINT:#}",
-                envoy.display()
-            )?;
-            writeln!(out, "  in {}", run.display())?;
+            writeln!(out, "Starting {pods} pods with Envoy {envoy_version}")?;
+            writeln!(out, "  from {}", shown(envoy.display()))?;
+            writeln!(out, "  in {}", shown(run.display()))?;
             if !not_run.is_empty() {
                 writeln!(out, "  without {}", not_run.join(", "))?;
             }
@@ -187,8 +218,9 @@ fn text(out: &mut impl Write, event: &Event) -> io::Result<()> {
             gateway,
             root_certificate,
             workloads,
+            tries,
         } => {
-            ready(out, gateway.as_deref(), root_certificate, workloads)?;
+            ready(out, gateway.as_deref(), root_certificate, workloads, tries)?;
         }
         Event::Exited {
             pod,
@@ -216,26 +248,27 @@ fn text(out: &mut impl Write, event: &Event) -> io::Result<()> {
             for line in last_lines {
                 writeln!(out, "  | {line}")?;
             }
-            writeln!(out, "  {}", log.display())?;
+            writeln!(out, "  {}", shown(log.display()))?;
         }
         Event::Demo { customers, seconds } => {
             writeln!(out, "demo      for {} minutes: {customers}", seconds / 60)?
         }
         Event::DemoOver(outcome) => writeln!(out, "demo      over: {outcome}")?,
-        Event::Rejected(problem) => writeln!(out, "{BAD}error:{BAD:#} {problem}")?,
+        Event::Rejected(problem) => writeln!(out, "{BAD}error:{BAD:#} {}", shown(problem))?,
         Event::Reloaded {
             files,
             milliseconds,
         } => writeln!(
             out,
             "{GOOD}reloaded{GOOD:#} in {milliseconds} ms: {}",
-            files.join(", ")
+            shown(files.join(", "))
         )?,
         // The command says it as it ends, as every command does.
         Event::Error { .. } => {}
         Event::Stopping { reason } => writeln!(
             out,
-            "Stopping ({reason}); once more ends everything at once"
+            "Stopping ({}); once more ends everything at once",
+            shown(reason)
         )?,
         Event::Stopped => writeln!(out, "Stopped: nothing is left running")?,
     }
@@ -247,9 +280,11 @@ fn ready(
     gateway: Option<&str>,
     root: &std::path::Path,
     pods: &[Pod],
+    tries: &[Try],
 ) -> io::Result<()> {
-    let address =
-        |address: Option<SocketAddr>| address.map_or_else(|| "-".to_owned(), |a| a.to_string());
+    let port = |address: Option<SocketAddr>| {
+        address.map_or_else(|| "-".to_owned(), |address| address.port().to_string())
+    };
     let rows: Vec<[String; 6]> = pods
         .iter()
         .map(|pod| {
@@ -257,9 +292,9 @@ fn ready(
                 pod.pod.clone(),
                 pod.namespace.clone(),
                 pod.version.clone().unwrap_or_else(|| "-".to_owned()),
-                address(pod.admin),
-                address(pod.inbound),
-                address(pod.outbound_proxy),
+                port(pod.admin),
+                port(pod.inbound),
+                port(pod.outbound_proxy),
             ]
         })
         .collect();
@@ -268,8 +303,8 @@ fn ready(
         "namespace",
         "version",
         "admin",
-        "inbound (mTLS)",
-        "outbound proxy",
+        "inbound",
+        "outbound",
     ];
     let widths: [usize; 6] = std::array::from_fn(|n| {
         rows.iter()
@@ -292,63 +327,32 @@ fn ready(
         writeln!(out, "{}", line(std::array::from_fn(|n| row[n].as_str())))?;
     }
     writeln!(out)?;
+    writeln!(
+        out,
+        "ports     on 127.0.0.1; inbound takes mutual TLS, outbound is an HTTP proxy"
+    )?;
     if let Some(logs) = pods.first().and_then(|pod| pod.logs.parent()) {
-        writeln!(out, "logs      {}/<pod>/", logs.display())?;
+        writeln!(out, "logs      {}/<pod>/", shown(logs.display()))?;
     }
-    writeln!(out, "root CA   {}", root.display())?;
+    writeln!(out, "root CA   {}", shown(root.display()))?;
     let Some(gateway) = gateway else {
         writeln!(
             out,
-            "{GOOD}ready{GOOD:#}, without an ingress gateway: the manifests have none. Ctrl-C stops everything."
+            "{GOOD}ready{GOOD:#}, with no ingress gateway in the manifests. Ctrl-C stops everything."
         )?;
         return Ok(());
     };
     writeln!(out, "gateway   {STRONG}{gateway}{STRONG:#}")?;
     writeln!(out)?;
-    if !pods.iter().any(|pod| pod.name == "product-service") {
-        return writeln!(out, "{GOOD}ready.{GOOD:#} Ctrl-C stops everything.");
-    }
     writeln!(
         out,
         "{GOOD}ready.{GOOD:#} Ctrl-C stops everything. To try, in another terminal:"
     )?;
-    let admin = pods
-        .iter()
-        .find(|pod| pod.inbound.is_none() && pod.outbound_proxy.is_none())
-        .and_then(|pod| pod.admin);
-    for (command, what) in tries(gateway, admin) {
+    for Try { what, command } in tries {
         writeln!(out, "  {FAINT}# {what}{FAINT:#}")?;
-        writeln!(out, "  {command}")?;
+        writeln!(out, "  {}", command.replace('\n', "\n  "))?;
     }
     Ok(())
-}
-
-/// What somebody may want to try first with the shop, and what is to be seen.
-fn tries(gateway: &str, admin: Option<SocketAddr>) -> Vec<(String, &'static str)> {
-    let mut tries = vec![
-        (
-            format!("curl -i {gateway}/products/beans -H 'x-tenant-id: acme'"),
-            "a premium tenant: nine of ten answers are from v1, RateLimit says what is left",
-        ),
-        (
-            format!("curl {gateway}/products/beans -H 'x-tenant-id: acme' -H 'x-user-id: alice'"),
-            "a VIP: always v2, with its SALE badge",
-        ),
-        (
-            format!(
-                "for i in $(seq 15); do curl -s -o /dev/null -w '%{{http_code}} ' {gateway}/products \
-                 -H 'x-tenant-id: initech'; done; echo"
-            ),
-            "a free tenant: 5 requests a second, 10 at once, then 429",
-        ),
-    ];
-    if let Some(admin) = admin {
-        tries.push((
-            format!("curl -s http://{admin}/stats/prometheus | grep ^shop_"),
-            "what was counted, by tenant, tier and class",
-        ));
-    }
-    tries
 }
 
 #[cfg(test)]
@@ -398,6 +402,7 @@ mod tests {
             gateway: Some("http://127.0.0.1:8080".to_owned()),
             root_certificate: PathBuf::from("/run/root.pem"),
             workloads: pods(),
+            tries: Vec::new(),
         };
         assert_eq!(
             said(json, &event),
@@ -425,18 +430,60 @@ mod tests {
             "{\"event\":\"rejected\",\"file\":\"istio/a.yaml\",\"line\":7,\"field\":\"spec.http[0].timeout\",\
              \"reason\":\"\\\"10\\\" is not a duration, write \\\"10s\\\"\"}\n"
         );
+        let told = "error: istio/a.yaml:7: spec.http[0].timeout: \"10\" is not a duration, write \"10s\"\n";
+        assert_eq!(said(text, &Event::Rejected(problem.clone())), told);
+        // From where people are; what scripts get does not depend on that.
+        let file = std::env::current_dir().unwrap().join(&problem.file);
+        let event = Event::Rejected(Problem {
+            file: file.clone(),
+            ..problem
+        });
+        assert_eq!(said(text, &event), told);
+        assert!(said(json, &event).contains(&file.display().to_string()));
+    }
+
+    #[test]
+    fn an_edit_that_is_refused_says_once_that_the_mesh_goes_on() {
+        let problems = ["a.yaml", "b.yaml"].map(|file| Problem::at(file, 1, "is empty"));
+        let told = |keeps| {
+            let mut out = Vec::new();
+            refusal(&mut out, &problems, keeps).unwrap();
+            anstream::adapter::strip_str(&String::from_utf8(out).unwrap()).to_string()
+        };
+        let errors = "error: a.yaml:1: is empty\nerror: b.yaml:1: is empty\n";
         assert_eq!(
-            said(text, &Event::Rejected(problem)),
-            "error: istio/a.yaml:7: spec.http[0].timeout: \"10\" is not a duration, write \"10s\"\n"
+            told(true),
+            format!("{errors}       what ran before keeps serving\n")
         );
+        // An Envoy that does not go back to what it was.
+        assert_eq!(told(false), errors);
+    }
+
+    #[test]
+    fn a_failure_is_told_to_scripts_and_left_to_the_command_s_end_for_people() {
+        let event = |hint: Option<&str>| Event::Error {
+            message: "cannot start: no".to_owned(),
+            hint: hint.map(str::to_owned),
+        };
+        assert_eq!(
+            said(json, &event(Some("start it"))),
+            "{\"event\":\"error\",\"message\":\"cannot start: no\",\"hint\":\"start it\"}\n"
+        );
+        assert_eq!(
+            said(json, &event(None)),
+            "{\"event\":\"error\",\"message\":\"cannot start: no\"}\n"
+        );
+        assert_eq!(said(text, &event(None)), "");
     }
 
     #[test]
     fn an_edit_is_told_with_its_files() {
-        let event = Event::Reloaded {
-            files: vec!["istio/a.yaml".to_owned(), "istio/b.yaml".to_owned()],
+        let reloaded = |files: Vec<String>| Event::Reloaded {
+            files,
             milliseconds: 84,
         };
+        let files = ["istio/a.yaml", "istio/b.yaml"].map(str::to_owned);
+        let event = reloaded(files.to_vec());
         assert_eq!(
             said(json, &event),
             "{\"event\":\"reloaded\",\"files\":[\"istio/a.yaml\",\"istio/b.yaml\"],\"milliseconds\":84}\n"
@@ -445,6 +492,9 @@ mod tests {
             said(text, &event),
             "reloaded in 84 ms: istio/a.yaml, istio/b.yaml\n"
         );
+        let here = std::env::current_dir().unwrap();
+        let absolute = files.map(|file| here.join(file).to_string_lossy().into_owned());
+        assert_eq!(said(text, &reloaded(absolute.to_vec())), said(text, &event));
     }
 
     #[test]
@@ -504,19 +554,29 @@ mod tests {
             gateway: Some("http://127.0.0.1:8080".to_owned()),
             root_certificate: PathBuf::from("/run/root.pem"),
             workloads: pods(),
+            tries: vec![Try {
+                what: "the products".to_owned(),
+                command: "curl -s \\\n  http://127.0.0.1:8080/products".to_owned(),
+            }],
         };
         let text = said(text, &event);
         assert!(
             text.starts_with(
-                "\npod                     namespace     version  admin            inbound (mTLS)   outbound proxy\n\
-                 product-service-0       ecommerce     v1       127.0.0.1:20001  127.0.0.1:20002  127.0.0.1:20003\n\
-                 istio-ingressgateway-0  istio-system  -        127.0.0.1:20004  -                -\n\n\
+                "\npod                     namespace     version  admin  inbound  outbound\n\
+                 product-service-0       ecommerce     v1       20001  20002    20003\n\
+                 istio-ingressgateway-0  istio-system  -        20004  -        -\n\n\
+                 ports     on 127.0.0.1; inbound takes mutual TLS, outbound is an HTTP proxy\n\
                  logs      /run/logs/<pod>/\nroot CA   /run/root.pem\ngateway   http://127.0.0.1:8080\n"
             ),
             "{text}"
         );
+        let (table, _) = text.split_once("logs  ").unwrap();
+        assert!(table.lines().all(|line| line.len() <= 80), "{text}");
         assert!(
-            text.ends_with("curl -s http://127.0.0.1:20004/stats/prometheus | grep ^shop_\n"),
+            text.ends_with(
+                "\n\nready. Ctrl-C stops everything. To try, in another terminal:\n  # the products\n  curl -s \\\n    \
+                 http://127.0.0.1:8080/products\n"
+            ),
             "{text}"
         );
     }

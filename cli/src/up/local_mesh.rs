@@ -22,6 +22,7 @@ use super::run_directory::RunDirectory;
 use super::site::Places;
 use super::supervisor::{Exit, Start, Supervisor};
 use super::xds;
+use crate::args::DatabaseUrl;
 use crate::envoy::Envoy;
 
 /// How the proxy is called in events and logs.
@@ -40,7 +41,7 @@ pub(crate) struct Parts {
     pub(crate) modules: PathBuf,
     pub(crate) workers: u32,
     /// The URL of the user's own database, if the services are to use it.
-    pub(crate) database: Option<String>,
+    pub(crate) database: Option<DatabaseUrl>,
 }
 
 /// A mesh on this machine.
@@ -180,6 +181,7 @@ impl LocalMesh {
                 // A container's own folder is nothing that a service may rely on; here relative paths of --run hold.
                 directory: std::env::current_dir().context("cannot tell the current folder")?,
                 log: log.clone(),
+                output: None,
             })
             .await?;
         let local = |port: u16| {
@@ -224,6 +226,8 @@ impl LocalMesh {
                 environment: environment::inherited(),
                 directory: place.directory.clone(),
                 log: log.clone(),
+                // So that the end of the log says why an Envoy ended, and not what it served last.
+                output: Some(logs.join("access.log")),
             })
             .await?;
         let proxy = Proxy {

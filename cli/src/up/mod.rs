@@ -3,7 +3,7 @@
 //! The way of a run, a file a step: the manifests are read, their [`plugins`](crate::check::plugins) and [`images`] are checked; what they need is
 //! built; every pod gets its place in the [`run_directory`] and on the machine's [`ports`] ([`site`]), with
 //! [`certificates`]; the proxies' configuration is written ([`xds`]); the [`local_mesh`] starts it all under a
-//! [`supervisor`] and a [`mod@guard`], awaits [`readiness`], and [`events`] tell what happens. Then it is
+//! [`supervisor`] and a [`mod@guard`], awaits [`readiness`], and [`events`] tell what happens and what to [try first](mod@tries). Then it is
 //! [`live`]: what is edited in the manifests reaches the proxies while they serve. A [`view`] shows the [`statistics`] of its
 //! proxies, and the customers of a [`demo`] may come.
 
@@ -25,6 +25,7 @@ mod signals;
 mod site;
 mod statistics;
 mod supervisor;
+mod tries;
 mod view;
 mod xds;
 
@@ -33,12 +34,12 @@ use std::process::ExitCode;
 
 use anyhow::{Context, anyhow};
 use tokio::sync::{mpsc, oneshot, watch};
-use tollgate_mesh::Problems;
+use tollgate_mesh::{Manifests, Problems};
 
 use crate::args::{Format, UpArgs};
 use crate::build;
 use crate::envoy::{Envoy, Wanted};
-use crate::error::{FAILURE, render};
+use crate::error::{FAILURE, plain};
 use crate::workspace::Workspace;
 
 pub(crate) use guard::{guard, guarded};
@@ -54,6 +55,7 @@ use run_directory::RunDirectory;
 use signals::Signals;
 use statistics::{Counters, Proxy};
 use supervisor::{Exit, last_lines};
+use tries::tries;
 use view::{Subject, View};
 
 /// How many lines of its log tell why a process ended.
@@ -72,9 +74,8 @@ pub async fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
             }
             Err(error) => {
                 if format == Format::Json {
-                    reporter.tell(&Event::Error {
-                        message: render(&error),
-                    });
+                    let (message, hint) = plain(&error);
+                    reporter.tell(&Event::Error { message, hint });
                 }
                 Err(error)
             }
@@ -111,7 +112,7 @@ async fn up(args: UpArgs, reporter: &Reporter) -> anyhow::Result<()> {
         envoy_version: version,
         not_run: mesh.not_run(),
     });
-    let ended = match start(&mesh, &mut exits, &mut signals, reporter).await {
+    let ended = match start(&mesh, &source.manifests, &mut exits, &mut signals, reporter).await {
         Ok(None) => {
             let serving = Serving {
                 mesh: &mesh,
@@ -138,6 +139,7 @@ async fn up(args: UpArgs, reporter: &Reporter) -> anyhow::Result<()> {
 /// Starts the mesh, unless a signal comes first, whose name it returns.
 async fn start(
     mesh: &LocalMesh,
+    manifests: &Manifests,
     exits: &mut mpsc::UnboundedReceiver<Exit>,
     signals: &mut Signals,
     reporter: &Reporter,
@@ -152,10 +154,17 @@ async fn start(
         }
         started = mesh.start() => started?,
     }
+    let (gateway, workloads) = (mesh.gateway(), mesh.pods()?);
+    let gateways = workloads.iter().filter(|pod| pod.outbound_proxy.is_none());
+    let admin = gateways.filter_map(|pod| pod.admin).next();
+    let tries = gateway
+        .as_deref()
+        .map(|gateway| tries(manifests, gateway, admin));
     reporter.tell(&Event::Ready {
-        gateway: mesh.gateway(),
+        gateway,
         root_certificate: mesh.run().root_certificate(),
-        workloads: mesh.pods()?,
+        workloads,
+        tries: tries.unwrap_or_default(),
     });
     Ok(None)
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! pods/<pod>/      the Envoy's configuration and the pod's certificate
-//! logs/<pod>/      service.log, envoy.log
+//! logs/<pod>/      service.log, envoy.log, access.log
 //! data/            the services' databases
 //! root.pem         the certificate of the run's own authority
 //! ```

@@ -37,6 +37,8 @@ pub(crate) struct Start {
     pub(crate) directory: PathBuf,
     /// Where its standard output and error go, after what is there already.
     pub(crate) log: PathBuf,
+    /// Where its standard output goes instead.
+    pub(crate) output: Option<PathBuf>,
 }
 
 /// A process that ended without being asked to.
@@ -117,20 +119,26 @@ impl Supervisor {
             environment,
             directory,
             log,
+            output,
         } = start;
-        let output = File::options()
-            .create(true)
-            .append(true)
-            .open(&log)
-            .with_context(|| format!("cannot write {}", log.display()))?;
+        let open = |path: &Path| {
+            let mut options = File::options();
+            let file = options.create(true).append(true).open(path);
+            file.with_context(|| format!("cannot write {}", path.display()))
+        };
+        let errors = open(&log)?;
+        let output = match &output {
+            Some(output) => open(output)?,
+            None => errors.try_clone()?,
+        };
         let mut command = self.itself.guarded(&program, &args);
         command
             .env_clear()
             .envs(&environment)
             .current_dir(&directory);
         command
-            .stdout(Stdio::from(output.try_clone()?))
-            .stderr(Stdio::from(output));
+            .stdout(Stdio::from(output))
+            .stderr(Stdio::from(errors));
         let mut child = tokio::process::Command::from(command)
             .kill_on_drop(true)
             .spawn()?;
@@ -341,6 +349,7 @@ mod tests {
                 .collect(),
             directory: folder.to_owned(),
             log: folder.join("service.log"),
+            output: None,
         }
     }
 
@@ -438,6 +447,24 @@ mod tests {
             format!("{error:#}"),
             "cannot start service of cart-service-0: the mesh is stopping"
         );
+    }
+
+    #[tokio::test]
+    async fn output_that_has_a_file_of_its_own_is_not_in_the_log() {
+        let folder = tempfile::tempdir().unwrap();
+        let (supervisor, mut exits) = Supervisor::new(itself()).unwrap();
+        let access = folder.path().join("access.log");
+        let start = Start {
+            output: Some(access.clone()),
+            ..shell(
+                folder.path(),
+                "echo served; echo why >&2; echo served; exit 1",
+            )
+        };
+        supervisor.start(start).await.unwrap();
+        let exit = exits.recv().await.unwrap();
+        assert_eq!(last_lines(&exit.log, 9), ["why"]);
+        assert_eq!(last_lines(&access, 2), ["served", "served"]);
     }
 
     #[tokio::test]

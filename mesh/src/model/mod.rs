@@ -24,7 +24,9 @@ pub use peer::MutualTls;
 pub use plugin::Plugin;
 pub use routing::{Gateway, VirtualService};
 pub use service::{Protocol, Service, ServicePort, Target};
-pub use workload::{Container, ContainerPort, HttpProbe, Image, PodName, Role, Workload};
+pub use workload::{
+    Container, ContainerPort, DATABASE_URL, HttpProbe, Image, PodName, Role, Workload,
+};
 
 /// The namespace whose plugins and policies are for the whole mesh.
 pub const ROOT_NAMESPACE: &str = "istio-system";

@@ -52,7 +52,8 @@ impl Plugin {
         format!("{}.{}", self.namespace, self.name)
     }
 
-    fn selects(&self, workload: &Workload) -> bool {
+    /// Whether it runs in the proxies of a workload, if for some of their traffic alone.
+    pub fn selects(&self, workload: &Workload) -> bool {
         workload.role != Role::Plain
             && (self.namespace == workload.namespace || self.namespace == ROOT_NAMESPACE)
             && self.selector.matches(&workload.labels)

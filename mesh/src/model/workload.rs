@@ -13,6 +13,10 @@ use crate::api::{self, IntOrString, Object, Objects};
 use crate::problem::Problem;
 use crate::source::{Source, join};
 
+/// The variable that says where a program's database is. What a Secret has for it is the cluster's database, and whoever runs
+/// the program elsewhere names another one: that Secret, with its password, need not be among the manifests.
+pub const DATABASE_URL: &str = "DATABASE_URL";
+
 /// A Deployment or StatefulSet and its pods.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Workload {
@@ -63,7 +67,7 @@ pub struct Container {
     pub image: Image,
     /// Its environment, in the order of the manifest, references (`$(NAME)`) replaced.
     pub env: Vec<(String, String)>,
-    /// Which of its variables have their value from a Secret.
+    /// Which of its variables have their value from a Secret. A [`DATABASE_URL`] whose Secret is not there is in here alone.
     pub secret_env: BTreeSet<String>,
     /// What replaces the image's entrypoint; empty for the entrypoint itself.
     pub command: Vec<String>,
@@ -512,8 +516,12 @@ fn build_container(
     });
     let mut env: Vec<(String, String)> = Vec::new();
     let mut secret_env = BTreeSet::new();
+    // The Secret that has the database's URL, if it is not there, and what is written with that URL nevertheless.
+    let mut elsewhere: Option<&str> = None;
+    let mut unknown: Vec<(String, &str)> = Vec::new();
     for (index, variable) in container.env.iter().enumerate() {
-        let field = format!("{field}.env[{index}].valueFrom");
+        let place = format!("env[{index}]");
+        let field = format!("{field}.{place}.valueFrom");
         let value = match (&variable.value, &variable.value_from) {
             (Some(_), Some(_)) => {
                 problems.push(source.invalid(&field, "is beside a value, write only one of them"));
@@ -521,6 +529,17 @@ fn build_container(
             }
             (value, None) => expand(value.as_deref().unwrap_or_default(), &env),
             (None, Some(from)) => {
+                if let Some(wanted) = &from.secret_key_ref
+                    && secret(wanted, described.namespace, objects).is_none()
+                    && (variable.name == DATABASE_URL || !described.runs)
+                {
+                    env.retain(|(name, _)| *name != variable.name);
+                    secret_env.insert(variable.name.clone());
+                    if variable.name == DATABASE_URL && described.runs {
+                        elsewhere = Some(&wanted.name);
+                    }
+                    continue;
+                }
                 let looked_up = look_up(from, described.namespace, objects);
                 match looked_up {
                     Ok(Some(value)) => value,
@@ -532,17 +551,37 @@ fn build_container(
                 }
             }
         };
-        let secret = variable
+        let of_secret = variable
             .value_from
             .as_ref()
             .is_some_and(|from| from.secret_key_ref.is_some());
-        if secret {
+        if variable.name == DATABASE_URL {
+            elsewhere = None;
+        }
+        let names_database = variable.value.as_deref().is_some_and(names_database);
+        if let Some(secret) = elsewhere.filter(|_| names_database) {
+            unknown.push((format!("{place}.value"), secret));
+        }
+        if of_secret {
             secret_env.insert(variable.name.clone());
         } else {
             secret_env.remove(&variable.name);
         }
         env.retain(|(name, _)| *name != variable.name);
         env.push((variable.name.clone(), value));
+    }
+    for (name, words) in [("command", &container.command), ("args", &container.args)] {
+        let words = words.iter().enumerate();
+        let found = words.filter(|(_, word)| names_database(word));
+        unknown
+            .extend(found.filter_map(|(index, _)| Some((format!("{name}[{index}]"), elsewhere?))));
+    }
+    for (place, secret) in unknown {
+        let message = format!(
+            "$({DATABASE_URL}) is of the Secret {secret}, which is not among the manifests; add it to them, or write this \
+             without $({DATABASE_URL})"
+        );
+        problems.push(source.problem(&format!("{field}.{place}"), message));
     }
     let expanded = |words: &[String]| words.iter().map(|word| expand(word, &env)).collect();
     Container {
@@ -555,6 +594,11 @@ fn build_container(
         ports,
         readiness,
     }
+}
+
+/// Whether a text has the value of [`DATABASE_URL`] in it.
+fn names_database(text: &str) -> bool {
+    expand(text, &[(DATABASE_URL.to_owned(), String::new())]) != expand(text, &[])
 }
 
 /// The value of a Secret or ConfigMap; `None` if it is not there and need not be. A problem is at a field further in.
@@ -579,8 +623,9 @@ fn look_up(
             return Err((
                 place.0,
                 format!(
-                    "there is no {kind} {} in the namespace {namespace}",
-                    wanted.name
+                    "the {kind} {} of the namespace {namespace} is not among the manifests, and its values are taken from \
+                     nowhere else; add it to them, with the key {:?}",
+                    wanted.name, wanted.key
                 ),
             ));
         };
@@ -602,11 +647,7 @@ fn look_up(
     };
     match (&from.secret_key_ref, &from.config_map_key_ref) {
         (Some(wanted), None) => {
-            let secret = objects
-                .secrets
-                .iter()
-                .find(|secret| secret.name == wanted.name && secret.namespace == namespace);
-            let values = secret.map(|secret| {
+            let values = secret(wanted, namespace, objects).map(|secret| {
                 let (mut texts, mut others) = (BTreeMap::new(), BTreeSet::new());
                 for (key, bytes) in &secret.spec.data {
                     match std::str::from_utf8(&bytes.0) {
@@ -641,6 +682,18 @@ fn look_up(
             "write one of secretKeyRef and configMapKeyRef".to_owned(),
         )),
     }
+}
+
+/// The Secret that has a value.
+fn secret<'a>(
+    wanted: &KeySelector,
+    namespace: &str,
+    objects: &'a Objects,
+) -> Option<&'a Object<api::core::Secret>> {
+    objects
+        .secrets
+        .iter()
+        .find(|secret| secret.name == wanted.name && secret.namespace == namespace)
 }
 
 /// Replaces `$(NAME)` as Kubernetes does: by variables that are already known; `$$` stands for one `$`, and what names

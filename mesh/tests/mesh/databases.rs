@@ -166,15 +166,16 @@ fn values_that_are_not_there_are_refused() {
         problems.expect_err("problems").to_string(),
         [
             format!(
-                "more.yaml:11: {field}[0].valueFrom.secretKeyRef.name: there is no Secret other in the namespace ecommerce"
+                "more.yaml:11: {field}[0].valueFrom.secretKeyRef.name: the Secret other of the namespace ecommerce is not among the \
+                 manifests, and its values are taken from nowhere else; add it to them, with the key \"a\""
             ),
             format!(
                 "more.yaml:12: {field}[1].valueFrom.secretKeyRef.key: the Secret database has no \"urk\", it has \"password\", \
                  \"url\", \"broken\""
             ),
             format!(
-                "more.yaml:13: {field}[2].valueFrom.configMapKeyRef.name: there is no ConfigMap database in the namespace \
-                 ecommerce"
+                "more.yaml:13: {field}[2].valueFrom.configMapKeyRef.name: the ConfigMap database of the namespace ecommerce is not \
+                 among the manifests, and its values are taken from nowhere else; add it to them, with the key \"url\""
             ),
             format!(
                 "more.yaml:14: {field}[3].valueFrom.secretKeyRef.key: the value of \"broken\" is not text (UTF-8, without NUL), \
@@ -189,6 +190,52 @@ fn values_that_are_not_there_are_refused() {
         ]
         .join("\n")
     );
+}
+
+/// Without the Secret, which is kept where secrets are kept.
+fn without_secret(manifests: &str) -> String {
+    let (before, secret) = manifests
+        .split_once("apiVersion: v1\nkind: Secret\n")
+        .expect("a Secret");
+    let (_, behind) = secret.split_once("---\n").expect("more");
+    format!("{before}{behind}")
+}
+
+#[test]
+fn a_database_s_secret_need_not_be_among_the_manifests() {
+    let url = "{name: DATABASE_URL, valueFrom: {secretKeyRef: {name: database, key: url}}}";
+    // Nor what a StatefulSet takes from it.
+    let mesh = shop_and(&without_secret(&client(url)));
+    let container = &workload(&mesh, "client").containers[0];
+    assert_eq!(container.env, []);
+    assert_eq!(Vec::from_iter(&container.secret_env), ["DATABASE_URL"]);
+    assert_eq!(mesh.stateful_sets[0].containers[0].env, []);
+
+    // What is made of its value is nothing that anybody could know.
+    let uses = format!(
+        "{{name: EARLIER, value: $(DATABASE_URL)}},\n{url},\n{{name: A, value: $(DATABASE_URL)?sslmode=disable}},\n{{name: B, \
+         value: $$(DATABASE_URL)}},\n{{name: C, valueFrom: {{secretKeyRef: {{name: database, key: password}}}}}}"
+    );
+    let uses = client(&uses).replace(
+        "image: client,",
+        "image: client, args: [migrate, $(DATABASE_URL)],",
+    );
+    let field = "spec.template.spec.containers[0]";
+    let message = "$(DATABASE_URL) is of the Secret database, which is not among the manifests; add it to them, or write this \
+                   without $(DATABASE_URL)";
+    assert_eq!(
+        load(&without_secret(&uses)).expect_err("problems").to_string(),
+        [
+            format!("more.yaml:10: {field}.args[1]: {message}"),
+            format!("more.yaml:13: {field}.env[2].value: {message}"),
+            format!(
+                "more.yaml:15: {field}.env[4].valueFrom.secretKeyRef.name: the Secret database of the namespace ecommerce is not \
+                 among the manifests, and its values are taken from nowhere else; add it to them, with the key \"password\""
+            ),
+        ]
+        .join("\n")
+    );
+    shop_and(&uses);
 }
 
 #[test]

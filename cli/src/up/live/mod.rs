@@ -75,6 +75,8 @@ pub(crate) struct Live {
     proxies: Vec<Proxy>,
     /// What is wrong with what was read last, and has been told.
     told: Vec<Problem>,
+    /// Whether some proxy did not go back to what it was before an edit that was refused.
+    stuck: bool,
 }
 
 impl Live {
@@ -109,6 +111,7 @@ impl Live {
             images,
             site,
             told: Vec::new(),
+            stuck: false,
         })
     }
 
@@ -282,6 +285,7 @@ impl Live {
         }
         let Err(refusals) = result else {
             self.manifests = manifests;
+            self.stuck = false;
             return Ok(Ok(()));
         };
         let mut problems: Vec<Problem> = alike(refusals)
@@ -293,6 +297,7 @@ impl Live {
         for targets in way.iter().rev() {
             back = self.all_take(targets).await?;
         }
+        self.stuck = back.is_err();
         if let Err(refusals) = back {
             problems.extend(refusals.into_iter().map(|refusal| {
                 let message = format!(
@@ -398,9 +403,7 @@ impl Live {
             .cloned()
             .collect();
         let told = if new.is_empty() { &problems } else { &new };
-        for problem in told {
-            reporter.tell(&Event::Rejected(problem.clone()));
-        }
+        reporter.refuse(told, !self.stuck);
         self.told = problems;
     }
 }

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use tollgate_mesh::api::Object;
 use tollgate_mesh::api::apps::DeploymentSpec;
-use tollgate_mesh::model::{Container, Role, Workload};
+use tollgate_mesh::api::core;
+use tollgate_mesh::api::{Object, Objects};
+use tollgate_mesh::model::{Container, DATABASE_URL, MutualTls, Role, Workload};
 use tollgate_mesh::source::{Source, join};
 use tollgate_mesh::{Manifests, Problem};
 
@@ -35,7 +36,7 @@ pub(crate) fn needed(before: &Manifests, after: &Manifests) -> Vec<Problem> {
                 after,
                 deployment,
             }
-            .find(old, new, &mut problems),
+            .find(&as_run(old), &as_run(new), &mut problems),
             None => problems.push(problem(
                 &deployment.source,
                 "metadata.name",
@@ -43,7 +44,14 @@ pub(crate) fn needed(before: &Manifests, after: &Manifests) -> Vec<Problem> {
             )),
         }
     }
-    problems
+    // One value may be of many containers.
+    let mut told = Vec::new();
+    for problem in problems {
+        if !told.contains(&problem) {
+            told.push(problem);
+        }
+    }
+    told
 }
 
 fn problem(source: &Source, field: &str, what: String) -> Problem {
@@ -114,8 +122,9 @@ impl Changes<'_> {
             );
             note("spec.template.spec.serviceAccountName", what);
         }
-        self.containers(&old.containers, &new.containers, &mut note);
-        if problems.len() > first || same_processes(old, new) {
+        let values = self.containers(&old.containers, &new.containers, &mut note);
+        problems.extend(values);
+        if problems.len() > first || old == new {
             return;
         }
         // What is not in the Deployment itself: the ports of Gateways.
@@ -130,12 +139,13 @@ impl Changes<'_> {
         }
     }
 
+    /// Notes what is another in the Deployment, and returns what is another in objects that its containers have values from.
     fn containers(
         &self,
         old: &[Container],
         new: &[Container],
         note: &mut impl FnMut(&str, String),
-    ) {
+    ) -> Vec<Problem> {
         let names = |containers: &[Container]| -> Vec<String> {
             containers
                 .iter()
@@ -149,14 +159,29 @@ impl Changes<'_> {
                 listed(&names(new)),
                 listed(&names(old))
             );
-            return note(all, what);
+            note(all, what);
+            return Vec::new();
         }
         let written = &self.deployment.spec.template.spec.containers;
+        let mut values = Vec::new();
         for (old, new) in old.iter().zip(new) {
             let index = written
                 .iter()
                 .position(|container| container.name == new.name);
             let place = format!("{all}[{}]", index.unwrap_or(0));
+            let now = index.and_then(|index| written.get(index));
+            let was = self.was(&new.name);
+            // What was not written anew differs by the values that it is made of.
+            let by_value = |same: fn(&core::Container, &core::Container) -> bool| {
+                was.zip(now).is_some_and(|(was, now)| same(was, now))
+            };
+            let env_by_value = old.env != new.env && by_value(|was, now| was.env == now.env);
+            let of_values = match now.filter(|_| env_by_value) {
+                Some(now) => self.values(now),
+                None => Vec::new(),
+            };
+            let explained = !of_values.is_empty();
+            values.extend(of_values);
             let running = |what: &str| format!("{what} of the container {} changed", new.name);
             if old.image != new.image {
                 let what = format!(
@@ -166,13 +191,19 @@ impl Changes<'_> {
                 note(&format!("{place}.image"), what);
             }
             for (field, differs, what) in [
+                ("env", old.env != new.env && !explained, "the environment"),
                 (
-                    "env",
-                    old.env != new.env || old.secret_env != new.secret_env,
-                    "the environment",
+                    "command",
+                    old.command != new.command
+                        && !(explained && by_value(|was, now| was.command == now.command)),
+                    "the command",
                 ),
-                ("command", old.command != new.command, "the command"),
-                ("args", old.args != new.args, "the arguments"),
+                (
+                    "args",
+                    old.args != new.args
+                        && !(explained && by_value(|was, now| was.args == now.args)),
+                    "the arguments",
+                ),
                 ("ports", old.ports != new.ports, "the ports"),
                 (
                     "readinessProbe",
@@ -185,6 +216,40 @@ impl Changes<'_> {
                 }
             }
         }
+        values
+    }
+
+    /// A container of this workload as it was written.
+    fn was(&self, name: &str) -> Option<&core::Container> {
+        let mut deployments = self.before.objects.deployments.iter();
+        let was = deployments.find(|was| {
+            was.name == self.deployment.name && was.namespace == self.deployment.namespace
+        })?;
+        let mut containers = was.spec.template.spec.containers.iter();
+        containers.find(|container| container.name == name)
+    }
+
+    /// The values of Secrets and ConfigMaps that a container's variables have and that are others now, where they are written.
+    fn values(&self, container: &core::Container) -> Vec<Problem> {
+        let namespace = &self.deployment.namespace;
+        let sources = container.env.iter().filter_map(|v| v.value_from.as_ref());
+        let changed = sources.filter_map(|from| {
+            let old = value(&self.before.objects, namespace, from);
+            let new = value(&self.after.objects, namespace, from);
+            if old.as_ref().map(|old| old.bytes) == new.as_ref().map(|new| new.bytes) {
+                return None;
+            }
+            let is = if new.is_some() {
+                "is another now"
+            } else {
+                "is gone from here"
+            };
+            let Value { source, field, .. } = new.or(old)?;
+            let what =
+                format!("{is}, and running containers keep the value they were started with");
+            Some(problem(source, &field, what))
+        });
+        changed.collect()
     }
 
     fn role(&self, new: &Workload) -> Problem {
@@ -263,12 +328,53 @@ fn same_object<'a, T>(objects: &'a [Object<T>], like: &Object<T>) -> Option<&'a 
         .find(|object| object.name == like.name && object.namespace == like.namespace)
 }
 
-/// Whether the processes of a workload need not know of a change. What a sidecar demands of who connects is told to it
-/// while it runs.
-fn same_processes(old: &Workload, new: &Workload) -> bool {
-    let mut new = new.clone();
-    new.mutual_tls = old.mutual_tls;
-    *old == new
+/// Without what its processes do not know of: what a sidecar demands of who connects, which is told to it while it runs, and a
+/// database's URL from a Secret, in whose place they have another.
+fn as_run(workload: &Workload) -> Workload {
+    let mut workload = workload.clone();
+    workload.mutual_tls = MutualTls::Permissive;
+    for container in &mut workload.containers {
+        if container.secret_env.contains(DATABASE_URL) {
+            container.env.retain(|(name, _)| name != DATABASE_URL);
+        }
+        container.secret_env.clear();
+    }
+    workload
+}
+
+/// A value of a Secret or ConfigMap, and where it is written.
+struct Value<'a> {
+    source: &'a Source,
+    field: String,
+    bytes: &'a [u8],
+}
+
+fn value<'a>(
+    objects: &'a Objects,
+    namespace: &str,
+    from: &core::EnvVarSource,
+) -> Option<Value<'a>> {
+    if let Some(wanted) = &from.secret_key_ref {
+        let mut secrets = objects.secrets.iter();
+        let secret = secrets.find(|s| s.name == wanted.name && s.namespace == namespace)?;
+        let text = secret.spec.string_data.get(&wanted.key);
+        let data = secret.spec.data.get(&wanted.key);
+        let text = text.map(|text| ("stringData", text.as_bytes()));
+        let (field, bytes) = text.or(data.map(|data| ("data", data.0.as_slice())))?;
+        return Some(Value {
+            source: &secret.source,
+            field: join(field, &wanted.key),
+            bytes,
+        });
+    }
+    let wanted = from.config_map_key_ref.as_ref()?;
+    let mut maps = objects.config_maps.iter();
+    let map = maps.find(|map| map.name == wanted.name && map.namespace == namespace)?;
+    Some(Value {
+        source: &map.source,
+        field: join("data", &wanted.key),
+        bytes: map.spec.data.get(&wanted.key)?.as_bytes(),
+    })
 }
 
 /// The names whose values differ.
@@ -427,6 +533,94 @@ spec:
                 "shop.yaml:23: spec.template.spec.serviceAccountName: the pods run as \"default\", and a certificate for \
                  \"cart\" is issued at the start; restart `tollgate up` for it"
             ]
+        );
+    }
+
+    #[test]
+    fn a_value_is_told_once_where_it_is_written() {
+        let container = "      - name: NAME
+        image: cart:v1
+        args: [--region, $(REGION)]
+        env:
+        - {name: DATABASE_URL, valueFrom: {secretKeyRef: {name: database, key: url}}}
+        - {name: PASSWORD, valueFrom: {secretKeyRef: {name: database, key: password, optional: true}}}
+        - {name: REGION, valueFrom: {configMapKeyRef: {name: settings, key: region}}}
+        - {name: COPY, value: $(PASSWORD)}
+";
+        let text = format!(
+            "{}---
+apiVersion: v1
+kind: Secret
+metadata: {{name: database, namespace: shop}}
+data: {{password: aHVudGVyMg==}}
+stringData:
+  url: postgres://shop@db/shop
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {{name: settings, namespace: shop}}
+data:
+  region: north
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: cart, namespace: shop}}
+spec:
+  selector: {{matchLabels: {{app: cart}}}}
+  template:
+    metadata: {{labels: {{app: cart}}}}
+    spec:
+      containers:
+{}{}",
+            "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n",
+            container.replace("NAME", "one"),
+            container.replace("NAME", "two")
+        );
+        let found = |from: &str, to: &str| -> Vec<String> {
+            assert!(text.contains(from), "{from}");
+            let after = text.replace(from, to);
+            let problems = needed(&manifests(&text), &manifests(&after));
+            problems.iter().map(Problem::to_string).collect()
+        };
+        assert_eq!(
+            found("aHVudGVyMg==", "aHVudGVyMw=="),
+            [
+                "shop.yaml:8: data.password: is another now, and running containers keep the value they were \
+                 started with; restart `tollgate up` for it"
+            ]
+        );
+        assert_eq!(
+            found("data: {password: aHVudGVyMg==}\n", ""),
+            [
+                "shop.yaml:8: data.password: is gone from here, and running containers keep the value they were \
+                 started with; restart `tollgate up` for it"
+            ]
+        );
+        assert_eq!(
+            found("region: north", "region: south"),
+            [
+                "shop.yaml:16: data.region: is another now, and running containers keep the value they were \
+                 started with; restart `tollgate up` for it"
+            ]
+        );
+        // The same value in another way, and one that containers do not have here.
+        assert_eq!(
+            found(
+                "data: {password: aHVudGVyMg==}\nstringData:\n",
+                "stringData:\n  password: hunter2\n"
+            ),
+            [""; 0]
+        );
+        assert_eq!(
+            found("postgres://shop@db/shop", "postgres://shop@db2/shop"),
+            [""; 0]
+        );
+        // What is written anew in the Deployment is told there.
+        let both = found("$(PASSWORD)", "x");
+        assert_eq!(both.len(), 2, "{both:?}");
+        assert!(
+            both[0].contains("containers[0].env: the environment of the container one changed"),
+            "{both:?}"
         );
     }
 

@@ -58,12 +58,13 @@ pub(crate) fn limits(plugins: &[Plugin]) -> impl Iterator<Item = Limits> {
 }
 
 /// The configuration that a filter has in a plugin: of its own module, or its section of the bundle.
-fn section(plugin: &Plugin, filter: &str) -> Option<Value> {
+pub(crate) fn section(plugin: &Plugin, filter: &str) -> Option<Value> {
     let configuration: Value = serde_json::from_str(plugin.configuration.as_deref()?).ok()?;
     let name = match filter {
         _ if plugin.module == filter => return Some(configuration),
         _ if plugin.module != "tollgate" => return None,
         "tenant-rate-limit" => "tenantRateLimit",
+        "user-classifier" => "userClassifier",
         _ => "businessMetrics",
     };
     configuration.get(name).cloned()

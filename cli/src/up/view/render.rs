@@ -123,13 +123,11 @@ pub(crate) fn lines(figures: &Figures, about: &About<'_>, size: Size) -> Vec<Lin
 /// One line for a file, if there is anything to say.
 pub(crate) fn summary(figures: &Figures) -> Option<String> {
     figures.requests.filter(|requests| *requests > 0.0)?;
-    let mut parts = vec![join(
-        totals(&Figures {
-            trend: Vec::new(),
-            ..figures.clone()
-        }),
-        ", ",
-    )];
+    let totals = totals(&Figures {
+        trend: Vec::new(),
+        ..figures.clone()
+    });
+    let mut parts = vec![format!("requests {}", join(totals, ", "))];
     let tenants = figures.tenants.iter().filter(|tenant| {
         tenant.flow
             != Flow {
@@ -529,7 +527,7 @@ mod tests {
     fn a_file_gets_one_line() {
         assert_eq!(
             summary(&figures()).unwrap(),
-            "83.4/s, refused 9.8/s, 5xx 0.0 %, p50 2.9 ms, p99 31 ms; initech (free) 0.8; other (free) 5.8 + 9.8 refused; \
+            "requests 83.4/s, refused 9.8/s, 5xx 0.0 %, p50 2.9 ms, p99 31 ms; initech (free) 0.8; other (free) 5.8 + 9.8 refused; \
              acme (premium) 51.0; globex (standard) 12.2; product-service v1 50.2 (80 %), v2 12.9 (20 %)"
         );
         assert_eq!(
