@@ -273,3 +273,47 @@ fn local_rate_limit() -> Filter {
         } }] }]),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_cases_have_the_names_of_our_plugins() {
+        for (case, name) in [
+            (Case::TenantRateLimit, "tenant-rate-limit"),
+            (Case::UserClassifier, "user-classifier"),
+            (Case::BusinessMetrics, "business-metrics"),
+            (Case::Tollgate, "tollgate"),
+        ] {
+            assert_eq!((case.name().as_str(), case.plugin()), (name, Some(name)));
+        }
+    }
+
+    #[test]
+    fn what_ships_is_what_is_measured() {
+        let plugins = Path::new(env!("CARGO_MANIFEST_DIR")).join("../wasm-plugins");
+        let configuration =
+            gateway_configuration(&plugins.join("tenant-rate-limit/plugin.yaml")).unwrap();
+        let shipped = Shipped(BTreeMap::from([(
+            "tenant-rate-limit".to_owned(),
+            configuration,
+        )]));
+        let premium = |case: Case| {
+            let Filter::Wasm(wasm) = shipped.filter(case).unwrap() else {
+                panic!("{case:?} is no module");
+            };
+            assert!(tenant_rate_limit::Config::parse(wasm.configuration.as_bytes()).is_ok());
+            let configuration: Value = serde_json::from_str(&wasm.configuration).unwrap();
+            configuration["tiers"]["premium"]["limits"][0].clone()
+        };
+        assert_eq!(
+            premium(Case::TenantRateLimit),
+            json!({ "name": "rate", "requests": 100, "per": "1s", "burst": 200 })
+        );
+        assert_eq!(
+            premium(Case::TenantRateLimitBusy),
+            json!({ "name": "rate", "requests": 100_000, "per": "1s", "burst": 200_000 })
+        );
+    }
+}

@@ -466,3 +466,46 @@ fn host_calls(traced: &Traced) -> BTreeMap<String, f64> {
     }
     calls
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::trace::tests::{interface, requests};
+    use super::*;
+
+    #[test]
+    fn a_floor_that_does_something_else_is_refused() {
+        let module = Traced {
+            interface: interface(),
+            requests: requests(),
+        };
+        let mut floor = Traced {
+            interface: interface(),
+            requests: requests(),
+        };
+        assert!(check(&module, &floor).is_ok());
+        // Its read finds nothing.
+        floor.requests[1].phases[1].calls[0].status = 1;
+        assert_eq!(
+            check(&module, &floor).unwrap_err().to_string(),
+            "it does what the module never did:\nproxy_on_context_create -> 0\nproxy_on_request_headers -> 0\n  \
+             proxy_get_shared_data(2 bytes, _, _) -> 1\n  proxy_set_shared_data(2 bytes, 8 bytes, _) -> 0\n  \
+             proxy_increment_metric(0 hits, _) -> 0\nproxy_on_delete -> 0"
+        );
+        // It plays the cheap request only.
+        floor.requests = vec![requests()[0].clone()];
+        assert_eq!(
+            check(&module, &floor).unwrap_err().to_string(),
+            "0.00 calls a request where the module has 1.50"
+        );
+    }
+
+    #[test]
+    fn what_a_filter_adds_is_compared_round_by_round() {
+        let measured = Measured::from([
+            (Subject::Nothing(Traffic::Acme), vec![10.0, 20.0, 30.0]),
+            (Subject::Case(Case::Lua), vec![13.0, 23.0, 34.0]),
+        ]);
+        let added = added(&measured, Subject::Case(Case::Lua)).unwrap();
+        assert_eq!((added.median, added.spread()), (3.0, 0.5));
+    }
+}

@@ -433,13 +433,19 @@ impl<'a> Floor<'a> {
                 if name == "proxy_on_context_create" {
                     text += &self.advance(order)?;
                 }
-                text += &dispatch(scripts)?;
+                // What a request does not do in this callback is nothing, and not what the next one does.
+                let nothing = if callback.returns {
+                    let result = i32::from(name == "proxy_on_done");
+                    format!("    (return (i32.const {result}))\n")
+                } else {
+                    "    (return)\n".to_owned()
+                };
+                let scripts: Vec<&str> = scripts
+                    .iter()
+                    .map(|script| if script.is_empty() { &nothing } else { *script })
+                    .collect();
+                text += &dispatch(&scripts)?;
             }
-        }
-        // A request of another shape never gets here.
-        if callback.returns {
-            let result = i32::from(callback.name == "proxy_on_done");
-            writeln!(text, "    (i32.const {result})")?;
         }
         text += "  )\n";
         Ok(text)
@@ -565,7 +571,7 @@ fn dispatch(scripts: &[&str]) -> anyhow::Result<String> {
     }
     writeln!(text, "    (br_table{targets} (global.get $shape))")?;
     for script in distinct {
-        writeln!(text, "    )\n{script}")?;
+        write!(text, "    )\n{script}")?;
     }
     Ok(text)
 }
@@ -603,4 +609,169 @@ pub(crate) fn outline(interface: &Interface, request: &Request) -> Vec<String> {
         }
     }
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::trace::tests::{interface, requests};
+    use super::*;
+
+    /// The callbacks of a floor, without what all floors have.
+    fn callback<'a>(text: &'a str, name: &str) -> &'a str {
+        let start = text.find(&format!("  (func (export \"{name}\")")).unwrap();
+        let rest = &text[start..];
+        &rest[..rest.find("\n  )\n").unwrap() + 1]
+    }
+
+    fn valid(text: &str) {
+        let module = wat::parse_str(text).unwrap();
+        walrus::Module::from_buffer(&module).unwrap();
+    }
+
+    #[test]
+    fn a_request_is_repeated_call_by_call() {
+        let only = [requests()[1].clone()];
+        let text = text(&interface(), &only).unwrap();
+        valid(&text);
+        // The read's version is the one at which the value is replaced.
+        assert_eq!(
+            callback(&text, "proxy_on_request_headers"),
+            r#"  (func (export "proxy_on_request_headers") (param $p0 i32) (param $p1 i32) (param $p2 i32) (result i32)
+    (drop (call $proxy_get_shared_data (i32.const 69632) (i32.const 2) (i32.const 16) (i32.const 24) (i32.const 64)))
+    (drop (call $proxy_set_shared_data (i32.const 69632) (i32.const 2) (i32.const 69640) (i32.const 8) (i32.load (i32.const 64))))
+    (drop (call $proxy_increment_metric (global.get $metric0) (i64.const 1)))
+    (return (i32.const 0))
+"#
+        );
+        // What the request finds is there before it: the metric, and a value of the size that was read.
+        assert_eq!(
+            callback(&text, "proxy_on_configure"),
+            r#"  (func (export "proxy_on_configure") (param $p0 i32) (param $p1 i32) (result i32)
+    (drop (call $proxy_define_metric (i32.const 0) (i32.const 69664) (i32.const 4) (i32.const 16)))
+    (global.set $metric0 (i32.load (i32.const 16)))
+    (drop (call $proxy_set_shared_data (i32.const 69632) (i32.const 2) (i32.const 4096) (i32.const 8) (i32.const 0)))
+    (return (i32.const 1))
+"#
+        );
+        // With one request there is nothing to choose.
+        assert_eq!(
+            callback(&text, "proxy_on_context_create"),
+            "  (func (export \"proxy_on_context_create\") (param $p0 i32) (param $p1 i32)\n    (return)\n"
+        );
+        assert!(
+            text.contains(r#"(data (i32.const 69632) "\6b\31"#),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn requests_of_several_shapes_follow_each_other() {
+        let text = text(&interface(), &requests()).unwrap();
+        valid(&text);
+        assert_eq!(
+            callback(&text, "proxy_on_request_headers"),
+            r#"  (func (export "proxy_on_request_headers") (param $p0 i32) (param $p1 i32) (param $p2 i32) (result i32)
+    (block $s1
+    (block $s0
+    (br_table $s0 $s1 (global.get $shape))
+    )
+    (return (i32.const 0))
+    )
+    (drop (call $proxy_get_shared_data (i32.const 69632) (i32.const 2) (i32.const 16) (i32.const 24) (i32.const 64)))
+    (drop (call $proxy_set_shared_data (i32.const 69632) (i32.const 2) (i32.const 69640) (i32.const 8) (i32.load (i32.const 64))))
+    (drop (call $proxy_increment_metric (global.get $metric0) (i64.const 1)))
+    (return (i32.const 0))
+"#
+        );
+        assert_eq!(
+            callback(&text, "proxy_on_context_create"),
+            r#"  (func (export "proxy_on_context_create") (param $p0 i32) (param $p1 i32)
+    (if (local.get $p1) (then
+      (global.set $next (i32.add (global.get $next) (i32.const 1)))
+      (if (i32.ge_u (global.get $next) (i32.const 2)) (then (global.set $next (i32.const 0))))
+      (global.set $shape (i32.load16_u (i32.add (i32.const 69648) (i32.shl (global.get $next) (i32.const 1)))))
+    ))
+    (return)
+"#
+        );
+    }
+
+    #[test]
+    fn requests_that_differ_in_bytes_share_their_code() {
+        let one = requests()[1].clone();
+        let mut other = one.clone();
+        for call in &mut other.phases[1].calls {
+            for argument in &mut call.arguments {
+                match argument {
+                    Argument::Bytes(bytes) => bytes[1] = b'2',
+                    // Another version each time, but the one that was read.
+                    Argument::Version(version) | Argument::Expected(version) => *version += 1,
+                    _ => {}
+                }
+            }
+        }
+        assert_eq!(shapes(&[one.clone(), other.clone()]).groups, [vec![0, 1]]);
+        let text = text(&interface(), &[one, other]).unwrap();
+        valid(&text);
+        assert!(
+            text.contains(
+                "(call $proxy_get_shared_data (i32.add (i32.const 69632) (i32.mul (global.get $ordinal) (i32.const 2))) \
+                 (i32.const 2)"
+            ),
+            "{text}"
+        );
+        // Both keys are there before.
+        assert_eq!(
+            callback(&text, "proxy_on_configure")
+                .matches("$proxy_set_shared_data")
+                .count(),
+            2
+        );
+    }
+
+    #[test]
+    fn a_version_that_the_request_did_not_read_is_any() {
+        let mut request = requests()[1].clone();
+        if let Some(Argument::Expected(version)) = request.phases[1].calls[1].arguments.last_mut() {
+            *version = u32::MAX;
+        }
+        let text = text(&interface(), &[request]).unwrap();
+        assert!(
+            text.contains("(i32.const 69640) (i32.const 8) (i32.const 0)))"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_repeated_is_refused() {
+        let mut request = requests()[1].clone();
+        request.phases[1].calls.push(Call {
+            function: 4,
+            status: 0,
+            arguments: Vec::new(),
+        });
+        assert_eq!(
+            text(&interface(), &[request]).unwrap_err().to_string(),
+            "it calls env.proxy_unheard_of for a request, which cannot be repeated yet: add it to cli/src/bench/abi.rs"
+        );
+        assert_eq!(
+            text(&interface(), &[]).unwrap_err().to_string(),
+            "no request was traced"
+        );
+    }
+
+    #[test]
+    fn an_outline_has_all_but_what_differs_from_time_to_time() {
+        assert_eq!(
+            outline(&interface(), &requests()[1]),
+            [
+                "proxy_on_context_create -> 0",
+                "proxy_on_request_headers -> 0",
+                "  proxy_get_shared_data(2 bytes, _, _) -> 0",
+                "  proxy_set_shared_data(2 bytes, 8 bytes, _) -> 0",
+                "  proxy_increment_metric(0 hits, _) -> 0",
+                "proxy_on_delete -> 0",
+            ]
+        );
+    }
 }

@@ -235,7 +235,7 @@ mod tests {
     fn an_answer_that_is_not_one_is_told() {
         assert_eq!(
             read(&["HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nno"]),
-            Err("the connection was closed after 42 bytes of it".to_owned())
+            Err("the connection was closed after 40 bytes of it".to_owned())
         );
         assert_eq!(
             read(&["HTTP/1.1 200 OK\r\nx: y\r\n\r\n"]),

@@ -496,3 +496,113 @@ fn end(
         .global_set(cursor);
     builder.finish(vec![], &mut module.funcs)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MODULE: &str = r#"(module
+        (import "env" "proxy_get_shared_data"
+            (func $get (param i32 i32 i32 i32 i32) (result i32)))
+        (import "env" "proxy_new" (func $new (param i32) (result i32)))
+        (memory (export "memory") 2 3)
+        (table 1 funcref)
+        (elem (i32.const 0) $new)
+        (func (export "_initialize"))
+        (func (export "proxy_on_memory_allocate") (param i32) (result i32) (i32.const 1024))
+        (func (export "proxy_on_delete") (param i32))
+        (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+            (drop (call $get (i32.const 1) (i32.const 2) (i32.const 16) (i32.const 20) (i32.const 24)))
+            (call $new (i32.const 7))))"#;
+
+    #[test]
+    fn every_call_and_callback_goes_through_what_tells_of_it() {
+        let (module, interface) = recording(&wat::parse_str(MODULE).unwrap(), "tag").unwrap();
+        assert_eq!(
+            interface,
+            Interface {
+                functions: vec![
+                    (
+                        "env".to_owned(),
+                        "proxy_get_shared_data".to_owned(),
+                        Function::named("env", "proxy_get_shared_data")
+                    ),
+                    ("env".to_owned(), "proxy_new".to_owned(), None),
+                ],
+                callbacks: vec![
+                    Callback {
+                        name: "proxy_on_delete".to_owned(),
+                        parameters: 1,
+                        returns: false
+                    },
+                    Callback {
+                        name: "proxy_on_request_headers".to_owned(),
+                        parameters: 3,
+                        returns: true
+                    },
+                ],
+            }
+        );
+
+        let module = Module::from_buffer(&module).unwrap();
+        let memory = module.memories.iter().next().unwrap();
+        assert_eq!(
+            (memory.initial, memory.maximum),
+            (2 + u64::from(PAGES), Some(3 + u64::from(PAGES)))
+        );
+        // Only its wrapper calls an import now, and the log is called by what ends a line.
+        let mut callers = Callers::default();
+        for (id, function) in module.funcs.iter_local() {
+            callers.current = Some(id);
+            walrus::ir::dfs_in_order(&mut callers, function, function.entry_block());
+        }
+        for (name, expected) in [
+            ("proxy_get_shared_data", 1),
+            ("proxy_new", 1),
+            ("proxy_log", 1),
+        ] {
+            let import = module.imports.get_func("env", name).unwrap();
+            let calls = callers.calls.iter().filter(|(_, to)| *to == import).count();
+            assert_eq!(calls, expected, "{name}");
+        }
+        let element = module.elements.iter().next().unwrap();
+        let ElementItems::Functions(functions) = &element.items else {
+            panic!("{element:?}");
+        };
+        assert!(matches!(
+            module.funcs.get(functions[0]).kind,
+            FunctionKind::Local(_)
+        ));
+    }
+
+    #[derive(Default)]
+    struct Callers {
+        current: Option<FunctionId>,
+        calls: Vec<(Option<FunctionId>, FunctionId)>,
+    }
+
+    impl<'a> walrus::ir::Visitor<'a> for Callers {
+        fn visit_function_id(&mut self, id: &FunctionId) {
+            self.calls.push((self.current, *id));
+        }
+    }
+
+    #[test]
+    fn a_function_that_is_not_as_the_abi_has_it_is_refused() {
+        let text = r#"(module
+            (import "env" "proxy_set_tick_period_milliseconds" (func (param i64) (result i32)))
+            (memory (export "memory") 1))"#;
+        let error = recording(&wat::parse_str(text).unwrap(), "tag").unwrap_err();
+        assert_eq!(
+            format!("{error:#}"),
+            "it imports env.proxy_set_tick_period_milliseconds: with [I64], and the ABI has [I32]"
+        );
+        let error = recording(b"\x7fELF", "tag").unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .starts_with("it is not a WebAssembly module: "),
+            "{error}"
+        );
+    }
+}

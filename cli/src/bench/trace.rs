@@ -243,3 +243,151 @@ impl<'a> Fields<'a> {
             .collect()
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::super::abi::Function;
+    use super::super::record::Callback;
+    use super::*;
+
+    /// A module that reads and replaces a shared value and counts.
+    pub(crate) fn interface() -> Interface {
+        let function = |name: &str| {
+            let known = Function::named("env", name);
+            ("env".to_owned(), name.to_owned(), known)
+        };
+        let callback = |name: &str, parameters: usize, returns: bool| Callback {
+            name: name.to_owned(),
+            parameters,
+            returns,
+        };
+        Interface {
+            functions: vec![
+                function("proxy_define_metric"),
+                function("proxy_get_shared_data"),
+                function("proxy_set_shared_data"),
+                function("proxy_increment_metric"),
+                function("proxy_unheard_of"),
+            ],
+            callbacks: vec![
+                callback("proxy_on_context_create", 2, false),
+                callback("proxy_on_configure", 2, true),
+                callback("proxy_on_request_headers", 3, true),
+                callback("proxy_on_delete", 1, false),
+            ],
+        }
+    }
+
+    fn hex(bytes: &str) -> String {
+        bytes.bytes().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// What is logged by two workers at the same time: the second has other ids and fewer calls.
+    pub(crate) fn log() -> String {
+        let line =
+            |thread: &str, text: String| format!("{thread} [x] wasm log m: {MARK} m {text}\n");
+        let n = |number: u64| format!("{number:016x}");
+        let key = hex("k1");
+        let value = hex("12345678");
+        let name = hex("hits");
+        [
+            "12 nothing of ours\n".to_owned(),
+            // A plugin, which defines a metric.
+            line("12", format!("B {} {} {}", n(0), n(1), n(0))),
+            line("12", format!("E {}", n(0))),
+            line("12", format!("B {} {} {}", n(1), n(1), n(9))),
+            line(
+                "12",
+                format!("C {} {} {} x{name} {}", n(0), n(0), n(0), n(5)),
+            ),
+            line("12", format!("E {}", n(1))),
+            // A request.
+            line("12", format!("B {} {} {}", n(0), n(2), n(1))),
+            line("12", format!("E {}", n(0))),
+            line("13", format!("B {} {} {}", n(0), n(2), n(1))),
+            line("12", format!("B {} {} {}", n(2), n(2), n(7))),
+            line(
+                "12",
+                format!("C {} {} x{key} {} {}", n(1), n(0), n(8), n(77)),
+            ),
+            line(
+                "12",
+                format!("C {} {} x{key} x{value} {}", n(2), n(0), n(77)),
+            ),
+            line("12", format!("C {} {} {} {}", n(3), n(0), n(5), n(1))),
+            line("12", format!("E {}", n(0))),
+            line("13", format!("E {}", n(0))),
+            line("12", format!("B {} {} {}", n(3), n(2), n(0))),
+            line("13", format!("B {} {} {}", n(3), n(2), n(0))),
+            line("13", format!("E {}", n(0))),
+            line("12", format!("E {}", n(0))),
+            // One that is not over.
+            line("12", format!("B {} {} {}", n(0), n(3), n(1))),
+        ]
+        .concat()
+    }
+
+    pub(crate) fn requests() -> Vec<Request> {
+        let modules = BTreeMap::from([("m".to_owned(), interface())]);
+        let mut traces = read(log().as_bytes(), &modules).unwrap();
+        traces.remove("m").unwrap()
+    }
+
+    #[test]
+    fn requests_are_put_together_from_what_the_workers_tell() {
+        let phase = |callback, calls| Phase {
+            callback,
+            result: 0,
+            calls,
+        };
+        let call = |function, arguments| Call {
+            function,
+            status: 0,
+            arguments,
+        };
+        let bytes = |text: &str| Argument::Bytes(text.as_bytes().to_vec());
+        let calls = vec![
+            call(
+                1,
+                vec![bytes("k1"), Argument::Returned(8), Argument::Version(77)],
+            ),
+            call(
+                2,
+                vec![bytes("k1"), bytes("12345678"), Argument::Expected(77)],
+            ),
+            call(
+                3,
+                vec![Argument::Metric(0, b"hits".to_vec()), Argument::Wide(1)],
+            ),
+        ];
+        assert_eq!(
+            requests(),
+            [
+                Request {
+                    phases: vec![phase(0, vec![]), phase(3, vec![])]
+                },
+                Request {
+                    phases: vec![phase(0, vec![]), phase(2, calls), phase(3, vec![])]
+                },
+            ]
+        );
+    }
+
+    #[test]
+    fn a_line_that_cannot_be_read_is_shown() {
+        let modules = BTreeMap::from([("m".to_owned(), interface())]);
+        let error = |text: &str| {
+            let error = read(text.as_bytes(), &modules).unwrap_err();
+            format!("{error:#}")
+        };
+        assert_eq!(
+            error("1 @tollgate m C 0000000000000003 0000000000000000 0000000000000005\n"),
+            "a line cannot be read: \"1 @tollgate m C 0000000000000003 0000000000000000 0000000000000005\": nobody defined the \
+             metric 5"
+        );
+        assert_eq!(
+            error("1 @tollgate other B\n"),
+            "a line is of no module: \"1 @tollgate other B\""
+        );
+    }
+}
