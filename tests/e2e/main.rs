@@ -7,6 +7,7 @@
 //!
 //! `TOLLGATE_TEST_ENVOY=oldest` (or another release that `tollgate envoy --release` knows) runs all of it on that Envoy.
 
+mod bench;
 mod client;
 mod hostile;
 mod lifecycle;
@@ -100,10 +101,12 @@ fn main() -> ExitCode {
             live::two_hundred_random_edits_fail_no_request,
         ]
     );
-    for (name, test) in lifecycle::TESTS {
-        trials.push(Trial::test(format!("lifecycle::{name}"), || {
-            test().map_err(|error| format!("{error:#}").into())
-        }));
+    for (module, tests) in [("lifecycle", lifecycle::TESTS), ("bench", bench::TESTS)] {
+        for (name, test) in tests {
+            trials.push(Trial::test(format!("{module}::{name}"), || {
+                test().map_err(|error| format!("{error:#}").into())
+            }));
+        }
     }
 
     let conclusion = libtest_mimic::run(&arguments, trials);

@@ -10,8 +10,8 @@ mod metrics;
 mod raw;
 mod target;
 
-pub use local::{LocalMesh, Options, tollgate};
-pub use manifests::{Form, Manifests};
+pub use local::{LocalMesh, Options, envoy, tollgate};
+pub use manifests::{Form, Manifests, repository};
 pub use metrics::Metrics;
 pub use raw::{Answer, exchange};
 pub use rustix::process::Signal;
