@@ -1,6 +1,6 @@
 //! The `tollgate` command as a library, so that tests can use its parts.
 //!
-//! [`args`] is the command line, [`up`] runs a mesh, [`bench`] measures what its filters cost, [`build`] makes what a mesh runs, [`envoy`] finds the proxy,
+//! [`args`] is the command line, [`up`] runs a mesh, [`mod@bench`] measures what its filters cost, [`build`] makes what a mesh runs, [`envoy`] finds the proxy,
 //! [`workspace`] knows where the sources are, and [`error`] how failures are told.
 
 pub mod args;

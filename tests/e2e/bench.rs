@@ -118,6 +118,7 @@ fn every_case_is_measured() -> Result<()> {
         ensure!(case["moduleBytes"].as_u64() > Some(10_000), "{case}");
         let calls = case["hostCallsPerRequest"].as_f64().unwrap_or_default();
         ensure!(calls >= functions.len() as f64, "{case}");
+        ensure!(case["sharedDataWritesPerRequest"].is_number(), "{case}");
         for function in functions {
             let calls = case["hostCalls"][function].as_f64().unwrap_or_default();
             ensure!(calls > 0.0, "{function}: {case}");

@@ -138,7 +138,7 @@ pub(crate) enum Filter {
 /// A module with its configuration.
 #[derive(Clone, Debug)]
 pub(crate) struct Wasm {
-    /// Its name among [`super::Modules`].
+    /// Its name among the modules that were built.
     pub(crate) module: String,
     /// What the plugin is called in the proxy.
     pub(crate) plugin: String,

@@ -12,7 +12,7 @@ use super::floor;
 use super::load::{Client, Requests, Stop};
 use super::proxy::{Listener, Proxy, wasm_filter};
 use super::record::{Interface, recording};
-use super::report::{CaseReport, Costs, ratio, thousandths};
+use super::report::{CaseReport, Costs, ratio};
 use super::statistics::Summary;
 use super::trace::{self, Argument, Request};
 use super::usage::Process;
@@ -441,8 +441,7 @@ fn report(
             if let (Filter::Wasm(wasm), Some(traced)) = (filter, traces.get(case)) {
                 let floor = added(measured, Subject::Floor(*case))?;
                 report.floor(&floor);
-                report.host_calls_per_request = Some(thousandths(calls(traced)));
-                report.host_calls = host_calls(traced);
+                report.host_calls(host_calls(traced));
                 report.module_bytes = Some(bench.module(&wasm.module)?.size as u64);
             }
             cases.push(report);
@@ -462,7 +461,7 @@ fn host_calls(traced: &Traced) -> BTreeMap<String, f64> {
         }
     }
     for count in calls.values_mut() {
-        *count = thousandths(*count / traced.requests.len() as f64);
+        *count /= traced.requests.len() as f64;
     }
     calls
 }

@@ -121,13 +121,15 @@ pub(crate) struct CaseReport {
     spread_cpu_micros: f64,
     pub(crate) ratio_to_floor: Option<f64>,
     pub(crate) ratio_to_empty_sdk_filter: Option<f64>,
-    pub(crate) host_calls_per_request: Option<f64>,
+    host_calls_per_request: Option<f64>,
+    /// Those of the host calls that write shared data, for which all workers take turns.
+    shared_data_writes_per_request: Option<f64>,
     pub(crate) module_bytes: Option<u64>,
     /// What the floor adds.
     floor_cpu_micros: Option<f64>,
     floor_spread_cpu_micros: Option<f64>,
     /// The host calls of a request by function.
-    pub(crate) host_calls: BTreeMap<String, f64>,
+    host_calls: BTreeMap<String, f64>,
 }
 
 impl CaseReport {
@@ -139,6 +141,7 @@ impl CaseReport {
             ratio_to_floor: None,
             ratio_to_empty_sdk_filter: None,
             host_calls_per_request: None,
+            shared_data_writes_per_request: None,
             module_bytes: None,
             floor_cpu_micros: None,
             floor_spread_cpu_micros: None,
@@ -156,6 +159,19 @@ impl CaseReport {
         Self::new(name, &nothing)
     }
 
+    /// What the module asks of the proxy for a request, by function.
+    pub(crate) fn host_calls(&mut self, calls: BTreeMap<String, f64>) {
+        // The sum of nothing is -0.0.
+        self.host_calls_per_request = Some(thousandths(calls.values().fold(0.0, |a, b| a + b)));
+        let writes = calls.get("proxy_set_shared_data").copied();
+        self.shared_data_writes_per_request = Some(thousandths(writes.unwrap_or_default()));
+        self.host_calls = calls
+            .into_iter()
+            .map(|(name, count)| (name, thousandths(count)))
+            .collect();
+    }
+
+    /// What the module's floor adds.
     pub(crate) fn floor(&mut self, floor: &Summary) {
         self.ratio_to_floor = ratio(self.added_cpu_micros, floor.median);
         self.floor_cpu_micros = Some(thousandths(floor.median));
@@ -210,6 +226,7 @@ impl fmt::Display for Costs {
             "× floor".to_owned(),
             "× empty".to_owned(),
             "host calls".to_owned(),
+            "writes".to_owned(),
             "module".to_owned(),
         ])];
         rows.extend(self.cases.iter().map(CaseReport::row));
@@ -222,7 +239,7 @@ impl fmt::Display for Costs {
         f.write_str(&table(&rows))?;
         writeln!(
             f,
-            "Medians of {} rounds of {} requests each; ± is half of the distance between the quartiles.",
+            "Medians of {} rounds of {} requests each; ± is half of the distance between the quartiles; writes are those of shared data.",
             self.rounds, self.requests
         )?;
         if self.noise() > NOISY {
@@ -239,7 +256,7 @@ impl fmt::Display for Costs {
 }
 
 impl CaseReport {
-    fn row(&self) -> Row<8> {
+    fn row(&self) -> Row<9> {
         let number = |number: Option<f64>| number.map_or_else(String::new, |n| format!("{n:.2}"));
         Row([
             self.name.clone(),
@@ -249,6 +266,7 @@ impl CaseReport {
             number(self.ratio_to_floor),
             number(self.ratio_to_empty_sdk_filter),
             number(self.host_calls_per_request),
+            number(self.shared_data_writes_per_request),
             self.module_bytes.map_or_else(String::new, |bytes| {
                 format!("{:.1} kB", bytes as f64 / 1000.0)
             }),
@@ -299,9 +317,11 @@ mod tests {
         let mut case = CaseReport::new("user-classifier".to_owned(), &summary(4.0, 0.5));
         case.floor(&summary(3.2, 0.25));
         case.ratio_to_empty_sdk_filter = ratio(4.0, 2.0);
-        case.host_calls_per_request = Some(2.0);
+        case.host_calls(BTreeMap::from([
+            ("proxy_get_header_map_pairs".to_owned(), 1.9),
+            ("proxy_set_shared_data".to_owned(), 0.1),
+        ]));
         case.module_bytes = Some(123_456);
-        case.host_calls = BTreeMap::from([("proxy_get_header_map_pairs".to_owned(), 2.0)]);
         let cases = vec![CaseReport::baseline("no-filter".to_owned()), case];
         Report {
             envoy: "1.40.0".to_owned(),
@@ -320,14 +340,14 @@ mod tests {
                 "cases": [
                     {
                         "name": "no-filter", "addedCpuMicros": 0.0, "spreadCpuMicros": 0.0, "ratioToFloor": null,
-                        "ratioToEmptySdkFilter": null, "hostCallsPerRequest": null, "moduleBytes": null,
-                        "floorCpuMicros": null, "floorSpreadCpuMicros": null, "hostCalls": {},
+                        "ratioToEmptySdkFilter": null, "hostCallsPerRequest": null,
+                        "sharedDataWritesPerRequest": null, "moduleBytes": null, "floorCpuMicros": null, "floorSpreadCpuMicros": null, "hostCalls": {},
                     },
                     {
                         "name": "user-classifier", "addedCpuMicros": 4.0, "spreadCpuMicros": 0.5, "ratioToFloor": 1.25,
-                        "ratioToEmptySdkFilter": 2.0, "hostCallsPerRequest": 2.0, "moduleBytes": 123_456,
-                        "floorCpuMicros": 3.2, "floorSpreadCpuMicros": 0.25,
-                        "hostCalls": { "proxy_get_header_map_pairs": 2.0 },
+                        "ratioToEmptySdkFilter": 2.0, "hostCallsPerRequest": 2.0, "sharedDataWritesPerRequest": 0.1,
+                        "moduleBytes": 123_456, "floorCpuMicros": 3.2, "floorSpreadCpuMicros": 0.25,
+                        "hostCalls": { "proxy_get_header_map_pairs": 1.9, "proxy_set_shared_data": 0.1 },
                     },
                 ],
                 "envoy": "1.40.0",
@@ -346,10 +366,11 @@ mod tests {
             report(1.0).to_string(),
             "Envoy 1.40.0, 1 worker\n\n\
              CPU per request, in microseconds; without a filter 20.00 ± 0.50\n\
-             case             adds     ±  its floor  × floor  × empty  host calls    module\n\
+             case             adds     ±  its floor  × floor  × empty  host calls  writes    module\n\
              no-filter        0.00  0.00\n\
-             user-classifier  4.00  0.25       3.20     1.25     2.00        2.00  123.5 kB\n\
-             Medians of 15 rounds of 4000 requests each; ± is half of the distance between the quartiles.\n"
+             user-classifier  4.00  0.25       3.20     1.25     2.00        2.00    0.10  123.5 kB\n\
+             Medians of 15 rounds of 4000 requests each; ± is half of the distance between the quartiles; writes are \
+             those of shared data.\n"
         );
     }
 
