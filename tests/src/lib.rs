@@ -9,10 +9,12 @@ mod manifests;
 mod metrics;
 mod raw;
 mod target;
+mod terminal;
 
-pub use local::{LocalMesh, Options, envoy, tollgate};
+pub use local::{LocalMesh, Options, Process, envoy, tollgate};
 pub use manifests::{Form, Manifests, repository};
 pub use metrics::Metrics;
 pub use raw::{Answer, exchange};
 pub use rustix::process::Signal;
 pub use target::{Finding, Outcome, Target, Workload};
+pub use terminal::Terminal;

@@ -22,8 +22,11 @@
 pub mod config;
 mod duration;
 pub mod header;
+mod json;
 pub mod metrics;
 pub mod refusal;
+#[cfg(feature = "schema")]
+pub mod schema;
 mod string_match;
 pub mod tenant;
 

@@ -1,5 +1,8 @@
 //! The configuration: as it is written, and as it is once everything in it is known to be right.
 
+#[cfg(feature = "schema")]
+mod schema;
+
 use std::collections::{HashMap, HashSet};
 
 use serde::Deserialize;
@@ -55,35 +58,73 @@ pub struct Tier {
 /// Limits that one tier has at most.
 pub const LIMITS_IN_TIER: usize = 16;
 
+/// Limits per tenant.
 #[derive(Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "TenantRateLimit", title = "tenant-rate-limit")
+)]
 #[serde(remote = "Self", deny_unknown_fields, rename_all = "camelCase")]
 struct Written {
+    /// Where a tenant's id comes from, and what becomes of requests without one.
     tenant: TenantWritten,
+    /// What each tier allows, by the tier's name: 1 to 64 of `a-z`, `0-9`, `_`, `-`, not starting with `-`. At least one.
+    #[cfg_attr(feature = "schema", schemars(extend("minProperties" = 1, "propertyNames" = tollgate_common::schema::keys::<tollgate_common::schema::Name>())))]
     tiers: UniqueMap<TierWritten>,
+    /// Tenants that are known by name, by their id: 1 to 64 of `a-z`, `0-9`, `.`, `_`, `-`. Nothing that others do takes their state away.
     #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = {}, "propertyNames" = tollgate_common::schema::keys::<tollgate_common::schema::Id>())))]
     tenants: UniqueMap<ListedWritten>,
+    /// What is counted.
     #[serde(default)]
     metrics: MetricsWritten,
 }
 
+/// Who a request is from.
 #[derive(Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "Tenant")
+)]
 #[serde(remote = "Self", deny_unknown_fields, rename_all = "camelCase")]
 struct TenantWritten {
+    /// Where a tenant's id is looked for, in order. The first source with a usable id decides.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1), extend("uniqueItems" = true)))]
     from: Vec<SourceWritten>,
+    /// Who a request without a usable id is from.
     #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = {"tenant": "anonymous"})))]
     missing: MissingWritten,
+    /// What tenants may do that are not listed in `tenants`.
     unknown: UnknownWritten,
 }
 
+/// A place where a tenant's id may be.
 #[derive(Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "Source", transform = schema::source))]
 #[serde(remote = "Self", deny_unknown_fields, rename_all = "camelCase")]
 struct SourceWritten {
+    /// The id is the value of this request header; case of the name does not matter.
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "Option<tollgate_common::schema::HeaderName>")
+    )]
     header: Option<String>,
 }
 
+/// What becomes of a request without a usable id.
 #[derive(Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "Missing")
+)]
 #[serde(remote = "Self", deny_unknown_fields, rename_all = "camelCase")]
 struct MissingWritten {
+    /// The tenant of such a request. It may be listed in `tenants`, and is an unknown tenant otherwise.
+    #[cfg_attr(feature = "schema", schemars(with = "tollgate_common::schema::Id"))]
     tenant: String,
 }
 
@@ -95,11 +136,21 @@ impl Default for MissingWritten {
     }
 }
 
+/// What becomes of a tenant that is not listed.
 #[derive(Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "Unknown")
+)]
 #[serde(remote = "Self", deny_unknown_fields, rename_all = "camelCase")]
 struct UnknownWritten {
+    /// Their tier, one of `tiers`.
+    #[cfg_attr(feature = "schema", schemars(with = "tollgate_common::schema::Name"))]
     tier: String,
+    /// How many of them are told apart, 0 to 1,000,000. Those beyond share one allowance, that of their tier, together; with 0, all do.
     #[serde(default = "ten_thousand", deserialize_with = "whole_number")]
+    #[cfg_attr(feature = "schema", schemars(range(max = table::LARGEST)))]
     individually: u64,
 }
 
@@ -107,34 +158,74 @@ fn ten_thousand() -> u64 {
     10_000
 }
 
+/// What a tenant may do.
 #[derive(Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "Tier")
+)]
 #[serde(remote = "Self", deny_unknown_fields, rename_all = "camelCase")]
 struct TierWritten {
+    /// Its limits, 1 to 16. All must let a request pass; if one refuses, none is charged.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = LIMITS_IN_TIER)))]
     limits: Vec<LimitWritten>,
 }
 
+/// A rate (`requests`, `per`, `burst`) or a quota (`quota`, `per`).
 #[derive(Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "Limit", transform = schema::limit))]
 #[serde(remote = "Self", deny_unknown_fields, rename_all = "camelCase")]
 struct LimitWritten {
+    /// Its name in headers, answers and metrics: 1 to 64 of `a-z`, `0-9`, `_`, `-`, not starting with `-`; each once in its tier.
+    #[cfg_attr(feature = "schema", schemars(with = "tollgate_common::schema::Name"))]
     name: String,
+    /// A rate: this many requests `per` duration, evenly; at least 1, at most 1,000,000 a second.
     #[serde(default, deserialize_with = "optional_whole_number")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
     requests: Option<u64>,
+    /// A quota: this many requests in each window, 1 to 1,000,000,000,000.
     #[serde(default, deserialize_with = "optional_whole_number")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = LARGEST_QUOTA)))]
     quota: Option<u64>,
+    /// With `requests` a duration of 1 µs to 366 days, such as `10s` or `1m30s`; with `quota` the window `minute`, `hour`, `day` or `month`,
+    /// which begins at UTC boundaries.
     per: Per,
+    /// How many requests may come at once after a pause, at least 1; only with `requests`. [default: as `requests`]
     #[serde(default, deserialize_with = "optional_whole_number")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
     burst: Option<u64>,
 }
 
+/// A tenant that is known by name.
 #[derive(Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "Listed")
+)]
 #[serde(remote = "Self", deny_unknown_fields, rename_all = "camelCase")]
 struct ListedWritten {
+    /// Its tier, one of `tiers`.
+    #[cfg_attr(feature = "schema", schemars(with = "tollgate_common::schema::Name"))]
     tier: String,
 }
 
+/// What is counted.
 #[derive(Default, Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "Metrics")
+)]
 #[serde(remote = "Self", deny_unknown_fields, rename_all = "camelCase")]
 struct MetricsWritten {
+    /// A counter of refused requests with the labels `tenant` (listed tenants and the missing one; the rest is `other`) and `limit`: 1 to
+    /// 128 of `a-z`, `A-Z`, `0-9` and `_`, not starting with a digit. [default: none]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "Option<tollgate_common::schema::MetricName>")
+    )]
     refused: Option<String>,
 }
 
@@ -170,10 +261,6 @@ impl<'de> Deserialize<'de> for Per {
             }
 
             fn visit_u64<E: de::Error>(self, number: u64) -> Result<Per, E> {
-                Ok(Per(number.to_string()))
-            }
-
-            fn visit_f64<E: de::Error>(self, number: f64) -> Result<Per, E> {
                 Ok(Per(number.to_string()))
             }
         }

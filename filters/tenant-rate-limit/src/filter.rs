@@ -25,21 +25,13 @@ use std::rc::Rc;
 use tollgate_common::{Refusal, header, refusal, series_name};
 use tollgate_host::filter::give_up;
 use tollgate_host::{
-    Action, Expected, HeaderMap, Host, HostError, LocalResponse, Map, MetricKind, Plugin, Request,
-    Stream,
+    Action, HeaderMap, Host, LocalResponse, Map, MetricKind, Plugin, Request, Stream,
 };
 
 use crate::answer;
 use crate::config::{Config, Tier};
-use crate::limit::{Clocks, Limit, Now};
+use crate::ledger::{Decision, Failure, Ledger, Limits};
 use crate::limiter::{Limiter, Tenant};
-use crate::row::{Row, Verdict};
-use crate::table::{Place, Seed, Table};
-
-/// How often a charge is tried while other workers charge the same row. Each failure means that another worker admitted a request of
-/// it; a refused one writes nothing. So a flood gets nobody here, only limits that let hundreds of thousands of requests a second pass
-/// through very many workers could. Such a request is answered with 503: nothing passes uncharged.
-const TRIES: usize = 100;
 
 const GRPC_RESOURCE_EXHAUSTED: u32 = 8;
 const GRPC_UNAVAILABLE: u32 = 14;
@@ -48,12 +40,14 @@ const GRPC_UNAVAILABLE: u32 = 14;
 #[derive(Debug)]
 pub struct TenantRateLimit {
     limiter: Rc<Limiter>,
+    ledger: Rc<Ledger>,
 }
 
 /// One request on its way through the plugin.
 #[derive(Debug)]
 pub struct TenantStream {
     limiter: Rc<Limiter>,
+    ledger: Rc<Ledger>,
     /// Of an admitted request, its tier and the value of `RateLimit`.
     admitted: Option<(usize, String)>,
 }
@@ -73,6 +67,7 @@ impl Plugin for TenantRateLimit {
     fn stream(&self) -> TenantStream {
         TenantStream {
             limiter: self.limiter.clone(),
+            ledger: self.ledger.clone(),
             admitted: None,
         }
     }
@@ -81,32 +76,13 @@ impl Plugin for TenantRateLimit {
 impl TenantRateLimit {
     /// The plugin with a configuration that has been read.
     pub fn new(config: Config, plugin_name: &str, host: &mut dyn Host) -> Result<Self, String> {
-        let seed = agree_on_seed(plugin_name, host)
+        let ledger = Ledger::open(plugin_name, config.individually, host)
             .map_err(|error| format!("the proxy's shared data does not work: {error:?}"))?;
         Ok(Self {
-            limiter: Rc::new(Limiter::new(config, plugin_name, seed)),
+            limiter: Rc::new(Limiter::new(config)),
+            ledger: Rc::new(ledger),
         })
     }
-}
-
-/// The seed that the first worker of the proxy chose.
-fn agree_on_seed(plugin: &str, host: &mut dyn Host) -> Result<Seed, HostError> {
-    let key = Table::seed_key(plugin);
-    for _ in 0..TRIES {
-        let read = host.shared(&key)?;
-        let expected = match read {
-            None => Expected::Absent,
-            Some(value) => match Seed::try_from(value.bytes.as_slice()) {
-                Ok(seed) => return Ok(seed),
-                Err(_) => Expected::Version(value.version),
-            },
-        };
-        let seed = (u128::from(host.random()) << 64 | u128::from(host.random())).to_le_bytes();
-        if host.set_shared(&key, &seed, expected)? {
-            return Ok(seed);
-        }
-    }
-    Err(HostError::Malformed)
 }
 
 impl Stream for TenantStream {
@@ -126,22 +102,17 @@ impl Stream for TenantStream {
             return give_up(host);
         }
 
-        let mut clock = Clock::default();
-        let mut verdict = charge(
-            &limiter.place(&tenant, tier),
-            &tier.limits,
-            &mut clock,
-            host,
-        );
-        if verdict == Ok(Verdict::Full) {
-            verdict = charge(&limiter.together(tier), &tier.limits, &mut clock, host);
-        }
-        match verdict {
-            Ok(Verdict::Admit { standings, .. }) => {
+        let limits = Limits {
+            tenant: &tier.limits,
+            route: &[],
+        };
+        let account = limiter.account(&tenant, tier);
+        match self.ledger.charge(account, limits, 1, host) {
+            Ok(Decision::Admitted { standings }) => {
                 self.admitted = Some((tenant.tier, answer::standings(&tier.limits, &standings)));
                 Action::Continue
             }
-            Ok(Verdict::Refuse { standings, by }) => {
+            Ok(Decision::Refused { standings, by } | Decision::TooCostly { standings, by }) => {
                 let grpc = is_grpc(request.headers());
                 refuse(
                     &limiter,
@@ -152,8 +123,6 @@ impl Stream for TenantStream {
                     host,
                 )
             }
-            // The shared record is a row of its own and never full.
-            Ok(Verdict::Full) => unavailable(Failure::Contended, host),
             Err(failure) => unavailable(failure, host),
         }
     }
@@ -175,88 +144,6 @@ impl Stream for TenantStream {
             }
         }
     }
-}
-
-/// The clocks, each read when it is first asked for, so that a request is judged at one moment.
-#[derive(Default)]
-struct Clock {
-    read: Clocks,
-    now: Now,
-}
-
-impl Clock {
-    fn now(&mut self, clocks: Clocks, host: &dyn Host) -> Now {
-        if clocks.monotonic && !self.read.monotonic {
-            self.now.monotonic = host.monotonic();
-        }
-        if clocks.utc && !self.read.utc {
-            self.now.utc = host.now();
-        }
-        self.read = self.read.and(clocks);
-        self.now
-    }
-}
-
-/// Why a request could not be charged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Failure {
-    /// Shared data does not work.
-    Proxy(HostError),
-    /// Other workers were faster each time.
-    Contended,
-}
-
-impl From<HostError> for Failure {
-    fn from(error: HostError) -> Self {
-        Self::Proxy(error)
-    }
-}
-
-impl Failure {
-    /// What an access log shows of it.
-    fn details(self) -> &'static str {
-        match self {
-            Self::Proxy(_) => "tollgate_rate_limit_unavailable",
-            Self::Contended => "tollgate_rate_limit_contended",
-        }
-    }
-}
-
-/// Charges a request to the record at `place`, together with whatever other workers do there at the same time.
-fn charge(
-    place: &Place,
-    limits: &[Limit],
-    clock: &mut Clock,
-    host: &mut dyn Host,
-) -> Result<Verdict, Failure> {
-    for _ in 0..TRIES {
-        let read = host.shared(&place.key)?;
-        let expected = read
-            .as_ref()
-            .map_or(Expected::Absent, |value| Expected::Version(value.version));
-        let row = match &read {
-            None => Row::default(),
-            Some(value) => Row::parse(&value.bytes).unwrap_or_else(|| {
-                // Nobody else writes these keys. As after a restart, everyone in this row starts at rest.
-                log::error!(
-                    "{} bytes in shared data are not a row of records, starting anew",
-                    value.bytes.len()
-                );
-                Row::default()
-            }),
-        };
-        let now = clock.now(Clocks::of(limits).and(row.clocks()), host);
-        let verdict = row.charge(place.id, place.capacity, limits, now);
-        match &verdict {
-            Verdict::Admit { row, .. } => {
-                if host.set_shared(&place.key, row, expected)? {
-                    return Ok(verdict);
-                }
-            }
-            Verdict::Refuse { .. } | Verdict::Full => return Ok(verdict),
-        }
-    }
-    Err(Failure::Contended)
 }
 
 /// Whether Envoy takes a request for gRPC, and so answers it with trailers whose message is what would have been the body.

@@ -1,11 +1,11 @@
 //! Limits how many requests each tenant makes, exactly, across all workers of a proxy.
 //!
 //! - [`config`]: what can be written, and what makes it acceptable.
-//! - [`limiter`]: who a request is from; [`table`]: where that tenant's record is.
-//! - [`row`]: the records as they are kept, and one request charged to one of them, to all its limits or to none.
+//! - [`limiter`]: who a request is from.
+//! - [`ledger`]: what tenants have used, and requests charged to it; [`table`]: where a tenant's record is; [`row`]: the records as they are kept, and one request charged to one of them, to all its limits or to none.
 //! - [`limit`]: what a single limit allows and remembers; [`calendar`]: the windows of quotas.
 //! - [`answer`]: what a client is told.
-//! - [`filter`]: the shell around all this, and the only part that calls the proxy.
+//! - [`filter`]: the shell around all this.
 //!
 //! # What holds
 //!
@@ -39,6 +39,7 @@ pub mod answer;
 pub mod calendar;
 pub mod config;
 pub mod filter;
+pub mod ledger;
 pub mod limit;
 pub mod limiter;
 pub mod row;

@@ -97,9 +97,8 @@ impl Clocks {
     };
 
     /// Those of these limits.
-    pub fn of(limits: &[Limit]) -> Self {
+    pub fn of<'a>(limits: impl Iterator<Item = &'a Limit>) -> Self {
         limits
-            .iter()
             .map(|limit| match limit.kind {
                 Kind::Rate { .. } => Self::MONOTONIC,
                 Kind::Quota { .. } => Self::UTC,
@@ -182,7 +181,12 @@ pub enum Opinion {
     },
     /// It must wait.
     Wait {
-        /// The standing, with nothing remaining.
+        /// The standing, with less remaining than it costs.
+        uncharged: Standing,
+    },
+    /// It costs more than ever passes at once.
+    Never {
+        /// The standing.
         uncharged: Standing,
     },
 }
@@ -209,12 +213,12 @@ impl Limit {
         self.key
     }
 
-    /// What this limit says about one request of a tenant, of whom it remembers `used` (`None`: at rest).
+    /// What this limit says about a request that costs `cost` (at least 1) of a tenant, of whom it remembers `used` (`None`: at rest).
     ///
     /// What was used is a number of requests. Where an update changed the limit's numbers since, it is still
     /// the same number of requests, though at most what the limit now allows: raising a limit gives what was added to it and no more,
     /// lowering it takes away what was taken from it and no more.
-    pub fn ask(&self, used: Option<Used>, now: Now) -> Opinion {
+    pub fn ask(&self, used: Option<Used>, cost: u64, now: Now) -> Opinion {
         match self.kind {
             Kind::Rate { interval, burst } => {
                 let whole = burst.saturating_mul(interval);
@@ -241,8 +245,12 @@ impl Limit {
                         more_in: interval.saturating_sub(free % interval.max(1)),
                     }
                 };
-                let after = backlog.saturating_add(interval);
-                if after <= whole {
+                let after = backlog.saturating_add(interval.saturating_mul(cost));
+                if cost > burst {
+                    Opinion::Never {
+                        uncharged: standing(backlog),
+                    }
+                } else if after <= whole {
                     let used = Used::Rate {
                         arrival: now.monotonic.saturating_add(after),
                         interval,
@@ -276,18 +284,23 @@ impl Limit {
                     remaining: quota.saturating_sub(count),
                     more_in,
                 };
-                if count < quota {
+                let after = count.saturating_add(cost);
+                if cost > quota {
+                    Opinion::Never {
+                        uncharged: standing(count),
+                    }
+                } else if after <= quota {
                     let used = Used::Quota {
                         window,
                         number,
-                        count: count + 1,
+                        count: after,
                     };
                     Opinion::Pass {
                         state: State {
                             key: self.key,
                             used,
                         },
-                        charged: standing(count + 1),
+                        charged: standing(after),
                         uncharged: standing(count),
                     }
                 } else {

@@ -1,16 +1,15 @@
-//! Who a request is from, and where that tenant's record is: the decisions that need no state.
+//! Who a request is from, and whose record it is charged to: the decisions that need no state.
 
 use tollgate_common::TenantId;
 use tollgate_host::{Copies, HeaderMap};
 
 use crate::config::{Config, Source, Tier};
-use crate::table::{Place, Seed, Table};
+use crate::ledger::Account;
 
 /// A configuration, ready to be asked.
 #[derive(Debug)]
 pub struct Limiter {
     config: Config,
-    table: Table,
 }
 
 /// Who a request is from.
@@ -25,10 +24,9 @@ pub struct Tenant {
 }
 
 impl Limiter {
-    /// A limiter of the plugin of this name. All workers of a proxy must have the same `seed`.
-    pub fn new(config: Config, plugin: &str, seed: Seed) -> Self {
-        let table = Table::new(plugin, config.individually, seed);
-        Self { config, table }
+    /// A limiter with this configuration.
+    pub fn new(config: Config) -> Self {
+        Self { config }
     }
 
     /// Who a request is from: whom the first source with a usable id names, else the missing tenant. An id that is there
@@ -54,20 +52,15 @@ impl Limiter {
         self.config.tiers.get(index)
     }
 
-    /// Where a tenant's record is.
-    pub fn place(&self, tenant: &Tenant, tier: &Tier) -> Place {
+    /// Whose record a tenant's requests are charged to.
+    pub fn account<'a>(&self, tenant: &'a Tenant, tier: &'a Tier) -> Account<'a> {
         match tenant.listed {
-            true => self.table.listed(&tenant.id),
-            false => self
-                .table
-                .individual(&tenant.id)
-                .unwrap_or_else(|| self.together(tier)),
+            true => Account::Listed(&tenant.id),
+            false => Account::Unlisted {
+                id: &tenant.id,
+                tier: &tier.name,
+            },
         }
-    }
-
-    /// The record of those whose row is full.
-    pub fn together(&self, tier: &Tier) -> Place {
-        self.table.together(&tier.name)
     }
 
     /// The counter of refused requests, if there is to be one.

@@ -11,7 +11,8 @@
 //! was written at and judges by none that is earlier ([`Now::after`]): something left out was at rest at that moment, and is read as being so.
 
 use crate::calendar::Window;
-use crate::limit::{Clocks, Limit, Now, Opinion, Standing, State, Used};
+use crate::ledger::Limits;
+use crate::limit::{Clocks, Now, Opinion, Standing, State, Used};
 
 /// The first byte of a row. The names of the keys carry it too, so a module of another version has rows of its own.
 pub const VERSION: u8 = 1;
@@ -40,6 +41,13 @@ pub enum Verdict {
         /// How the tenant stands with each limit.
         standings: Vec<Standing>,
         /// Which limits refuse, as indices; never empty.
+        by: Vec<usize>,
+    },
+    /// It costs more than at least one limit ever lets pass at once. Nothing is charged.
+    TooCostly {
+        /// How the tenant stands with each limit.
+        standings: Vec<Standing>,
+        /// Which limits refuse for ever, as indices; never empty.
         by: Vec<usize>,
     },
     /// The row has no record of this id, and all its records are in use.
@@ -93,8 +101,15 @@ impl<'a> Row<'a> {
         })
     }
 
-    /// Judges one request of the tenant `id` by all `limits`, in a row that holds up to `capacity` records.
-    pub fn charge(&self, id: u64, capacity: usize, limits: &[Limit], now: Now) -> Verdict {
+    /// Judges a request of the tenant `id` that costs `cost` by all `limits`, in a row that holds up to `capacity` records.
+    pub fn charge(
+        &self,
+        id: u64,
+        capacity: usize,
+        limits: Limits<'_>,
+        cost: u64,
+        now: Now,
+    ) -> Verdict {
         let now = now.after(self.latest);
         let own = self.records().find(|record| record.has_id(id));
         let in_use = || self.records().filter(|record| !record.at_rest(now));
@@ -108,26 +123,41 @@ impl<'a> Row<'a> {
         };
         let opinions: Vec<Opinion> = limits
             .iter()
-            .map(|limit| limit.ask(used(limit.key()), now))
+            .map(|limit| limit.ask(used(limit.key()), cost, now))
             .collect();
-        let waiting = |opinion: &Opinion| matches!(opinion, Opinion::Wait { .. });
-        if opinions.iter().any(waiting) {
-            let standing = |opinion: &Opinion| match opinion {
-                Opinion::Pass { uncharged, .. } | Opinion::Wait { uncharged } => *uncharged,
+        let standings = || {
+            let uncharged = opinions.iter().map(|opinion| match opinion {
+                Opinion::Pass { uncharged, .. }
+                | Opinion::Wait { uncharged }
+                | Opinion::Never { uncharged } => *uncharged,
+            });
+            uncharged.collect()
+        };
+        let all = |wanted: fn(&Opinion) -> bool| -> Vec<usize> {
+            let opinions = opinions.iter().enumerate();
+            opinions
+                .filter(|(_, opinion)| wanted(opinion))
+                .map(|(index, _)| index)
+                .collect()
+        };
+        let never = all(|opinion| matches!(opinion, Opinion::Never { .. }));
+        if !never.is_empty() {
+            return Verdict::TooCostly {
+                standings: standings(),
+                by: never,
             };
+        }
+        let waiting = all(|opinion| matches!(opinion, Opinion::Wait { .. }));
+        if !waiting.is_empty() {
             return Verdict::Refuse {
-                standings: opinions.iter().map(standing).collect(),
-                by: opinions
-                    .iter()
-                    .enumerate()
-                    .filter(|(_, opinion)| waiting(opinion))
-                    .map(|(index, _)| index)
-                    .collect(),
+                standings: standings(),
+                by: waiting,
             };
         }
 
-        let mut row =
-            Vec::with_capacity(HEADER + self.records.len() + RECORD_HEADER + limits.len() * STATE);
+        let mut row = Vec::with_capacity(
+            HEADER + self.records.len() + RECORD_HEADER + limits.iter().count() * STATE,
+        );
         row.push(VERSION);
         row.extend_from_slice(&now.monotonic.to_le_bytes());
         row.extend_from_slice(&now.utc.to_le_bytes());
@@ -136,7 +166,7 @@ impl<'a> Row<'a> {
         }
         let charged = opinions.iter().filter_map(|opinion| match opinion {
             Opinion::Pass { state, .. } => Some(*state),
-            Opinion::Wait { .. } => None,
+            Opinion::Wait { .. } | Opinion::Never { .. } => None,
         });
         // Limits that the tenant had under another configuration, should they come back.
         let other = own.into_iter().flat_map(Record::states);
@@ -151,7 +181,7 @@ impl<'a> Row<'a> {
         }
         let standings = opinions.iter().filter_map(|opinion| match opinion {
             Opinion::Pass { charged, .. } => Some(*charged),
-            Opinion::Wait { .. } => None,
+            Opinion::Wait { .. } | Opinion::Never { .. } => None,
         });
         Verdict::Admit {
             row,

@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 
 use tenant_rate_limit::calendar::Window;
+use tenant_rate_limit::ledger::Limits;
 use tenant_rate_limit::limit::{Kind, Limit, Now};
 use tenant_rate_limit::row::{Row, Verdict};
 use tenant_rate_limit::table::{Place, Table};
@@ -24,7 +25,11 @@ fn request(
         let row = shared
             .get(&place.key)
             .map_or(Row::default(), |bytes| Row::parse(bytes).unwrap());
-        let verdict = row.charge(place.id, place.capacity, limits, now);
+        let limits = Limits {
+            tenant: limits,
+            route: &[],
+        };
+        let verdict = row.charge(place.id, place.capacity, limits, 1, now);
         if let Verdict::Admit { row, .. } = &verdict {
             shared.insert(place.key, row.clone());
         }

@@ -4,10 +4,19 @@
 
 use proptest::prelude::*;
 use tenant_rate_limit::calendar::Window;
+use tenant_rate_limit::ledger::Limits;
 use tenant_rate_limit::limit::{Kind, Limit, Now, Opinion, Standing, State, Used};
 use tenant_rate_limit::row::{Row, Verdict};
 
 const SECOND: u64 = 1_000_000_000;
+
+/// Those of a tenant alone.
+fn of(limits: &[Limit]) -> Limits<'_> {
+    Limits {
+        tenant: limits,
+        route: &[],
+    }
+}
 
 /// Of one tenant.
 struct Model {
@@ -118,7 +127,7 @@ proptest! {
         for (monotonic, utc) in steps {
             now = Now { monotonic: moved(now.monotonic, monotonic), utc: moved(now.utc, utc) };
             let row = bytes.as_deref().map_or(Row::default(), |bytes| Row::parse(bytes).unwrap());
-            let admitted = match row.charge(7, 1, &limits, now) {
+            let admitted = match row.charge(7, 1, of(&limits), 1, now) {
                 Verdict::Admit { row, standings } => {
                     prop_assert_eq!(standings.len(), limits.len());
                     bytes = Some(row);
@@ -132,6 +141,7 @@ proptest! {
                     }
                     false
                 }
+                Verdict::TooCostly { .. } => return Err(TestCaseError::fail("1 is never too much")),
                 Verdict::Full => return Err(TestCaseError::fail("a record of its own is never full")),
             };
             prop_assert_eq!(admitted, model.ask(now), "at {:?} after {:?}", now, model.admitted);
@@ -147,9 +157,10 @@ proptest! {
             let mut verdicts = Vec::new();
             for (bytes, capacity) in [(&mut shared, 3), (&mut alone[tenant as usize], 1)] {
                 let row = bytes.as_deref().map_or(Row::default(), |bytes| Row::parse(bytes).unwrap());
-                verdicts.push(match row.charge(tenant, capacity, &limits, now) {
+                verdicts.push(match row.charge(tenant, capacity, of(&limits), 1, now) {
                     Verdict::Admit { row, standings } => { *bytes = Some(row); (true, standings) }
                     Verdict::Refuse { standings, .. } => (false, standings),
+                    Verdict::TooCostly { .. } => return Err(TestCaseError::fail("1 is never too much")),
                     Verdict::Full => return Err(TestCaseError::fail("there is room for all")),
                 });
             }
@@ -163,7 +174,7 @@ proptest! {
         let (mut used, mut now) = (None, start());
         for step in steps {
             now = Now { monotonic: now.monotonic + step, utc: now.utc + step };
-            if let Opinion::Pass { charged, state, .. } = limit.ask(used, now) {
+            if let Opinion::Pass { charged, state, .. } = limit.ask(used, 1, now) {
                 used = Some(state.used);
                 prop_assert_eq!(standing(&limit, used, now), charged);
             }
@@ -220,32 +231,34 @@ proptest! {
         versioned.extend_from_slice(&bytes);
         for bytes in [bytes, versioned, written] {
             if let Some(row) = Row::parse(&bytes) {
-                let _ = row.charge(7, 4, &limits, Now { monotonic: now.0, utc: now.1 });
+                let _ = row.charge(7, 4, of(&limits), 1, Now { monotonic: now.0, utc: now.1 });
             }
         }
     }
 }
 
 fn standing(limit: &Limit, used: Option<Used>, now: Now) -> Standing {
-    match limit.ask(used, now) {
-        Opinion::Pass { uncharged, .. } | Opinion::Wait { uncharged } => uncharged,
+    match limit.ask(used, 1, now) {
+        Opinion::Pass { uncharged, .. }
+        | Opinion::Wait { uncharged }
+        | Opinion::Never { uncharged } => uncharged,
     }
 }
 
 fn charge(limit: &Limit, used: Option<Used>, now: Now) -> Option<Used> {
-    match limit.ask(used, now) {
+    match limit.ask(used, 1, now) {
         Opinion::Pass {
             state: State { used, .. },
             ..
         } => Some(used),
-        Opinion::Wait { .. } => used,
+        Opinion::Wait { .. } | Opinion::Never { .. } => used,
     }
 }
 
 /// How many requests pass at this moment.
 fn count(limit: &Limit, mut used: Option<Used>, now: Now) -> u64 {
     let mut count = 0;
-    while let Opinion::Pass { state, .. } = limit.ask(used, now) {
+    while let Opinion::Pass { state, .. } = limit.ask(used, 1, now) {
         used = Some(state.used);
         count += 1;
     }
@@ -271,7 +284,7 @@ fn a_rate_admits_its_burst_and_then_one_each_interval() {
         let row = bytes
             .as_deref()
             .map_or(Row::default(), |bytes| Row::parse(bytes).unwrap());
-        if let Verdict::Admit { row, .. } = row.charge(0, 1, &limits, now) {
+        if let Verdict::Admit { row, .. } = row.charge(0, 1, of(&limits), 1, now) {
             bytes = Some(row);
             admitted.push(tick);
         }
@@ -298,7 +311,7 @@ fn a_window_that_was_reached_stays_the_one_that_counts() {
         let row = bytes
             .as_deref()
             .map_or(Row::default(), |bytes| Row::parse(bytes).unwrap());
-        match row.charge(0, 1, &limits, Now { monotonic: 0, utc }) {
+        match row.charge(0, 1, of(&limits), 1, Now { monotonic: 0, utc }) {
             Verdict::Admit { row, .. } => Some(row),
             _ => None,
         }
@@ -329,17 +342,20 @@ fn a_record_in_use_is_not_given_away_and_one_at_rest_is() {
         },
     )];
     let at = |monotonic| Now { monotonic, utc: 0 };
-    let Verdict::Admit { row, .. } = Row::default().charge(1, 1, &limits, at(0)) else {
+    let Verdict::Admit { row, .. } = Row::default().charge(1, 1, of(&limits), 1, at(0)) else {
         panic!("refused")
     };
     let read = Row::parse(&row).unwrap();
-    assert_eq!(read.charge(2, 1, &limits, at(SECOND - 1)), Verdict::Full);
+    assert_eq!(
+        read.charge(2, 1, of(&limits), 1, at(SECOND - 1)),
+        Verdict::Full
+    );
     assert!(matches!(
-        read.charge(2, 1, &limits, at(SECOND)),
+        read.charge(2, 1, of(&limits), 1, at(SECOND)),
         Verdict::Admit { .. }
     ));
     assert!(matches!(
-        read.charge(1, 1, &limits, at(SECOND - 1)),
+        read.charge(1, 1, of(&limits), 1, at(SECOND - 1)),
         Verdict::Admit { .. }
     ));
 }
@@ -373,7 +389,7 @@ fn limits_that_come_and_go_never_misread_each_other() {
         let row = bytes
             .as_deref()
             .map_or(Row::default(), |bytes| Row::parse(bytes).unwrap());
-        match row.charge(0, 1, limits, now) {
+        match row.charge(0, 1, of(limits), 1, now) {
             Verdict::Admit { row, standings } => {
                 bytes = Some(row);
                 standings
