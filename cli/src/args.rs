@@ -8,6 +8,7 @@ use clap::builder::PossibleValuesParser;
 use clap::error::{ContextKind, ContextValue};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::bench::Case;
 use crate::check::plugins;
 use crate::envoy::Release;
 
@@ -21,6 +22,7 @@ Examples:
   tollgate up --manifests ./my-mesh        the manifests of another folder
   tollgate check                           the same manifests, without running them: everything that is wrong
   tollgate build                           only the filters, into target/plugins/
+  tollgate bench                           what each filter costs, measured on a real Envoy
   tollgate envoy --release oldest          the path of the oldest Envoy that is supported, fetched if need be
 
 Exit codes:
@@ -58,6 +60,9 @@ pub enum Command {
     /// Build the filters for Envoy
     #[command(long_about = BUILD_LONG, after_help = BUILD_HELP)]
     Build(BuildArgs),
+    /// Measure what the filters cost, on a real Envoy
+    #[command(long_about = BENCH_LONG, after_help = BENCH_HELP)]
+    Bench(BenchArgs),
     /// Find or fetch Envoy and print where it is
     #[command(long_about = ENVOY_LONG, after_help = ENVOY_HELP)]
     Envoy(EnvoyArgs),
@@ -207,6 +212,70 @@ const BUILD_HELP: &str =
 #[derive(Clone, Debug, Args)]
 pub struct BuildArgs {}
 
+const BENCH_LONG: &str = "\
+Measure what the filters cost, on a real Envoy
+
+Builds the filters and measures, in turn and many times, the CPU time that one Envoy needs for a request: without a
+filter, with some filters to compare with, with each of ours, and with each one's floor, a module that makes the same
+calls to the proxy and does nothing else, made from a recording of what the filter does. Takes about three minutes, and
+longer on a busy machine; progress is on standard error. docs/bench.md says how to read the figures.";
+
+const BENCH_HELP: &str = "\
+Examples:
+  tollgate bench
+      all but the flood
+  tollgate bench tenant-rate-limit user-classifier --rounds 50
+      two of our modules, with less noise; no filter and the empty filter are always measured
+  tollgate bench tenants
+      the limiter with 1 to 1,000,000 tenants
+  tollgate bench flood --ids 1000000
+      the limiter's memory while a million invented ids come instead of ten
+  tollgate bench --format json | jq '.cases[] | {name, ratioToFloor}'
+
+Exit codes: 0 measured; 1 something was found or failed; 2 the command line is wrong.";
+
+/// `tollgate bench …`
+#[derive(Clone, Debug, Args)]
+pub struct BenchArgs {
+    /// What to measure [default: all but flood]
+    #[arg(value_enum, value_name = "CASE")]
+    pub cases: Vec<Case>,
+
+    /// Worker threads of the Envoy; with more than one, leave a core for what sends the requests
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub workers: u32,
+
+    /// How often everything is measured
+    #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub rounds: u32,
+
+    /// Requests to each filter in a round
+    #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u64).range(200..=18_000))]
+    pub requests: u64,
+
+    /// The most tenants of `tenants` [default: 1000000], and the invented ids of `flood` [default: 10000000]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=99_999_999))]
+    pub ids: Option<u64>,
+
+    /// The Envoy to measure on [default: as for `tollgate up`]
+    #[arg(long, value_name = "PATH")]
+    pub envoy: Option<PathBuf>,
+
+    /// How to say what came of it
+    #[arg(long, value_enum, default_value_t)]
+    pub format: BenchFormat,
+}
+
+/// Who reads the figures.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum BenchFormat {
+    /// A table
+    #[default]
+    Text,
+    /// One JSON document
+    Json,
+}
+
 const ENVOY_LONG: &str = "\
 Find or fetch Envoy and print where it is
 
@@ -353,6 +422,7 @@ mod tests {
             ("up", UP_LONG),
             ("check", CHECK_LONG),
             ("build", BUILD_LONG),
+            ("bench", BENCH_LONG),
             ("envoy", ENVOY_LONG),
         ] {
             let help = command

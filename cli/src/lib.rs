@@ -1,9 +1,11 @@
 //! The `tollgate` command as a library, so that tests can use its parts.
 //!
-//! [`args`] is the command line, [`up`] runs a mesh, [`mod@check`] reads its manifests, [`build`] makes what a mesh runs, [`envoy`] finds the proxy,
+//! [`args`] is the command line, [`up`] runs a mesh, [`mod@check`] reads its manifests, [`mod@bench`] measures what its filters cost,
+//! [`build`] makes what a mesh runs, [`envoy`] finds the proxy,
 //! [`workspace`] knows where the sources are, and [`error`] how failures are told.
 
 pub mod args;
+pub mod bench;
 pub mod build;
 mod check;
 mod console;
@@ -26,6 +28,11 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Build(args) => build::run(args),
         Command::Check(args) => check::run(args),
         Command::Envoy(args) => envoy::run(args),
+        Command::Bench(args) => {
+            let runtime =
+                tokio::runtime::Runtime::new().context("cannot start the asynchronous runtime")?;
+            runtime.block_on(bench::run(args))
+        }
         Command::Up(args) => {
             let runtime =
                 tokio::runtime::Runtime::new().context("cannot start the asynchronous runtime")?;

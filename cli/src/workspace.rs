@@ -60,6 +60,11 @@ impl Workspace {
         self.root.join(PLUGINS)
     }
 
+    /// Where the modules are that the plugins are compared with when they are measured: a folder each.
+    pub fn comparisons(&self) -> PathBuf {
+        self.root.join("cli").join("bench-modules")
+    }
+
     /// What cargo says about the workspace's own crates.
     pub fn metadata(&self) -> &Metadata {
         &self.metadata

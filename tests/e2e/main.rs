@@ -12,6 +12,7 @@
 //! `TOLLGATE_TEST_POSTGRES` is the URL of a PostgreSQL whose user may create databases (`.ci/postgres` starts one for a command);
 //! without it, what needs one is reported as ignored.
 
+mod bench;
 mod client;
 mod databases;
 mod demo;
@@ -162,7 +163,11 @@ fn main() -> ExitCode {
             .map(|()| Completion::Completed)
             .map_err(|error| format!("{error:#}").into())
     }));
-    for (module, tests) in [("demo", demo::TESTS), ("lifecycle", lifecycle::TESTS)] {
+    for (module, tests) in [
+        ("demo", demo::TESTS),
+        ("lifecycle", lifecycle::TESTS),
+        ("bench", bench::TESTS),
+    ] {
         for (name, test) in tests {
             trials.push(Trial::test(format!("{module}::{name}"), || {
                 test().map_err(|error| format!("{error:#}").into())

@@ -12,8 +12,8 @@ mod raw;
 mod target;
 mod terminal;
 
-pub use local::{LocalMesh, Options, Process, tollgate};
-pub use manifests::{Form, Manifests};
+pub use local::{LocalMesh, Options, Process, envoy, tollgate};
+pub use manifests::{Form, Manifests, repository};
 pub use metrics::Metrics;
 pub use raw::{Answer, exchange, send};
 pub use rustix::process::Signal;

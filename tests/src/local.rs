@@ -102,7 +102,7 @@ pub fn tollgate() -> Result<&'static Path> {
 }
 
 /// The Envoy that `TOLLGATE_TEST_ENVOY` names, as `tollgate envoy --release` takes it: `oldest`, `1.37`. Fetched once a test process.
-fn envoy() -> Result<Option<&'static Path>> {
+pub fn envoy() -> Result<Option<&'static Path>> {
     static ENVOY: Mutex<Option<&'static Path>> = Mutex::new(None);
     let Some(release) = std::env::var_os("TOLLGATE_TEST_ENVOY").filter(|name| !name.is_empty())
     else {

@@ -44,7 +44,7 @@ impl Form {
 }
 
 /// The repository: the folder above this crate.
-pub(crate) fn repository() -> &'static Path {
+pub fn repository() -> &'static Path {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     here.parent().unwrap_or(here)
 }

@@ -63,7 +63,7 @@ pub struct Module {
 
 /// The names of the modules that [`modules`] would make, without making them.
 pub fn module_names(workspace: &Workspace) -> anyhow::Result<BTreeSet<String>> {
-    Ok(plugins(workspace)?
+    Ok(plugins(workspace, &workspace.plugins())?
         .into_iter()
         .map(|plugin| plugin.name)
         .collect())
@@ -72,7 +72,17 @@ pub fn module_names(workspace: &Workspace) -> anyhow::Result<BTreeSet<String>> {
 /// Builds and prunes the module of every plugin. cargo's progress and diagnostics go to standard error. Takes as long as
 /// cargo does, so asynchronous callers give it a thread of its own.
 pub fn modules(workspace: &Workspace) -> anyhow::Result<Vec<Module>> {
-    let plugins = plugins(workspace)?;
+    compile(workspace, plugins(workspace, &workspace.plugins())?)
+}
+
+/// The same, and the modules that `tollgate bench` compares them with.
+pub(crate) fn modules_and_comparisons(workspace: &Workspace) -> anyhow::Result<Vec<Module>> {
+    let mut all = plugins(workspace, &workspace.plugins())?;
+    all.extend(plugins(workspace, &workspace.comparisons())?);
+    compile(workspace, all)
+}
+
+fn compile(workspace: &Workspace, plugins: Vec<Plugin>) -> anyhow::Result<Vec<Module>> {
     if plugins.is_empty() {
         bail!(
             "there are no plugins: no folder of {} has a Cargo.toml",
@@ -244,12 +254,11 @@ struct PluginMetadata {
     callbacks: Vec<String>,
 }
 
-/// The plugins, sorted by name.
-fn plugins(workspace: &Workspace) -> anyhow::Result<Vec<Plugin>> {
-    let folder = workspace.plugins();
+/// The plugins in a folder, sorted by name.
+fn plugins(workspace: &Workspace, folder: &Path) -> anyhow::Result<Vec<Plugin>> {
     let packages = workspace.metadata().workspace_packages();
     let mut plugins = Vec::new();
-    for entry in fs::read_dir(&folder)
+    for entry in fs::read_dir(folder)
         .with_context(|| format!("cannot read the folder {}", folder.display()))?
     {
         let manifest = entry

@@ -9,22 +9,22 @@
 
 mod certificates;
 mod demo;
-mod environment;
+pub(crate) mod environment;
 mod events;
 mod groups;
-mod guard;
+pub(crate) mod guard;
 mod images;
 mod inotify;
 mod live;
 mod local_mesh;
 mod manifests;
-mod ports;
+pub(crate) mod ports;
 mod readiness;
 mod run_directory;
-mod signals;
+pub(crate) mod signals;
 mod site;
 mod statistics;
-mod supervisor;
+pub(crate) mod supervisor;
 mod tries;
 mod view;
 mod xds;
@@ -351,7 +351,7 @@ async fn prepare(args: UpArgs, reporter: &Reporter) -> anyhow::Result<Prepared> 
 }
 
 /// Does what blocks on a thread that nobody waits for: a signal must end this process in the middle of it.
-async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
 ) -> anyhow::Result<T> {
     let (done, result) = oneshot::channel();

@@ -104,13 +104,13 @@ impl Supervisor {
         ))
     }
 
-    /// Starts a process as the leader of its own group. Must be called within the runtime.
-    pub(crate) async fn start(&self, start: Start) -> anyhow::Result<()> {
+    /// Starts a process as the leader of its own group, and returns its id. Must be called within the runtime.
+    pub(crate) async fn start(&self, start: Start) -> anyhow::Result<u32> {
         let what = format!("cannot start {} of {}", start.process, start.pod);
         self.spawn(start).await.context(what)
     }
 
-    async fn spawn(&self, start: Start) -> anyhow::Result<()> {
+    async fn spawn(&self, start: Start) -> anyhow::Result<u32> {
         let Start {
             pod,
             process,
@@ -143,10 +143,8 @@ impl Supervisor {
             .kill_on_drop(true)
             .spawn()?;
         let stdin = child.stdin.take().context("it has no input")?;
-        let group = child
-            .id()
-            .and_then(Group::led_by)
-            .context("it has no process id")?;
+        let id = child.id().context("it has no process id")?;
+        let group = Group::led_by(id).context("it has no process id")?;
         {
             let mut running = lock(&self.running);
             // Leaving here drops its input, which ends it: it was not let go yet.
@@ -181,7 +179,8 @@ impl Supervisor {
         });
         guard::release(stdin)
             .await
-            .context("it ended before it began")
+            .context("it ended before it began")?;
+        Ok(id)
     }
 
     /// Ends everything: asks, waits for [`GRACE`] or until `hurry` comes, then kills. Nothing can be started afterwards.

@@ -7,7 +7,7 @@ use std::cmp::Reverse;
 use std::net::SocketAddr;
 
 use serde_json::Value;
-use tenant_rate_limit::config::{Config as Limits, Source};
+use tenant_rate_limit::config::{Allowance, Config as Limits, Source};
 use tenant_rate_limit::limit::Kind;
 use tollgate_mesh::Manifests;
 use tollgate_mesh::api::networking::{HttpMatchRequest, HttpRoute, StringMatch, ValueMatch};
@@ -98,7 +98,9 @@ pub(crate) fn tries(manifests: &Manifests, gateway: &str, admin: Option<SocketAd
     let counted =
         sections("business-metrics").filter_map(|section| serde_json::from_value(section).ok());
     let counted = counted.flat_map(|config: business_metrics::Config| config.metrics);
-    let refused = limits.as_ref().and_then(|limits| limits.refused.clone());
+    let refused = limits
+        .as_ref()
+        .and_then(|limits| limits.metrics.refused.clone());
     let counters = counted.map(|metric| metric.name).chain(refused);
     if let (Some(begin), Some(admin)) = (common_beginning(counters), admin) {
         tries.push(Try {
@@ -210,9 +212,12 @@ fn tenants(limits: &Limits) -> Vec<Tenant<'_>> {
     let Some(Source::Header(header)) = limits.sources.first() else {
         return Vec::new();
     };
-    let tenants = limits.tenants.iter().filter_map(|(id, tier)| {
-        let tier = limits.tiers.get(*tier)?;
-        let (at_once, interval) = tier
+    let tenants = limits.tenants.iter().filter_map(|(id, listed)| {
+        let plan = limits.plans.get(listed.plan as usize)?;
+        let Allowance::Limits(set) = &plan.allowance else {
+            return None;
+        };
+        let (at_once, interval) = set
             .limits
             .iter()
             .map(|limit| match limit.kind {
@@ -223,8 +228,8 @@ fn tenants(limits: &Limits) -> Vec<Tenant<'_>> {
             .min()?;
         Some(Tenant {
             header,
-            id: id.as_str(),
-            tier: &tier.name,
+            id,
+            tier: limits.tiers.get(plan.tier)?,
             at_once,
             can_be_used_up: at_once <= LARGEST_BURST && interval >= SHORTEST_INTERVAL,
         })

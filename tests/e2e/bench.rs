@@ -1,0 +1,227 @@
+//! `tollgate bench`, as a user runs it, with few requests: that it measures everything on a real Envoy, and that it ends when it is told to.
+//! How large the figures are is nobody's business here: a test machine is too busy.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tollgate_tests::{envoy, repository, tollgate};
+
+type Test = fn() -> Result<()>;
+
+pub(crate) const TESTS: &[(&str, Test)] = &[
+    ("every_case_is_measured", every_case_is_measured),
+    (
+        "an_interrupted_bench_leaves_nothing_behind",
+        an_interrupted_bench_leaves_nothing_behind,
+    ),
+];
+
+/// Cases that ask the proxy for something, and what at least.
+const OURS: [(&str, &[&str]); 6] = [
+    (
+        "tenant-rate-limit",
+        &[
+            "proxy_get_header_map_pairs",
+            "proxy_get_shared_data",
+            "proxy_set_shared_data",
+        ],
+    ),
+    ("tenant-rate-limit/busy", &["proxy_get_header_map_pairs"]),
+    (
+        "tenant-rate-limit/refused",
+        &["proxy_get_header_map_pairs", "proxy_send_local_response"],
+    ),
+    (
+        "user-classifier",
+        &[
+            "proxy_get_header_map_pairs",
+            "proxy_replace_header_map_value",
+        ],
+    ),
+    (
+        "business-metrics",
+        &["proxy_get_header_map_pairs", "proxy_increment_metric"],
+    ),
+    (
+        "tollgate",
+        &[
+            "proxy_get_header_map_pairs",
+            "proxy_get_shared_data",
+            "proxy_increment_metric",
+        ],
+    ),
+];
+
+fn bench() -> Result<Command> {
+    let mut command = Command::new(tollgate()?);
+    command
+        .current_dir(repository())
+        .arg("bench")
+        .args(["--requests", "200", "--rounds", "2"])
+        .stdin(Stdio::null());
+    if let Some(envoy) = envoy()? {
+        command.arg("--envoy").arg(envoy);
+    }
+    Ok(command)
+}
+
+fn every_case_is_measured() -> Result<()> {
+    let output = bench()?
+        .args([
+            "no-filter",
+            "local-rate-limit",
+            "empty-sdk-filter",
+            "lua",
+            "tenants",
+            "flood",
+        ])
+        .args(OURS.map(|(name, _)| name))
+        .args(["--ids", "1000", "--format", "json"])
+        .stderr(Stdio::inherit())
+        .output()?;
+    // A VM that failed is an error, as is a floor that asks the proxy for something else than its module.
+    ensure!(output.status.success(), "it ended with {}", output.status);
+    let report: Value = serde_json::from_slice(&output.stdout).context("it printed no JSON")?;
+
+    let cases: BTreeMap<&str, &Value> = report["cases"]
+        .as_array()
+        .context("there are no cases")?
+        .iter()
+        .filter_map(|case| Some((case["name"].as_str()?, case)))
+        .collect();
+    for (name, module) in [
+        ("no-filter", false),
+        ("local-rate-limit", false),
+        ("lua", false),
+        ("empty-sdk-filter", true),
+    ] {
+        let case = cases.get(name).with_context(|| format!("no {name}"))?;
+        ensure!(case["addedCpuMicros"].is_number(), "{case}");
+        ensure!(case["moduleBytes"].is_u64() == module, "{case}");
+        ensure!(case["hostCallsPerRequest"].is_number() == module, "{case}");
+    }
+    ensure!(
+        cases["empty-sdk-filter"]["hostCallsPerRequest"] == 0.0,
+        "{:?}",
+        cases["empty-sdk-filter"]
+    );
+    for (name, functions) in OURS {
+        let case = cases.get(name).with_context(|| format!("no {name}"))?;
+        ensure!(case["addedCpuMicros"].is_number(), "{case}");
+        ensure!(case["floorCpuMicros"].is_number(), "{case}");
+        ensure!(case["moduleBytes"].as_u64() > Some(10_000), "{case}");
+        let calls = case["hostCallsPerRequest"].as_f64().unwrap_or_default();
+        ensure!(calls >= functions.len() as f64, "{case}");
+        ensure!(case["sharedDataWritesPerRequest"].is_number(), "{case}");
+        for function in functions {
+            let calls = case["hostCalls"][function].as_f64().unwrap_or_default();
+            ensure!(calls > 0.0, "{function}: {case}");
+        }
+    }
+
+    let steps = report["tenants"]["steps"]
+        .as_array()
+        .context("there are no steps of tenants")?;
+    let tenants: Vec<Option<u64>> = steps.iter().map(|s| s["tenants"].as_u64()).collect();
+    ensure!(tenants == [Some(1), Some(10), Some(1000)], "{steps:?}");
+    ensure!(
+        steps
+            .iter()
+            .all(|step| step["cpuMicros"].as_f64() > Some(0.0)
+                && step["memoryBytes"].as_u64() > Some(0)),
+        "{steps:?}"
+    );
+    let flood = &report["flood"];
+    let admitted: u64 = flood["looks"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|look| look["admitted"].as_u64())
+        .sum();
+    // Whole steps over all connections; each id was new and had its burst.
+    ensure!((1000..1200).contains(&admitted), "{flood}");
+    Ok(())
+}
+
+fn an_interrupted_bench_leaves_nothing_behind() -> Result<()> {
+    let mut bench = bench()?
+        .args(["flood", "--ids", "99999999"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let result = interrupt(&mut bench);
+    // Nothing to do unless that failed.
+    let _ = bench.kill();
+    let _ = bench.wait();
+    result
+}
+
+fn interrupt(bench: &mut Child) -> Result<()> {
+    let said = BufReader::new(bench.stderr.take().context("it has no standard error")?);
+    let mut lines = said.lines().map_while(Result::ok);
+    lines
+        .find(|line| line == "Letting invented ids come")
+        .context("it ended before it began")?;
+    let children = children(bench.id())?;
+    let folder = children
+        .iter()
+        .find_map(|(_, arguments)| configuration(arguments))
+        .and_then(|file| file.parent().map(Path::to_owned))
+        .with_context(|| format!("no Envoy runs among {children:?}"))?;
+    ensure!(folder.is_dir(), "{} is no folder", folder.display());
+
+    let id = i32::try_from(bench.id()).ok().and_then(Pid::from_raw);
+    kill_process(id.context("it has no process id")?, Signal::INT)?;
+    let status = bench.wait()?;
+    ensure!(status.code() == Some(1), "it ended with {status}");
+    let last = lines.last().unwrap_or_default();
+    ensure!(last == "error: interrupted: SIGINT", "it said {last:?}");
+    ensure!(!folder.exists(), "{} is still there", folder.display());
+    // The guard ends a moment after what it guards.
+    let deadline = Instant::now() + Duration::from_secs(30);
+    for (id, arguments) in &children {
+        while self::arguments(*id).as_ref() == Some(arguments) {
+            ensure!(Instant::now() < deadline, "{id} still runs: {arguments:?}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+    Ok(())
+}
+
+/// A process's arguments; none if it has gone, or is dead and nobody has waited for it.
+fn arguments(id: u32) -> Option<Vec<String>> {
+    let text = std::fs::read_to_string(format!("/proc/{id}/cmdline")).ok()?;
+    let arguments: Vec<String> = text.split_terminator('\0').map(str::to_owned).collect();
+    (!arguments.is_empty()).then_some(arguments)
+}
+
+/// The processes that this one has started, with their arguments.
+fn children(parent: u32) -> Result<Vec<(u32, Vec<String>)>> {
+    let mut children = Vec::new();
+    for entry in std::fs::read_dir("/proc")?.flatten() {
+        let Some(id) = entry.file_name().to_str().and_then(|id| id.parse().ok()) else {
+            continue;
+        };
+        let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+        // pid (name) state parent …
+        let of = stat
+            .rsplit_once(')')
+            .and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse().ok());
+        if of == Some(parent) {
+            children.extend(arguments(id).map(|arguments| (id, arguments)));
+        }
+    }
+    Ok(children)
+}
+
+/// The configuration file of an Envoy.
+fn configuration(arguments: &[String]) -> Option<PathBuf> {
+    let position = arguments.iter().position(|a| a == "--config-path")?;
+    arguments.get(position + 1).map(PathBuf::from)
+}
