@@ -186,14 +186,13 @@ fn the_bundle_reads_a_request_once_and_else_calls_as_the_three_do() {
         assert_eq!(calls(modules, host, &alice), with_headers(reads, &admitted));
     }
 
-    // Refused: one who never saw the request reads its headers at its end, in both forms.
+    // Refused, which the worker knows without a look at the record: one who never saw the request reads its headers at its end, in both forms.
     let refused = [
         (Call::Headers, 2),
         (Call::SetHeader, 1),
         (Call::Property, 2),
         (Call::SetProperty, 1),
         (Call::Respond, 1),
-        (Call::Shared, 1),
         (Call::Now, 1),
         (Call::Monotonic, 1),
         (Call::Random, 1),

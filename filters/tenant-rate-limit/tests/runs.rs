@@ -650,6 +650,18 @@ fn what_a_worker_holds_of_a_quota_ends_with_its_window() {
 }
 
 #[test]
+fn a_clock_set_back_by_a_little_takes_nothing_away_from_who_holds_it() {
+    let limits = [quota(1_000, Window::Minute)];
+    let mut proxy = Proxy::new(1, 0);
+    for _ in 0..333 {
+        assert!(proxy.ask(0, &limits, 1));
+    }
+    proxy.step_wall(-(SECOND as i64));
+    let passed = (0..1_100).filter(|_| proxy.ask(0, &limits, 1)).count();
+    assert_eq!(passed, 667, "also of the run that it was in the middle of");
+}
+
+#[test]
 fn a_record_that_is_lost_gives_nothing_out_twice_to_who_holds_it() {
     // The other limit has no runs, so the record is read with each request.
     let limits = [rate("rate", SECOND, 1_000), rate("other", 1_000, 31)];
