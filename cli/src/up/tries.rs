@@ -77,7 +77,10 @@ pub(crate) fn tries(manifests: &Manifests, gateway: &str, admin: Option<SocketAd
     }
     if let Some(class) = classes.as_ref().and_then(|classes| class(classes, &entry)) {
         tries.push(Try {
-            what: format!("of the class {}: always {}", class.name, class.destination),
+            what: format!(
+                "a user of the class {}: always {}",
+                class.name, class.destination
+            ),
             command: format!("curl {url}{}", with(Some(class.header))),
         });
     }
@@ -326,7 +329,7 @@ mod tests {
                 said(&[shop]),
                 [
                     "acme is of the tier premium: RateLimit says what is left: curl -i http://127.0.0.1:8080/products -H 'x-tenant-id: acme'",
-                    "of the class vip: always product-service v2: curl http://127.0.0.1:8080/products -H 'x-user-id: alice'",
+                    "a user of the class vip: always product-service v2: curl http://127.0.0.1:8080/products -H 'x-user-id: alice'",
                     "initech is of the tier free: 10 at once, then 429: curl -s -o /dev/null -w '%{http_code} ' -H 'x-tenant-id: \
                      initech' \\\n  'http://127.0.0.1:8080/products?[1-15]'",
                     "what the gateway has counted: curl -s http://127.0.0.1:20004/stats/prometheus | grep ^shop_",
@@ -346,7 +349,7 @@ mod tests {
             said(&["services", "istio", "wasm-plugins/user-classifier"]),
             [
                 "an answer of product-service: curl -i http://127.0.0.1:8080/products",
-                "of the class vip: always product-service v2: curl http://127.0.0.1:8080/products -H 'x-user-id: alice'",
+                "a user of the class vip: always product-service v2: curl http://127.0.0.1:8080/products -H 'x-user-id: alice'",
             ]
         );
         assert_eq!(
