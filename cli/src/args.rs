@@ -3,8 +3,10 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::check::plugins;
 use crate::envoy::Release;
 
 const ABOUT: &str =
@@ -15,6 +17,7 @@ Examples:
   tollgate up                              the shop of this workspace, as its kustomization.yaml describes it
   tollgate up --demo                       the same, with customers: see limits and the canary at work
   tollgate up --manifests ./my-mesh        the manifests of another folder
+  tollgate check                           the same manifests, without running them: everything that is wrong
   tollgate build                           only the filters, into target/plugins/
   tollgate envoy --release oldest          the path of the oldest Envoy that is supported, fetched if need be
 
@@ -46,6 +49,9 @@ pub enum Command {
     /// Run a mesh from its manifests until interrupted
     #[command(long_about = UP_LONG, after_help = UP_HELP)]
     Up(UpArgs),
+    /// Check manifests and plugin configurations without running them
+    #[command(long_about = CHECK_LONG, after_help = CHECK_HELP)]
+    Check(CheckArgs),
     /// Build the filters for Envoy
     #[command(long_about = BUILD_LONG, after_help = BUILD_HELP)]
     Build(BuildArgs),
@@ -70,7 +76,8 @@ Run a mesh from its manifests until interrupted
 Builds the filters and the services, finds or fetches Envoy, and starts every pod of the manifests on
 127.0.0.1: the service, and an Envoy as its sidecar, with a certificate of its own; the ingress gateway
 too. When everything serves, a table says what runs where, and below it what the gateway does is shown:
-drawn anew every second on a terminal, a line every ten seconds otherwise. Ctrl-C stops all of it.";
+drawn anew every second on a terminal, a line every ten seconds otherwise. Edits of the manifests reach
+the running mesh; what is wrong with one is told, and nothing changes. Ctrl-C stops all of it.";
 
 const UP_HELP: &str = "\
 Examples:
@@ -127,6 +134,59 @@ pub struct UpArgs {
     /// How to say what happens
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
+}
+
+const CHECK_LONG: &str = "\
+Check manifests and plugin configurations without running them
+
+Reads files, folders and kustomizations as `tollgate up` does, asks each filter's own parser about its pluginConfig, and
+prints every problem with its file and line, field, value, what to write instead, and a code that stays the same. Tells
+manifests that are too large for `kubectl apply`, too. All paths together are one mesh: name what belongs together.";
+
+const CHECK_HELP: &str = "\
+Examples:
+  tollgate check
+      the manifests that `tollgate up` would run
+  tollgate check istio services wasm-plugins
+      these folders together
+  tollgate check istio/overlays/bundle
+      a kustomize folder, with its patches
+  kubectl kustomize overlays/prod | tollgate check -
+      what another tool has made of them
+  tollgate check --plugin tenant-rate-limit limits.yaml
+      a file that holds only a pluginConfig
+  tollgate check --format sarif > tollgate.sarif
+      for code scanning; docs/check.md has a workflow
+
+Exit codes: 0 no errors (there may be warnings); 1 errors were found; 2 the command line is wrong.";
+
+/// `tollgate check …`
+#[derive(Clone, Debug, Args)]
+pub struct CheckArgs {
+    /// A manifest, a folder of manifests, a kustomize folder, or - for standard input [default: the workspace's
+    /// kustomization.yaml]
+    #[arg(value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+
+    /// Take each document for a configuration of this filter, and not for a manifest
+    #[arg(long, value_name = "PLUGIN", requires = "paths", value_parser = PossibleValuesParser::new(plugins::names()))]
+    pub plugin: Option<String>,
+
+    /// How to say what was found
+    #[arg(long, value_enum, default_value_t)]
+    pub format: CheckFormat,
+}
+
+/// Who reads what `check` found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum CheckFormat {
+    /// For people: a line a problem
+    #[default]
+    Text,
+    /// For scripts: one JSON object
+    Json,
+    /// For code scanning: SARIF 2.1.0
+    Sarif,
 }
 
 const BUILD_LONG: &str = "\
@@ -249,6 +309,7 @@ mod tests {
         let mut command = Cli::command();
         for (name, about) in [
             ("up", UP_LONG),
+            ("check", CHECK_LONG),
             ("build", BUILD_LONG),
             ("envoy", ENVOY_LONG),
         ] {

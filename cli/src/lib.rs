@@ -1,10 +1,11 @@
 //! The `tollgate` command as a library, so that tests can use its parts.
 //!
-//! [`args`] is the command line, [`up`] runs a mesh, [`build`] makes what a mesh runs, [`envoy`] finds the proxy,
+//! [`args`] is the command line, [`up`] runs a mesh, [`mod@check`] reads its manifests, [`build`] makes what a mesh runs, [`envoy`] finds the proxy,
 //! [`workspace`] knows where the sources are, and [`error`] how failures are told.
 
 pub mod args;
 pub mod build;
+mod check;
 mod console;
 pub mod envoy;
 pub mod error;
@@ -23,6 +24,7 @@ use args::{Cli, Command};
 pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Build(args) => build::run(args),
+        Command::Check(args) => check::run(args),
         Command::Envoy(args) => envoy::run(args),
         Command::Up(args) => {
             let runtime =

@@ -92,7 +92,7 @@ fn cargo() -> OsString {
 }
 
 /// The nearest folder, from `folder` upwards, with a `Cargo.toml` and plugins.
-fn root_around(folder: &Path) -> anyhow::Result<PathBuf> {
+pub(crate) fn root_around(folder: &Path) -> anyhow::Result<PathBuf> {
     let root = folder
         .ancestors()
         .find(|f| f.join("Cargo.toml").is_file() && f.join(PLUGINS).is_dir());

@@ -13,7 +13,7 @@ pub mod problem;
 pub mod source;
 
 pub use model::Mesh;
-pub use problem::{Problem, Problems};
+pub use problem::{Code, Level, Problem, Problems};
 
 /// Reads a mesh from files, folders with a `kustomization.yaml`, and plain folders.
 pub fn load(paths: &[PathBuf]) -> Result<Mesh, Problems> {
@@ -43,16 +43,84 @@ pub struct Loaded {
 
 /// Does what [`load`] does, and says what was looked at, also when something is wrong.
 pub fn load_watched(paths: &[PathBuf]) -> Loaded {
-    let mut read = source::files::read(paths);
-    let files = std::mem::take(&mut read.files).into_iter().collect();
-    let folders = std::mem::take(&mut read.folders).into_iter().collect();
-    let result = api::Objects::collect(read).and_then(|objects| {
-        let mesh = Mesh::build(objects.clone())?;
-        Ok(Manifests { mesh, objects })
-    });
+    let Inspection {
+        objects,
+        mesh,
+        problems,
+        files,
+        folders,
+        ..
+    } = inspect(paths);
+    let result = match mesh {
+        Some(mesh) => Ok(Manifests { mesh, objects }),
+        None => Err(Problems(problems)),
+    };
     Loaded {
         result,
         files,
         folders,
+    }
+}
+
+/// Every document of some paths, whatever it says.
+#[derive(Debug, Clone)]
+pub struct Documents {
+    /// The documents, as kustomizations left them.
+    pub documents: Vec<source::Document>,
+    /// What could not be read.
+    pub problems: Vec<Problem>,
+    /// As [`Loaded::files`].
+    pub files: Vec<PathBuf>,
+}
+
+/// Reads files and folders as [`load`] does, and leaves it to the caller what is in them.
+pub fn documents(paths: &[PathBuf]) -> Documents {
+    let read = source::files::read(paths);
+    Documents {
+        documents: read.documents,
+        problems: read.problems,
+        files: read.files.into_iter().collect(),
+    }
+}
+
+/// What some paths say, right or wrong.
+#[derive(Debug, Clone)]
+pub struct Inspection {
+    /// Every document that could be read, as kustomizations left it: objects of any kind, and what is no object.
+    pub documents: Vec<source::Document>,
+    /// The objects among them that are right in themselves.
+    pub objects: api::Objects,
+    /// The mesh, if nothing is wrong.
+    pub mesh: Option<Mesh>,
+    /// All that is wrong, by file and line. How the objects fit together is looked at only if each of them is right in itself:
+    /// what is missing might be what could not be read.
+    pub problems: Vec<Problem>,
+    /// As [`Loaded::files`].
+    pub files: Vec<PathBuf>,
+    /// As [`Loaded::folders`].
+    pub folders: Vec<PathBuf>,
+}
+
+/// Does what [`load_watched`] does, and keeps what is right when something is wrong.
+pub fn inspect(paths: &[PathBuf]) -> Inspection {
+    let read = source::files::read(paths);
+    let (documents, mut problems) = (read.documents, read.problems);
+    let objects = api::Objects::gather(documents.iter().cloned(), &mut problems);
+    let mut mesh = None;
+    if problems.is_empty() {
+        match Mesh::build(objects.clone()) {
+            Ok(built) => mesh = Some(built),
+            Err(Problems(found)) => problems = found,
+        }
+    }
+    problems.sort();
+    problems.dedup();
+    Inspection {
+        documents,
+        objects,
+        mesh,
+        problems,
+        files: read.files.into_iter().collect(),
+        folders: read.folders.into_iter().collect(),
     }
 }

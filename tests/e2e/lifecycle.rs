@@ -1,7 +1,7 @@
 //! How the local mesh starts, refuses and ends.
 
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use tollgate_tests::{LocalMesh, Manifests, Options, Signal, Target, exchange, tollgate};
@@ -15,6 +15,10 @@ pub(crate) const TESTS: &[(&str, Test)] = &[
     (
         "two_meshes_run_beside_each_other_and_each_leaves_nothing_behind",
         two_meshes_leave_nothing_behind,
+    ),
+    (
+        "what_is_killed_is_told_and_the_rest_serves_and_ends_cleanly",
+        what_is_killed_is_told,
     ),
     (
         "a_bad_manifest_is_refused_with_file_line_and_field",
@@ -49,7 +53,7 @@ fn two_meshes_leave_nothing_behind() -> Result<()> {
     )?;
     let status = first.end_by(Signal::HUP)?;
     ensure!(status.success(), "`up` ended with {status} after SIGHUP");
-    nothing_left(&first)?;
+    first.nothing_left()?;
     let answer = block_on(exchange(second.gateway_address()?, "/products", &[]))?;
     ensure!(
         answer.status == 200,
@@ -57,19 +61,47 @@ fn two_meshes_leave_nothing_behind() -> Result<()> {
     );
     // No chance to clean up.
     second.end_by(Signal::KILL)?;
-    nothing_left(&second)
+    second.nothing_left()
 }
 
-fn nothing_left(mesh: &LocalMesh) -> Result<()> {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    loop {
-        let left = mesh.processes()?;
-        if left.is_empty() {
-            return Ok(());
-        }
-        ensure!(Instant::now() < deadline, "still running: {left:?}");
-        std::thread::sleep(Duration::from_millis(50));
+fn what_is_killed_is_told() -> Result<()> {
+    let mut mesh = LocalMesh::start(Manifests::shipped()?, Options::default())?;
+    let gateway = mesh.gateway_address()?;
+    let status = |path: &str| anyhow::Ok(block_on(exchange(gateway, path, &[]))?.status);
+    let pod = |name: &str| {
+        let pods = mesh.pods(name);
+        let pod = pods.first().with_context(|| format!("no pod of {name}"))?;
+        anyhow::Ok(pod.pod.clone())
+    };
+    for (workload, process, path) in [
+        ("user-service", "service", "/users/alice"),
+        ("cart-service", "envoy", "/cart/alice"),
+    ] {
+        ensure!(status(path)? == 200, "{path} is not served");
+        let pod = pod(workload)?;
+        let victim = mesh.process(&pod, &format!("{process}.log"))?;
+        victim.kill()?;
+        let event = mesh.await_event("exited", Duration::from_secs(30))?;
+        ensure!(
+            event["pod"] == pod.as_str()
+                && event["process"] == process
+                && event["signal"] == Signal::KILL.as_raw()
+                && event.get("code").is_none()
+                && event["log"].as_str() == victim.log.to_str()
+                && event["lastLines"].is_array(),
+            "{victim:?} was killed, and this is told: {event:#}"
+        );
+        // Nothing is started in its place, and nothing else suffers.
+        ensure!(status(path)? == 503, "{path} is served by nobody");
+        ensure!(status("/products")? == 200, "{pod} took others with it");
     }
+    let events = mesh.stop_after_exits()?;
+    let exits = events.iter().filter(|event| event["event"] == "exited");
+    ensure!(
+        exits.count() == 2,
+        "more ended than was killed: {events:#?}"
+    );
+    mesh.nothing_left()
 }
 
 /// Runs `tollgate up` on manifests that it must refuse; what it says on standard error.

@@ -6,9 +6,15 @@
 //! Tests share a mesh, so each uses tenants of its own. A mesh starts when a test first needs it and is stopped, which is
 //! checked, when the last of its tests is done.
 //!
+//! Other meshes are one test's each, or of the few that need the same manifests.
+//!
 //! `TOLLGATE_TEST_ENVOY=oldest` (or another release that `tollgate envoy --release` knows) runs all of it on that Envoy.
+//! `TOLLGATE_TEST_POSTGRES` is the URL of a PostgreSQL whose user may create databases (`.ci/postgres` starts one for a command);
+//! without it, what needs one is reported as ignored.
 
 mod client;
+mod databases;
+mod demo;
 mod hostile;
 mod lifecycle;
 mod limits;
@@ -16,6 +22,7 @@ mod live;
 mod load;
 mod metrics;
 mod orders;
+mod resilience;
 mod routing;
 mod shared;
 mod tenants;
@@ -24,14 +31,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread::available_parallelism;
 
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::{Arguments, Completion, Trial};
 use tollgate_tests::Form;
 
 use crate::shared::{Shared, Stops};
 
 /// Tests that run at the same time, at most. Tests come in the order of their meshes, so no more shared meshes than this run at
 /// once; one test starts two of its own. A mesh of the shop holds 26 of the 128 inotify instances that a user of a machine has
-/// where nobody raised `fs.inotify.max_user_instances`.
+/// where nobody raised `fs.inotify.max_user_instances`, and 34 where two services have two pods: four meshes fit.
 const THREADS: usize = 3;
 
 /// Names every test of a module by its function, and hands it what it needs.
@@ -66,7 +73,7 @@ fn main() -> ExitCode {
         trials!(
             trials,
             prefix,
-            Shared::new(form, shared::shop, &stops),
+            Shared::new(format!("{form:?}"), move || shared::shop(form), &stops),
             [
                 routing::nine_of_ten_requests_go_to_v1,
                 routing::vips_always_get_v2,
@@ -81,7 +88,11 @@ fn main() -> ExitCode {
         trials!(
             trials,
             prefix,
-            Shared::new(form, shared::quota, &stops),
+            Shared::new(
+                format!("{form:?} with quotas"),
+                move || shared::quota(form),
+                &stops
+            ),
             [
                 limits::a_quota_is_exact_over_four_workers,
                 metrics::the_four_counters_are_exact,
@@ -91,12 +102,13 @@ fn main() -> ExitCode {
     trials!(
         trials,
         "",
-        Shared::new(Form::ThreeModules, live::mesh, &stops),
+        Shared::new("live edits", || live::mesh(Form::ThreeModules), &stops),
         [
             live::weights_change_within_two_seconds_and_no_request_fails,
             live::a_subset_and_its_route_come_and_go_in_one_edit_each,
             live::a_limit_is_raised_and_what_was_used_stays_used,
             live::what_is_broken_is_refused_and_mending_it_applies,
+            live::what_only_an_envoy_refuses_is_undone_under_load,
             live::what_needs_a_restart_says_so_and_changes_nothing,
             live::mutual_tls_is_given_up_and_taken_up_under_load,
             live::two_hundred_random_edits_fail_no_request,
@@ -105,7 +117,11 @@ fn main() -> ExitCode {
     trials!(
         trials,
         "",
-        Shared::new(Form::ThreeModules, tenants::mesh, &stops),
+        Shared::new(
+            "all there is to configure",
+            || tenants::mesh(Form::ThreeModules),
+            &stops
+        ),
         [
             tenants::each_source_names_the_tenant,
             tenants::each_kind_of_limit_and_of_tier,
@@ -116,14 +132,42 @@ fn main() -> ExitCode {
             hostile::every_kind_of_request_is_answered,
         ]
     );
-    trials.push(Trial::test(
-        "tenants::the_examples_do_what_they_say",
-        || tenants::the_examples_do_what_they_say().map_err(|error| format!("{error:#}").into()),
-    ));
-    for (name, test) in lifecycle::TESTS {
-        trials.push(Trial::test(format!("lifecycle::{name}"), || {
-            test().map_err(|error| format!("{error:#}").into())
-        }));
+    trials!(
+        trials,
+        "",
+        Shared::new("services that fail", resilience::faulty, &stops),
+        [
+            resilience::retries_hide_failures_and_stop_at_their_limit,
+            resilience::a_try_is_given_up_after_two_seconds_and_all_of_them_after_five,
+            resilience::a_failing_pod_is_left_out_and_comes_back,
+            resilience::the_breaker_opens_at_its_limits_and_closes,
+        ]
+    );
+    trials!(
+        trials,
+        "",
+        Shared::new("faults on purpose", resilience::faults, &stops),
+        [resilience::faults_come_as_often_as_configured]
+    );
+    let postgres = "databases::two_replicas_share_a_postgresql_and_the_next_run_finds_their_data";
+    trials.push(Trial::ignorable_test(postgres, || {
+        let Some(server) = databases::server() else {
+            return Ok(Completion::ignored_with(databases::WITHOUT));
+        };
+        databases::two_replicas_share_a_postgresql(&server)
+            .map(|()| Completion::Completed)
+            .map_err(|error| format!("{error:#}").into())
+    }));
+    for (module, tests) in [
+        ("demo", demo::TESTS),
+        ("tenants", tenants::TESTS),
+        ("lifecycle", lifecycle::TESTS),
+    ] {
+        for (name, test) in tests {
+            trials.push(Trial::test(format!("{module}::{name}"), || {
+                test().map_err(|error| format!("{error:#}").into())
+            }));
+        }
     }
 
     let conclusion = libtest_mimic::run(&arguments, trials);

@@ -29,7 +29,7 @@ pub(crate) async fn nine_of_ten_requests_go_to_v1(mesh: &LocalMesh) -> Result<()
         );
         v2 += u32::from(is_v2(&answer.body));
     }
-    within_binomial_bounds(v2, REQUESTS, 0.1)
+    within_binomial_bounds("to v2", v2, REQUESTS, 0.1)
 }
 
 pub(crate) async fn vips_always_get_v2(mesh: &LocalMesh) -> Result<()> {
@@ -99,17 +99,17 @@ pub(crate) async fn a_client_cannot_name_its_own_class(mesh: &LocalMesh) -> Resu
         sent += 32;
         v2 += of_spelling;
     }
-    within_binomial_bounds(v2, sent, 0.1)
+    within_binomial_bounds("to v2", v2, sent, 0.1)
 }
 
 /// Five standard deviations: a right mesh fails this once in two million runs.
-fn within_binomial_bounds(hits: u32, of: u32, share: f64) -> Result<()> {
+pub(crate) fn within_binomial_bounds(what: &str, hits: u32, of: u32, share: f64) -> Result<()> {
     let expected = f64::from(of) * share;
     let deviation = (expected * (1.0 - share)).sqrt();
     let distance = (f64::from(hits) - expected).abs();
     ensure!(
         distance <= 5.0 * deviation,
-        "{hits} of {of} went to v2; expected {expected} ± {:.0}",
+        "{hits} of {of} {what}; expected {expected} ± {:.0}",
         5.0 * deviation
     );
     Ok(())

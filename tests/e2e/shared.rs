@@ -7,8 +7,9 @@ use tollgate_tests::{Form, LocalMesh, Manifests, Options};
 
 /// A mesh that is started when a test first needs it, and stopped when the last of its tests is done.
 pub(crate) struct Shared {
-    form: Form,
-    start: fn(Form) -> Result<LocalMesh>,
+    /// What it is, for people.
+    name: String,
+    start: Box<dyn Fn() -> Result<LocalMesh> + Send + Sync>,
     mesh: OnceLock<Result<LocalMesh, String>>,
     stops: Stops,
 }
@@ -30,10 +31,14 @@ impl Stops {
 }
 
 impl Shared {
-    pub(crate) fn new(form: Form, start: fn(Form) -> Result<LocalMesh>, stops: &Stops) -> Self {
+    pub(crate) fn new(
+        name: impl Into<String>,
+        start: impl Fn() -> Result<LocalMesh> + Send + Sync + 'static,
+        stops: &Stops,
+    ) -> Self {
         Self {
-            form,
-            start,
+            name: name.into(),
+            start: Box::new(start),
             mesh: OnceLock::new(),
             stops: stops.clone(),
         }
@@ -41,8 +46,8 @@ impl Shared {
 
     pub(crate) fn get(&self) -> Result<&LocalMesh> {
         let mesh = self.mesh.get_or_init(|| {
-            let mesh = (self.start)(self.form).map_err(|error| format!("{error:#}"))?;
-            eprintln!("{:?} on Envoy {}", self.form, mesh.envoy_version());
+            let mesh = (self.start)().map_err(|error| format!("{error:#}"))?;
+            eprintln!("{} on Envoy {}", self.name, mesh.envoy_version());
             Ok(mesh)
         });
         mesh.as_ref()

@@ -10,10 +10,12 @@ mod manifests;
 mod metrics;
 mod raw;
 mod target;
+mod terminal;
 
-pub use local::{LocalMesh, Options, tollgate};
+pub use local::{LocalMesh, Options, Process, tollgate};
 pub use manifests::{Form, Manifests};
 pub use metrics::Metrics;
 pub use raw::{Answer, exchange, send};
 pub use rustix::process::Signal;
 pub use target::{Finding, Outcome, Target, Workload};
+pub use terminal::Terminal;

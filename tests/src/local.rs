@@ -20,24 +20,44 @@ const START: Duration = Duration::from_secs(900);
 /// An edit takes a fraction of a second; one that needs a module compiled takes longer.
 const EDIT: Duration = Duration::from_secs(120);
 /// A stop awaits some twenty processes.
-const STOP: Duration = Duration::from_secs(60);
+pub(crate) const STOP: Duration = Duration::from_secs(60);
 
 /// How a local mesh is started.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// Worker threads of each Envoy.
     pub workers: u32,
-    /// Pods of each workload.
-    pub replicas: u32,
+    /// Pods of each workload; as many as the manifests say if none.
+    pub replicas: Option<u32>,
+    /// What runs in place of images: `IMAGE=COMMAND`.
+    pub run: Vec<String>,
+    /// The URL of the PostgreSQL that the services use.
+    pub database: Option<String>,
+    /// Whether the demo's customers come.
+    pub demo: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
         Self {
             workers: 2,
-            replicas: 1,
+            replicas: Some(1),
+            run: Vec::new(),
+            database: None,
+            demo: false,
         }
     }
+}
+
+/// A process of a mesh.
+#[derive(Clone, Debug)]
+pub struct Process {
+    /// Its process id.
+    pub id: u32,
+    /// The name that the system has for it.
+    pub name: String,
+    /// The log that it writes, in a folder named after its pod.
+    pub log: PathBuf,
 }
 
 /// A mesh started by `tollgate up`. Dropping it stops it.
@@ -49,6 +69,14 @@ pub struct LocalMesh {
     envoy_version: String,
     workloads: Vec<Workload>,
     manifests: Manifests,
+}
+
+impl Process {
+    /// Kills it.
+    pub fn kill(&self) -> Result<()> {
+        let id = i32::try_from(self.id).ok().and_then(Pid::from_raw);
+        Ok(kill_process(id.context("no process id")?, Signal::KILL)?)
+    }
 }
 
 /// What `up` has printed, and prints.
@@ -99,23 +127,84 @@ fn envoy() -> Result<Option<&'static Path>> {
     Ok(*envoy)
 }
 
+/// `tollgate up` on these manifests.
+pub(crate) fn up(manifests: &Manifests, options: &Options) -> Result<Command> {
+    let mut command = Command::new(tollgate()?);
+    command
+        .current_dir(repository())
+        .arg("up")
+        .args(["--workers", &options.workers.to_string()])
+        .arg("--manifests")
+        .arg(manifests.path());
+    if let Some(replicas) = options.replicas {
+        command.args(["--replicas", &replicas.to_string()]);
+    }
+    for run in &options.run {
+        command.args(["--run", run]);
+    }
+    if let Some(database) = &options.database {
+        command.args(["--database", database]);
+    }
+    if options.demo {
+        command.arg("--demo");
+    }
+    if let Some(envoy) = envoy()? {
+        command.arg("--envoy").arg(envoy);
+    }
+    Ok(command)
+}
+
+/// The processes that hold a log in one of these folders open: a mesh's children, and nobody else.
+pub(crate) fn processes(logs: &[PathBuf]) -> Result<Vec<Process>> {
+    ensure!(!logs.is_empty(), "no log folder is known");
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc")? {
+        let path = entry?.path();
+        let Some(id) = path
+            .file_name()
+            .and_then(|n| n.to_str())
+            .and_then(|n| n.parse().ok())
+        else {
+            continue;
+        };
+        // A process may end while it is looked at, and another user's is not ours.
+        let Ok(files) = std::fs::read_dir(path.join("fd")) else {
+            continue;
+        };
+        let mut open = files
+            .flatten()
+            .filter_map(|f| std::fs::read_link(f.path()).ok());
+        let log = open.find(|file| logs.iter().any(|folder| file.starts_with(folder)));
+        if let Some(log) = log.filter(|_| id != std::process::id()) {
+            let name = std::fs::read_to_string(path.join("comm")).unwrap_or_default();
+            let name = name.trim().to_owned();
+            found.push(Process { id, name, log });
+        }
+    }
+    Ok(found)
+}
+
+/// Waits until none of them is left.
+pub(crate) fn nothing_left(processes: impl Fn() -> Result<Vec<Process>>) -> Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let left = processes()?;
+        if left.is_empty() {
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "still running: {left:?}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
 impl LocalMesh {
     /// Starts `tollgate up` on these manifests and awaits its `ready`.
     pub fn start(manifests: Manifests, options: Options) -> Result<Self> {
-        let mut command = Command::new(tollgate()?);
+        let mut command = up(&manifests, &options)?;
         command
-            .current_dir(repository())
-            .arg("up")
             .args(["--format", "json"])
-            .args(["--workers", &options.workers.to_string()])
-            .args(["--replicas", &options.replicas.to_string()])
-            .arg("--manifests")
-            .arg(manifests.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped());
-        if let Some(envoy) = envoy()? {
-            command.arg("--envoy").arg(envoy);
-        }
         let mut child = spawn_for_life(command)?;
         let output = child
             .stdout
@@ -161,42 +250,31 @@ impl LocalMesh {
         &self.envoy_version
     }
 
-    /// The processes, by id and name, that hold a log of this mesh open: its children, and nobody else.
-    pub fn processes(&self) -> Result<Vec<(u32, String)>> {
+    /// Its processes.
+    pub fn processes(&self) -> Result<Vec<Process>> {
         let events = self.events();
-        let logs: Vec<&str> = events
-            .seen
-            .iter()
-            .filter(|e| e["event"] == "ready")
+        let ready = events.seen.iter().filter(|e| e["event"] == "ready");
+        let logs = ready
             .flat_map(|e| e["workloads"].as_array().into_iter().flatten())
-            .filter_map(|w| w["logs"].as_str())
-            .collect();
-        ensure!(!logs.is_empty(), "`ready` names no log folder");
-        let mut found = Vec::new();
-        for entry in std::fs::read_dir("/proc")? {
-            let path = entry?.path();
-            let Some(id) = path
-                .file_name()
-                .and_then(|n| n.to_str())
-                .and_then(|n| n.parse().ok())
-            else {
-                continue;
-            };
-            // A process may end while it is looked at, and another user's is not ours.
-            let Ok(files) = std::fs::read_dir(path.join("fd")) else {
-                continue;
-            };
-            let mut open = files
-                .flatten()
-                .filter_map(|f| std::fs::read_link(f.path()).ok());
-            if id != std::process::id()
-                && open.any(|file| logs.iter().any(|folder| file.starts_with(folder)))
-            {
-                let name = std::fs::read_to_string(path.join("comm")).unwrap_or_default();
-                found.push((id, name.trim().to_owned()));
-            }
+            .filter_map(|w| w["logs"].as_str());
+        processes(&Vec::from_iter(logs.map(PathBuf::from)))
+    }
+
+    /// Its only process that writes this log: `service.log` or `envoy.log` of a pod.
+    pub fn process(&self, pod: &str, log: &str) -> Result<Process> {
+        let all = self.processes()?;
+        let mut wanted = all
+            .iter()
+            .filter(|p| p.log.ends_with(format!("{pod}/{log}")));
+        match (wanted.next(), wanted.next()) {
+            (Some(process), None) => Ok(process.clone()),
+            _ => bail!("{pod} has not one process that writes {log}: {all:?}"),
         }
-        Ok(found)
+    }
+
+    /// Waits until none of its processes is left.
+    pub fn nothing_left(&self) -> Result<()> {
+        nothing_left(|| self.processes())
     }
 
     /// Awaits an event by name.
@@ -241,8 +319,16 @@ impl LocalMesh {
     }
 
     /// Interrupts `up` as Ctrl-C does, and awaits its end. Its exit code must be 0, `stopped` its last event, and nothing
-    /// may have ended before.
-    pub fn stop(mut self) -> Result<()> {
+    /// may have ended before. All that it said.
+    pub fn stop(mut self) -> Result<Vec<Value>> {
+        let events = self.stop_after_exits()?;
+        let ended = events.iter().find(|event| event["event"] == "exited");
+        ensure!(ended.is_none(), "a process ended by itself: {ended:#?}");
+        Ok(events)
+    }
+
+    /// The same when processes have ended before.
+    pub fn stop_after_exits(&mut self) -> Result<Vec<Value>> {
         let status = self.end_by(Signal::INT)?;
         ensure!(
             status.success(),
@@ -252,9 +338,10 @@ impl LocalMesh {
         );
         self.await_event("stopped", STOP)?;
         let events = self.events();
-        let ended = events.seen.iter().find(|event| event["event"] == "exited");
-        ensure!(ended.is_none(), "a process ended by itself: {ended:#?}");
-        Ok(())
+        if let Ok(more) = events.coming.recv_timeout(STOP) {
+            bail!("after `stopped`, `up` printed {more}");
+        }
+        Ok(events.seen.clone())
     }
 
     /// Sends `up` a signal and awaits its end.
@@ -318,7 +405,7 @@ impl Target for LocalMesh {
 /// Starts a command that ends when this process does, even if this process is killed.
 ///
 /// Linux ties the death signal to the *thread* that started the child, so that thread stays until the process ends.
-fn spawn_for_life(mut command: Command) -> Result<Child> {
+pub(crate) fn spawn_for_life(mut command: Command) -> Result<Child> {
     #[cfg(target_os = "linux")]
     // SAFETY: prctl is async-signal-safe and touches no memory of this process.
     unsafe {
@@ -337,7 +424,7 @@ fn spawn_for_life(mut command: Command) -> Result<Child> {
     receiver.recv()?.context("starting tollgate up")
 }
 
-fn pid(child: &Child) -> Result<Pid> {
+pub(crate) fn pid(child: &Child) -> Result<Pid> {
     i32::try_from(child.id())
         .ok()
         .and_then(Pid::from_raw)

@@ -57,6 +57,15 @@ impl Manifests {
 
     /// A copy of everything that ships, with the mesh that has the filters in this form.
     pub fn of(form: Form) -> Result<Self> {
+        Self::copy(form.mesh())
+    }
+
+    /// A copy of everything that ships, with the mesh of this overlay: `istio/overlays/fault`.
+    pub fn overlay(folder: &'static str) -> Result<Self> {
+        Self::copy(folder)
+    }
+
+    fn copy(mesh: &'static str) -> Result<Self> {
         let folder = tempfile::Builder::new()
             .prefix("tollgate-manifests-")
             .tempdir()?;
@@ -67,10 +76,7 @@ impl Manifests {
         for part in ["services", "istio", "wasm-plugins"] {
             copy_yaml(&repository().join(part), &folder.path().join(part))?;
         }
-        Ok(Self {
-            folder,
-            mesh: form.mesh(),
-        })
+        Ok(Self { folder, mesh })
     }
 
     /// Where the mesh is: what `--manifests` takes.
@@ -89,6 +95,13 @@ impl Manifests {
         let times = text.matches(from).count();
         ensure!(times == 1, "{file} holds {from:?} {times} times, not once");
         self.write(file, &text.replacen(from, to, 1))
+    }
+
+    /// Replaces every `from`, of which there must be one, by `to` in a file.
+    pub fn replace_all(&self, file: &str, from: &str, to: &str) -> Result<()> {
+        let text = self.read(file)?;
+        ensure!(text.contains(from), "{file} does not hold {from:?}");
+        self.write(file, &text.replace(from, to))
     }
 
     /// What a file says.

@@ -5,6 +5,7 @@ pub mod prune;
 mod wasm_target;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::env;
 use std::fs;
 use std::io::{BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -85,6 +86,8 @@ pub fn modules(workspace: &Workspace) -> anyhow::Result<Vec<Module>> {
     for plugin in &plugins {
         cargo.args(["--package", &plugin.package]);
     }
+    let config = format!("target.{WASM_TARGET}.rustflags={:?}", remapped_paths());
+    cargo.args(["--config", &config]);
     let artifacts = build(cargo).context("the filters do not compile for Envoy")?;
 
     let folder = workspace.modules();
@@ -111,6 +114,18 @@ pub fn modules(workspace: &Workspace) -> anyhow::Result<Vec<Module>> {
             Ok(Module { name: plugin.name, path, size: pruned.len(), size_built: built.len() })
         })
         .collect()
+}
+
+/// Flags that leave the folder of downloaded crates out of modules: panics name source files, and what ships should neither say whose machine
+/// made it nor differ with it.
+fn remapped_paths() -> Vec<String> {
+    let cargo_home = env::var_os("CARGO_HOME").map(PathBuf::from);
+    let cargo_home = cargo_home.or_else(|| Some(env::home_dir()?.join(".cargo")));
+    let flag = |home: PathBuf| {
+        let crates = home.join("registry").join("src");
+        format!("--remap-path-prefix={}=crates", crates.display())
+    };
+    cargo_home.map(flag).into_iter().collect()
 }
 
 /// Builds programs of the workspace, in release if this tool is, and says where they are. Takes as long as cargo does.

@@ -353,6 +353,8 @@ fn tries(gateway: &str, admin: Option<SocketAddr>) -> Vec<(String, &'static str)
 
 #[cfg(test)]
 mod tests {
+    use tollgate_mesh::Code;
+
     use super::*;
 
     fn address(port: u16) -> SocketAddr {
@@ -416,6 +418,7 @@ mod tests {
             line: 7,
             field: "spec.http[0].timeout".to_owned(),
             message: "\"10\" is not a duration, write \"10s\"".to_owned(),
+            code: Code::Value,
         };
         assert_eq!(
             said(json, &Event::Rejected(problem.clone())),

@@ -301,6 +301,8 @@ fn envoy_args(bootstrap: &Path, workers: u32) -> Vec<OsString> {
             // What filters say.
             "--component-log-level",
             "wasm:info",
+            // Of what istiod writes, too (`max_grpc_timeout`), at every reload.
+            "--skip-deprecated-logs",
             // A listener that is replaced serves its requests only this long, longer than a request of the shop may take; its
             // connections move to the new one with their next answer.
             "--drain-time-s",

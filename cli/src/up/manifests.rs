@@ -3,12 +3,11 @@
 
 use std::collections::BTreeSet;
 
-use tollgate_mesh::api::Objects;
 use tollgate_mesh::model::Role;
-use tollgate_mesh::{Manifests, Mesh, Problem, Problems};
+use tollgate_mesh::{Manifests, Mesh, Problems};
 
 use super::images::Images;
-use super::plugins;
+use crate::check::{names, plugins};
 
 /// What there is on this machine to run manifests with, and how they are to be read.
 #[derive(Clone, Debug)]
@@ -45,7 +44,7 @@ impl Means {
     ) -> Result<BTreeSet<String>, Problems> {
         let Manifests { mesh, objects } = manifests;
         let mut problems = plugins::check(&objects.wasm_plugins, &self.modules);
-        problems.extend(same_names(objects));
+        problems.extend(names::shared(objects));
         let needed = match images.needed(mesh, objects, &self.services) {
             Ok(needed) => needed,
             Err(found) => {
@@ -55,30 +54,4 @@ impl Means {
         };
         Problems::or(problems, needed)
     }
-}
-
-/// Pods of one name in two namespaces would be one in events and in the folder of logs.
-fn same_names(objects: &Objects) -> Vec<Problem> {
-    let deployments = &objects.deployments;
-    let repeated = deployments
-        .iter()
-        .enumerate()
-        .filter_map(|(position, deployment)| {
-            Some((
-                deployments[..position]
-                    .iter()
-                    .find(|earlier| earlier.name == deployment.name)?,
-                deployment,
-            ))
-        });
-    repeated
-        .map(|(earlier, deployment)| {
-            let message = format!(
-                "{:?} is also a Deployment of the namespace {} ({}), and the local mesh tells pods by their names alone; give one \
-                 another name",
-                deployment.name, earlier.namespace, earlier.source
-            );
-            deployment.source.problem("metadata.name", message)
-        })
-        .collect()
 }

@@ -1,6 +1,6 @@
 //! `tollgate up`: runs a mesh from its manifests.
 //!
-//! The way of a run, a file a step: the manifests are read, their [`plugins`] and [`images`] are checked; what they need is
+//! The way of a run, a file a step: the manifests are read, their [`plugins`](crate::check::plugins) and [`images`] are checked; what they need is
 //! built; every pod gets its place in the [`run_directory`] and on the machine's [`ports`] ([`site`]), with
 //! [`certificates`]; the proxies' configuration is written ([`xds`]); the [`local_mesh`] starts it all under a
 //! [`supervisor`] and a [`mod@guard`], awaits [`readiness`], and [`events`] tell what happens. Then it is
@@ -18,7 +18,6 @@ mod inotify;
 mod live;
 mod local_mesh;
 mod manifests;
-mod plugins;
 mod ports;
 mod readiness;
 mod run_directory;

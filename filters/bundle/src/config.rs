@@ -8,9 +8,11 @@
 //!   metrics: [{name: shop_requests_total}]
 //! ```
 
-use serde::{Deserialize, Deserializer};
-use serde_json::value::RawValue;
-use tollgate_common::{ConfigError, mapping, parse};
+#[cfg(feature = "schema")]
+mod schema;
+
+use tollgate_common::ConfigError;
+use tollgate_common::config::sections;
 use user_classifier::config::Compiled;
 
 /// A valid configuration: what each filter read of its section.
@@ -24,23 +26,9 @@ pub struct Config {
     pub business_metrics: Option<business_metrics::Metrics>,
 }
 
-#[derive(Deserialize)]
-#[serde(remote = "Self", deny_unknown_fields, rename_all = "camelCase")]
-struct Written {
-    #[serde(default, deserialize_with = "given")]
-    tenant_rate_limit: Option<Box<RawValue>>,
-    #[serde(default, deserialize_with = "given")]
-    user_classifier: Option<Box<RawValue>>,
-    #[serde(default, deserialize_with = "given")]
-    business_metrics: Option<Box<RawValue>>,
-}
-
-mapping!(Written);
-
-/// A section that is there, even if it is null: an empty section is a mistake that its filter explains, not an absent one.
-fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<RawValue>>, D::Error> {
-    Box::deserialize(deserializer).map(Some)
-}
+const LIMITER: &str = "tenantRateLimit";
+const CLASSIFIER: &str = "userClassifier";
+const METRICS: &str = "businessMetrics";
 
 /// Whether the bundle would accept this configuration (JSON); the error says where it is wrong and what to write instead.
 pub fn check(configuration: &[u8]) -> Result<(), ConfigError> {
@@ -50,19 +38,11 @@ pub fn check(configuration: &[u8]) -> Result<(), ConfigError> {
 impl Config {
     /// Reads a configuration (JSON). Errors of a section are its filter's, their paths begin with the section.
     pub fn parse(json: &[u8]) -> Result<Self, ConfigError> {
-        let written: Written = parse(json)?;
+        let [limiter, classifier, metrics] = sections(json, [LIMITER, CLASSIFIER, METRICS])?;
         let config = Self {
-            tenant_rate_limit: section(
-                "tenantRateLimit",
-                written.tenant_rate_limit,
-                tenant_rate_limit::Config::parse,
-            )?,
-            user_classifier: section("userClassifier", written.user_classifier, Compiled::read)?,
-            business_metrics: section(
-                "businessMetrics",
-                written.business_metrics,
-                business_metrics::config::compile,
-            )?,
+            tenant_rate_limit: section(LIMITER, limiter, tenant_rate_limit::Config::parse)?,
+            user_classifier: section(CLASSIFIER, classifier, Compiled::read)?,
+            business_metrics: section(METRICS, metrics, business_metrics::config::compile)?,
         };
         match config {
             Self {
@@ -80,13 +60,13 @@ impl Config {
 
 fn section<T>(
     name: &str,
-    written: Option<Box<RawValue>>,
+    written: Option<&[u8]>,
     read: impl FnOnce(&[u8]) -> Result<T, ConfigError>,
 ) -> Result<Option<T>, ConfigError> {
     let Some(written) = written else {
         return Ok(None);
     };
-    read(written.get().as_bytes())
+    read(written)
         .map(Some)
         .map_err(|error| match error.path.as_str() {
             "" => ConfigError::new(name, error.message),

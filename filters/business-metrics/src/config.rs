@@ -51,22 +51,36 @@ pub const MAX_SERIES: u64 = 100_000;
 
 /// The configuration of a business-metrics filter.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "BusinessMetrics", title = "business-metrics")
+)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, remote = "Self")]
 pub struct Config {
-    /// The labels that metrics may have, by name.
+    /// The labels that metrics may have, at most 16, by name: `a-z`, `A-Z`, `0-9`, `_`, not starting with a digit or `__`. No name is
+    /// the end of another.
     #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = {}, "maxProperties" = MAX_LABELS, "propertyNames" = tollgate_common::schema::keys::<tollgate_common::schema::MetricName>())))]
     pub labels: UniqueMap<LabelConfig>,
-    /// Route templates; the first that matches a path is its route.
+    /// Route templates such as `/products/{id}`, at most 1,000; the first that matches a path is its route.
     #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(length(max = MAX_ROUTES), inner(pattern("^/"), length(max = MAX_LENGTH))))]
     pub routes: Vec<String>,
-    /// The metrics.
+    /// The metrics, 1 to 32.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = MAX_METRICS)))]
     pub metrics: Vec<MetricConfig>,
-    /// How many series one VM (so one worker of a proxy) defines. A request of a further series is counted where all
-    /// labels of its metric are `other`.
+    /// How many series one VM (so one worker of a proxy) defines, 1 to 100,000. A request of a further series is counted where
+    /// all labels of its metric are `other`.
     #[serde(default = "default_max_series", deserialize_with = "whole_number")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = MAX_SERIES)))]
     pub max_series: u64,
     /// The counter, without labels, that tells how often `maxSeries` made that happen.
     #[serde(default = "default_folded_metric")]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "tollgate_common::schema::MetricName")
+    )]
     pub folded_metric: String,
 }
 
@@ -80,18 +94,30 @@ fn default_folded_metric() -> String {
 
 /// A label: where its value comes from, and which values it has. Any other value is `other`, and `none` is no value.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "Label", transform = schema::label))]
 #[serde(rename_all = "camelCase", deny_unknown_fields, remote = "Self")]
 pub struct LabelConfig {
     /// What the proxy or another filter knows of the request. Either this or `header`.
     pub from: Option<FromConfig>,
-    /// A header of the request. Sent more than once it is `other`.
+    /// A header of the request, in any case, instead of `from`. Sent more than once it is `other`.
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "Option<tollgate_common::schema::HeaderName>")
+    )]
     pub header: Option<String>,
-    /// The values, for `tenant`, `tier`, `userType` and headers; the others bring their own.
+    /// The values that get a series of their own, 1 to 1,000, each once: for `tenant`, `tier`, `userType` and headers. The others
+    /// bring their own.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = MAX_VALUES), inner(length(min = 1, max = MAX_LENGTH)), extend("uniqueItems" = true)))]
     pub values: Option<Vec<String>>,
 }
 
 /// Where a label's value comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "From")
+)]
 #[serde(rename_all = "camelCase")]
 pub enum FromConfig {
     /// The tenant's id, as the tenant-rate-limit filter found it.
@@ -126,22 +152,34 @@ impl FromConfig {
 
 /// A metric.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "Metric")
+)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, remote = "Self")]
 pub struct MetricConfig {
-    /// Its name.
+    /// Its name in Prometheus, to which nothing is added: 1 to 128 of `a-z`, `A-Z`, `0-9` and `_`, not starting with a digit.
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "tollgate_common::schema::MetricName")
+    )]
     pub name: String,
     /// What kind of metric it is.
     #[serde(rename = "type", default)]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = "counter")))]
     pub kind: Kind,
     /// Which requests it is about; all of them if there is no `when`.
     pub when: Option<When>,
-    /// The names of its labels.
+    /// The names of its labels, at most 8, each one of `labels`.
     #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(length(max = MAX_METRIC_LABELS), extend("uniqueItems" = true)))]
     pub labels: Vec<String>,
 }
 
 /// The kinds of metric.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub enum Kind {
     /// The number of requests.
@@ -151,6 +189,11 @@ pub enum Kind {
 
 /// Which requests a metric is about: those for which everything given here holds.
 #[derive(Debug, Default, Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(transform = schema::when)
+)]
 #[serde(
     rename_all = "camelCase",
     deny_unknown_fields,
@@ -172,6 +215,46 @@ pub struct When {
 }
 
 mapping!(Config, LabelConfig, MetricConfig, When);
+
+/// What the fields say together, and what has a parser of its own.
+#[cfg(feature = "schema")]
+mod schema {
+    use std::borrow::Cow;
+
+    use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+    use tollgate_common::schema::exactly_one;
+
+    use super::StatusMatch;
+
+    pub(super) fn label(schema: &mut Schema) {
+        exactly_one(schema, &["from", "header"]);
+    }
+
+    pub(super) fn when(schema: &mut Schema) {
+        schema.insert("minProperties".to_owned(), 1.into());
+    }
+
+    impl JsonSchema for StatusMatch {
+        fn inline_schema() -> bool {
+            true
+        }
+
+        fn schema_name() -> Cow<'static, str> {
+            "StatusMatch".into()
+        }
+
+        fn json_schema(_: &mut SchemaGenerator) -> Schema {
+            json_schema!({
+                "title": "number or class",
+                "anyOf": [
+                    {"type": "integer", "minimum": 100, "maximum": 599},
+                    {"type": "string", "pattern": "^[1-5]xx$"},
+                ],
+                "examples": [201, "2xx"],
+            })
+        }
+    }
+}
 
 /// A status or a class of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -205,16 +288,6 @@ impl<'de> Deserialize<'de> for StatusMatch {
             }
 
             fn visit_i64<E: de::Error>(self, value: i64) -> Result<StatusMatch, E> {
-                Err(E::custom(format!(
-                    "{value} is not a status, write one from 100 to 599"
-                )))
-            }
-
-            fn visit_f64<E: de::Error>(self, value: f64) -> Result<StatusMatch, E> {
-                // A cluster keeps a plugin's configuration as a protobuf Struct, whose numbers are all floating-point.
-                if value.fract() == 0.0 && (100.0..600.0).contains(&value) {
-                    return self.visit_u64(value as u64);
-                }
                 Err(E::custom(format!(
                     "{value} is not a status, write one from 100 to 599"
                 )))
@@ -997,7 +1070,9 @@ mod tests {
             ),
             (
                 r#"{"status": 200.5}"#,
-                format!("{at}.status: 200.5 is not a status, write one from 100 to 599"),
+                format!(
+                    "{at}.status: 200.5 is given, expected a status, e.g. 201, or a class, e.g. \"2xx\""
+                ),
             ),
             (
                 r#"{"status": ["2xx", "200"]}"#,

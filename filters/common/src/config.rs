@@ -10,6 +10,8 @@ use serde::de::{
     self, DeserializeOwned, Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor,
 };
 
+use crate::json::{self, Json};
+
 /// What is wrong in a configuration, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
@@ -57,71 +59,52 @@ pub fn at_most(count: usize, limit: usize, path: &str, what: &str) -> Result<(),
 }
 
 /// Reads a configuration from JSON. No bytes at all (the proxy was given no configuration) are an empty object.
+///
+/// No field takes a number that is not whole: a visitor sees it as not-a-number, and must refuse it.
 pub fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, ConfigError> {
-    let json = if json.is_empty() {
-        b"{}".as_slice()
-    } else {
-        json
+    Ok(T::deserialize(&tree(json)?)?)
+}
+
+/// The sections of a configuration (JSON), each as it is written: for configurations that hold others. In the order of `names`; no other
+/// may be there, and none twice.
+pub fn sections<'a, const N: usize>(
+    json: &'a [u8],
+    names: [&str; N],
+) -> Result<[Option<&'a [u8]>; N], ConfigError> {
+    let entries = match tree(json)? {
+        Json::Mapping(entries) => entries,
+        other => {
+            return refuse(
+                "",
+                format!("{} is given, expected a mapping", other.given()),
+            );
+        }
     };
-    let mut deserializer = serde_json::Deserializer::from_slice(json);
-    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
-        let path = match error.path().to_string() {
-            root if root == "." => String::new(),
-            path => path,
+    let mut sections = [None; N];
+    for entry in entries {
+        let known = names.iter().position(|name| *name == entry.key);
+        let Some(section) = known.and_then(|position| sections.get_mut(position)) else {
+            let message = format!(
+                "unknown field \"{}\", expected one of {}",
+                entry.key,
+                names.map(|name| format!("\"{name}\"")).join(", ")
+            );
+            return refuse(entry.key, message);
         };
-        ConfigError::new(path, message(error.inner()))
-    })?;
-    deserializer
-        .end()
-        .map_err(|error| ConfigError::new("", message(&error)))?;
-    Ok(value)
+        if section.replace(entry.text.as_bytes()).is_some() {
+            return refuse("", format!("duplicate field \"{}\"", entry.key));
+        }
+    }
+    Ok(sections)
 }
 
-/// serde's words for a value that has the right syntax and the wrong meaning, in those of a configuration's writer: without
-/// the position in a JSON text that nobody sees, and without the names of Rust types.
-fn message(error: &serde_json::Error) -> String {
-    let full = error.to_string();
-    if error.classify() != serde_json::error::Category::Data {
-        return format!("not valid JSON: {full}");
-    }
-    let position = format!(" at line {} column {}", error.line(), error.column());
-    let message = full.strip_suffix(&position).unwrap_or(&full);
-    let wrong_type = message
-        .strip_prefix("invalid type: ")
-        .or_else(|| message.strip_prefix("invalid value: "));
-    match wrong_type.and_then(|rest| rest.rsplit_once(", expected ")) {
-        Some((given, expected)) => format!(
-            "{} is given, expected {}",
-            given_word(given),
-            expected_word(expected)
-        ),
-        None => message.replace('`', "\""),
-    }
-}
-
-fn given_word(given: &str) -> String {
-    let plain = |kind: &str| {
-        given
-            .strip_prefix(kind)
-            .map(|value| value.trim_matches('`').to_owned())
+fn tree(json: &[u8]) -> Result<Json<'_>, ConfigError> {
+    let text = match json {
+        b"" => "{}",
+        json => std::str::from_utf8(json)
+            .map_err(|_| ConfigError::new("", "not valid JSON: its bytes are not UTF-8"))?,
     };
-    match given {
-        "sequence" => "a list".to_owned(),
-        "map" => "a mapping".to_owned(),
-        _ => ["string ", "integer ", "floating point ", "boolean "]
-            .into_iter()
-            .find_map(plain)
-            .unwrap_or_else(|| given.to_owned()),
-    }
-}
-
-fn expected_word(expected: &str) -> &str {
-    match expected {
-        "a sequence" => "a list",
-        "a map" => "a mapping",
-        "a boolean" => "true or false",
-        other => other,
-    }
+    json::read(text).map_err(|message| ConfigError::new("", message))
 }
 
 /// Makes types with `#[derive(Deserialize)] #[serde(remote = "Self", deny_unknown_fields)]` read from mappings alone.
@@ -275,8 +258,8 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMany<T> {
     }
 }
 
-/// A whole number of 0 or more, for `#[serde(deserialize_with = …)]`. Also takes `100.0` and `1e3`: on a cluster a plugin's
-/// configuration passes through a protobuf `Struct`, which has no other numbers than floating-point ones.
+/// A whole number of 0 or more, for `#[serde(deserialize_with = …)]`. How it is written is no matter: on a cluster a plugin's
+/// configuration passes through a protobuf `Struct`, which has no other numbers than floating-point ones, and may come as `100.0`.
 pub fn whole_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
     struct Whole;
 
@@ -289,25 +272,6 @@ pub fn whole_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D
 
         fn visit_u64<E: de::Error>(self, value: u64) -> Result<u64, E> {
             Ok(value)
-        }
-
-        fn visit_i64<E: de::Error>(self, value: i64) -> Result<u64, E> {
-            u64::try_from(value).map_err(|_| {
-                E::custom(format!(
-                    "{value} is given, expected a whole number, e.g. 100"
-                ))
-            })
-        }
-
-        fn visit_f64<E: de::Error>(self, value: f64) -> Result<u64, E> {
-            // 2^53: beyond it not every whole number is a floating-point one.
-            if value.fract() == 0.0 && (0.0..=9_007_199_254_740_992.0).contains(&value) {
-                Ok(value as u64)
-            } else {
-                Err(E::custom(format!(
-                    "{value} is given, expected a whole number, e.g. 100"
-                )))
-            }
         }
     }
 
@@ -396,7 +360,7 @@ mod tests {
             ),
             (
                 r#"{"count": 1e30}"#,
-                r#"count: 1000000000000000000000000000000 is given, expected a whole number, e.g. 100"#,
+                r#"count: 1e30 is given, expected a whole number, e.g. 100"#,
             ),
             (
                 r#"{"on": "yes"}"#,
@@ -426,11 +390,11 @@ mod tests {
             (r#"[]"#, r#"a list is given, expected a mapping"#),
             (
                 r#"{"on": tru}"#,
-                r#"on: not valid JSON: expected ident at line 1 column 11"#,
+                r#"not valid JSON: a value is expected at line 1 column 8"#,
             ),
             (
                 r#"{} x"#,
-                r#"not valid JSON: trailing characters at line 1 column 4"#,
+                r#"not valid JSON: there is more after its end at line 1 column 4"#,
             ),
         ] {
             assert_eq!(error(json), expected, "{json}");

@@ -25,11 +25,14 @@ mod duration;
 mod given;
 pub mod header;
 mod host;
+mod json;
 pub mod metrics;
 pub mod path;
 mod percent;
 mod query;
 pub mod refusal;
+#[cfg(feature = "schema")]
+pub mod schema;
 mod string_match;
 pub mod tenant;
 

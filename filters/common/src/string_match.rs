@@ -18,16 +18,40 @@ pub enum StringMatch {
     Regex(Regex),
 }
 
+/// A condition on a string: exactly one of these.
 #[derive(Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "StringMatch", transform = crate::schema::string_match)
+)]
 #[serde(remote = "Self", deny_unknown_fields)]
 struct Keys {
+    /// The whole string.
     exact: Option<String>,
+    /// What it begins with.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     prefix: Option<String>,
+    /// What it ends with.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     suffix: Option<String>,
+    /// A regular expression (of the Rust crate `regex-lite`) for the whole string, which matches nothing of more than 1,024 bytes.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     regex: Option<String>,
 }
 
 crate::mapping!(Keys);
+
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for StringMatch {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        Keys::schema_name()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        Keys::json_schema(generator)
+    }
+}
 
 /// How long a value may be for a regular expression to be tried on it. The time that takes grows with both, and clients write the values: a header
 /// of 60 KB against `(.*a){20}` would keep a worker busy for a tenth of a second.

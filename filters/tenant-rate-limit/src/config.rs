@@ -3,6 +3,8 @@
 mod identity;
 mod limits;
 mod routes;
+#[cfg(feature = "schema")]
+mod schema;
 mod written;
 
 use std::collections::HashMap;
@@ -646,7 +648,7 @@ mod tests {
                 ("/routes", json!([{"match": {}, "cost": "5"}])),
                 "routes[0].cost: \"5\" is given, expected a whole number, or a mapping such as {query: size, min: 1, max: 100, default: 10}".into(),
             ),
-            (("/routes", json!([{"match": {}, "cost": 1.5}])), "routes[0].cost: 1.5 is given, expected a whole number, e.g. 100".into()),
+            (("/routes", json!([{"match": {}, "cost": 1.5}])), "routes[0].cost: 1.5 is given, expected a whole number, or a mapping such as {query: size, min: 1, max: 100, default: 10}".into()),
             (("/routes", json!([{"match": {}, "cost": {"query": "n", "max": 5, "default": 1}}])), "routes[0].cost: missing field \"min\"".into()),
             (("/routes", json!([{"match": {}, "cost": {"query": "n", "header": "n", "min": 1, "max": 5, "default": 1}}])), "routes[0].cost: says not where the cost is found, write either header or query".into()),
             (("/routes", json!([{"match": {}, "cost": {"query": "n", "min": 0, "max": 5, "default": 1}}])), "routes[0].cost.min: 0 would let a client pass for nothing, write at least 1".into()),

@@ -34,34 +34,56 @@ pub const MAX_LENGTH: usize = 256;
 
 /// The configuration of a user-classifier.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "UserClassifier", title = "user-classifier")
+)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, remote = "Self")]
 pub struct Config {
-    /// The header that carries the type. What clients send in it is taken away.
+    /// The header that carries the type, in any case. What clients send in it is taken away. Not `x-tenant-id` or `x-tenant-tier`,
+    /// which are another filter's.
     #[serde(default = "default_header")]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "tollgate_common::schema::HeaderName")
+    )]
     pub header: String,
-    /// The type of everybody for whom no rule holds.
+    /// The type of everybody for whom no rule holds: 1 to 64 of `a-z`, `0-9`, `_` and `-`, not starting with `-`.
+    #[cfg_attr(feature = "schema", schemars(with = "tollgate_common::schema::Name"))]
     pub default: String,
-    /// The types that a rule may give for headers alone, which a client can write as it likes.
+    /// The types that a rule may give for headers alone, which a client can write as it likes. Each once.
     #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(with = "Vec<tollgate_common::schema::Name>", extend("uniqueItems" = true)))]
     pub self_assignable: Vec<String>,
-    /// The rules; the first that holds decides.
+    /// The rules, at most 1,000; the first that holds decides.
     #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(length(max = MAX_RULES), extend("default" = [])))]
     pub rules: Vec<RuleConfig>,
 }
 
 /// A rule.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "Rule")
+)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, remote = "Self")]
 pub struct RuleConfig {
-    /// The type that the rule gives.
+    /// The type that the rule gives. Several rules may give the same.
     #[serde(rename = "type")]
+    #[cfg_attr(feature = "schema", schemars(with = "tollgate_common::schema::Name"))]
     pub user_type: String,
-    /// The conditions, all of which must hold.
+    /// The conditions, 1 to 16, all of which must hold. At least one is on `tenant` or `tier`, unless `selfAssignable` has the
+    /// rule's type.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = MAX_CONDITIONS)))]
     pub when: Vec<ConditionConfig>,
 }
 
 /// A condition: exactly one of these. Of a header that a request has more than once no condition holds.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "Condition", transform = schema::condition))]
 #[serde(rename_all = "camelCase", deny_unknown_fields, remote = "Self")]
 pub struct ConditionConfig {
     /// On a header of the request.
@@ -74,45 +96,86 @@ pub struct ConditionConfig {
 
 /// What a value must be: exactly one of these.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(transform = schema::value_match))]
 #[serde(rename_all = "camelCase", deny_unknown_fields, remote = "Self")]
 pub struct ValueMatch {
     /// The whole value.
+    #[cfg_attr(feature = "schema", schemars(length(max = MAX_LENGTH)))]
     pub exact: Option<String>,
     /// What the value begins with.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = MAX_LENGTH)))]
     pub prefix: Option<String>,
     /// What the value ends with.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = MAX_LENGTH)))]
     pub suffix: Option<String>,
-    /// A regular expression for the whole value.
+    /// A regular expression (of the Rust crate `regex-lite`) for the whole value, which matches nothing of more than 1,024 bytes.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = MAX_LENGTH)))]
     pub regex: Option<String>,
-    /// The values, one of which it must be; found in constant time.
+    /// The values, one of which it must be; found in constant time. At most 10,000, each once.
     #[serde(rename = "in")]
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = MAX_VALUES), extend("uniqueItems" = true)))]
     pub one_of: Option<Vec<String>>,
     /// `true`: any value, also an empty one.
+    #[cfg_attr(feature = "schema", schemars(extend("const" = true)))]
     pub present: Option<bool>,
 }
 
 /// The name of a header and what its value must be.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(transform = schema::header_match))]
 #[serde(rename_all = "camelCase", deny_unknown_fields, remote = "Self")]
 pub struct HeaderMatch {
-    /// The header's name, in any case.
+    /// The header's name, in any case. Not the header that this filter writes, nor those of tenant and tier.
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "tollgate_common::schema::HeaderName")
+    )]
     pub name: String,
     /// The whole value.
+    #[cfg_attr(feature = "schema", schemars(length(max = MAX_LENGTH)))]
     pub exact: Option<String>,
     /// What the value begins with.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = MAX_LENGTH)))]
     pub prefix: Option<String>,
     /// What the value ends with.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = MAX_LENGTH)))]
     pub suffix: Option<String>,
-    /// A regular expression for the whole value.
+    /// A regular expression (of the Rust crate `regex-lite`) for the whole value, which matches nothing of more than 1,024 bytes.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = MAX_LENGTH)))]
     pub regex: Option<String>,
-    /// The values, one of which it must be; found in constant time.
+    /// The values, one of which it must be; found in constant time. At most 10,000, each once.
     #[serde(rename = "in")]
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = MAX_VALUES), extend("uniqueItems" = true)))]
     pub one_of: Option<Vec<String>>,
     /// `true`: any value, also an empty one.
+    #[cfg_attr(feature = "schema", schemars(extend("const" = true)))]
     pub present: Option<bool>,
 }
 
 mapping!(Config, RuleConfig, ConditionConfig, ValueMatch, HeaderMatch);
+
+/// What the fields say together.
+#[cfg(feature = "schema")]
+mod schema {
+    use schemars::Schema;
+    use tollgate_common::schema::{exactly_one, named};
+
+    const KEYS: [&str; 6] = ["exact", "prefix", "suffix", "regex", "in", "present"];
+
+    pub(super) fn condition(schema: &mut Schema) {
+        exactly_one(schema, &["header", "tenant", "tier"]);
+    }
+
+    pub(super) fn value_match(schema: &mut Schema) {
+        named(schema, "match");
+        exactly_one(schema, &KEYS);
+    }
+
+    pub(super) fn header_match(schema: &mut Schema) {
+        named(schema, "match with `name`");
+        exactly_one(schema, &KEYS);
+    }
+}
 
 impl HeaderMatch {
     // Not `#[serde(flatten)]`: it can't be combined with refusing unknown fields.

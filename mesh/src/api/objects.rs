@@ -11,7 +11,7 @@ use super::meta::ObjectMeta;
 use super::networking::{DestinationRule, Gateway, VirtualService};
 use super::security::PeerAuthentication;
 use super::{apps, core, unimplemented};
-use crate::problem::{Problem, Problems};
+use crate::problem::{Code, Problem, Problems};
 use crate::source::decode::{self, nearest};
 use crate::source::field::{FieldPath, Segment};
 use crate::source::files::Reading;
@@ -192,15 +192,24 @@ impl Objects {
     }
 
     /// Types what was read.
-    pub(crate) fn collect(read: Reading) -> Result<Self, Problems> {
-        let (documents, mut problems) = (read.documents, read.problems);
+    fn collect(read: Reading) -> Result<Self, Problems> {
+        let mut problems = read.problems;
+        let objects = Self::gather(read.documents, &mut problems);
+        Problems::or(problems, objects)
+    }
+
+    /// Types documents. With problems, the objects are those that had none.
+    pub(crate) fn gather(
+        documents: impl IntoIterator<Item = Document>,
+        problems: &mut Vec<Problem>,
+    ) -> Self {
         let mut objects = Self::default();
         // kind, namespace, name → where. The version is left out: it is the same object under all versions.
         let mut seen: HashMap<(String, String, String), Source> = HashMap::new();
         for document in documents {
-            objects.add(document, &mut seen, &mut problems);
+            objects.add(document, &mut seen, problems);
         }
-        Problems::or(problems, objects)
+        objects
     }
 
     fn add(
@@ -237,14 +246,19 @@ impl Objects {
             ),
             "WasmPlugin" => read(document, &api_version, &mut self.wasm_plugins, problems),
             "Kustomization" => {
-                problems.push(source.problem(
-                    "kind",
-                    "a Kustomization is read by its folder, name the folder instead of the file",
-                ));
+                problems.push(
+                    source
+                        .problem(
+                            "kind",
+                            "a Kustomization is read by its folder, name the folder instead of the file",
+                        )
+                        .of(Code::Kind),
+                );
                 None
             }
             _ => {
-                problems.push(source.problem("kind", unsupported(&kind)));
+                let (code, message) = unsupported(&kind);
+                problems.push(source.problem("kind", message).of(code));
                 None
             }
         };
@@ -257,12 +271,10 @@ impl Objects {
             format!("{namespace}/{name}")
         };
         if let Some(first) = seen.get(&(kind.clone(), namespace.clone(), name.clone())) {
-            problems.push(source.problem(
-                "metadata.name",
-                format!(
-                    "{kind} {full_name} is already at {first}, an object may be there only once"
-                ),
-            ));
+            let message = format!(
+                "{kind} {full_name} is already at {first}, an object may be there only once"
+            );
+            problems.push(source.problem("metadata.name", message).of(Code::Duplicate));
         } else {
             seen.insert((kind, namespace, name), source);
         }
@@ -273,23 +285,22 @@ impl Objects {
 fn header(document: &Document, problems: &mut Vec<Problem>) -> Option<(String, String)> {
     let source = &document.source;
     let Value::Object(fields) = &document.value else {
-        problems.push(source.problem(
-            "",
-            format!(
-                "{} is not a manifest, write apiVersion, kind, metadata and spec",
-                decode::describe(&document.value)
-            ),
-        ));
+        let message = format!(
+            "{} is not a manifest, write apiVersion, kind, metadata and spec",
+            decode::describe(&document.value)
+        );
+        problems.push(source.problem("", message).of(Code::Kind));
         return None;
     };
     let mut text = |name: &str, example: &str| match fields.get(name) {
         Some(Value::String(text)) => Some(text.clone()),
         None | Some(Value::Null) => {
-            problems.push(source.problem(name, format!("is missing, write {example}")));
+            let message = format!("is missing, write {example}");
+            problems.push(source.problem(name, message).of(Code::MissingField));
             None
         }
         Some(other) => {
-            problems.push(source.problem(
+            problems.push(source.invalid(
                 name,
                 format!("is {}, write {example}", decode::describe(other)),
             ));
@@ -301,16 +312,18 @@ fn header(document: &Document, problems: &mut Vec<Problem>) -> Option<(String, S
     Some((api_version?, kind?))
 }
 
-fn unsupported(kind: &str) -> String {
+fn unsupported(kind: &str) -> (Code, String) {
     if !unimplemented::KINDS.contains(&kind)
         && let Some(known) = nearest(kind, KINDS.iter().copied())
     {
-        return format!("there is no kind {kind}, did you mean {known}?");
+        let message = format!("there is no kind {kind}, did you mean {known}?");
+        return (Code::Kind, message);
     }
-    format!(
+    let message = format!(
         "kind {kind} is not supported by the local mesh yet; it knows {}",
         KINDS.join(", ")
-    )
+    );
+    (Code::Unimplemented, message)
 }
 
 /// Types one document and adds it; its namespace and name if that went well.
@@ -326,7 +339,7 @@ fn read<T: Resource>(
     };
     if !T::API_VERSIONS.contains(&api_version) {
         let versions = T::API_VERSIONS.join(" or ");
-        problems.push(source.problem(
+        problems.push(source.unimplemented(
             "apiVersion",
             format!(
                 "{} of {api_version} is not supported by the local mesh yet, only of {versions}",
@@ -354,26 +367,25 @@ fn read<T: Resource>(
         };
         for (name, _) in fields.into_iter().filter(|(_, value)| !value.is_null()) {
             let path = FieldPath::new(vec![Segment::Key(name.clone())]);
-            problems.push(source.problem_at(
-                &path,
-                decode::unknown_field(T::KIND, &name, &["apiVersion", "kind", "metadata", "spec"]),
-            ));
+            let known = ["apiVersion", "kind", "metadata", "spec"];
+            let (code, message) = decode::unknown_field(T::KIND, &name, &known);
+            problems.push(source.problem_at(&path, message).of(code));
         }
         decode::decode(spec, "spec", T::KIND, &source, problems)
     };
     let (metadata, spec) = (metadata?, spec?);
     if !is_name(&metadata.name) {
-        problems.push(source.problem("metadata.name", bad_name(&metadata.name)));
+        problems.push(source.invalid("metadata.name", bad_name(&metadata.name)));
     }
     if let Some(namespace) = metadata
         .namespace
         .as_deref()
         .filter(|name| !name.is_empty() && !is_name(name))
     {
-        problems.push(source.problem("metadata.namespace", bad_name(namespace)));
+        problems.push(source.invalid("metadata.namespace", bad_name(namespace)));
     }
     if !T::NAMESPACED && metadata.namespace.is_some() {
-        problems.push(source.problem(
+        problems.push(source.invalid(
             "metadata.namespace",
             format!("a {} is in no namespace, leave it out", T::KIND),
         ));

@@ -161,15 +161,10 @@ impl Duration {
                 .ok_or_else(|| format!("{text:?} is too long a duration"))?;
             rest = behind;
         }
-        // What a protobuf duration can hold, about 10,000 years.
-        let seconds = u64::try_from(nanoseconds / 1_000_000_000)
-            .ok()
-            .filter(|seconds| *seconds <= 315_576_000_000);
-        let seconds = seconds.ok_or_else(|| format!("{text:?} is too long a duration"))?;
-        Ok(Self(std::time::Duration::new(
-            seconds,
-            (nanoseconds % 1_000_000_000) as u32,
-        )))
+        // What Envoy can count in nanoseconds, about 292 years.
+        i64::try_from(nanoseconds)
+            .map(|nanoseconds| Self(std::time::Duration::from_nanos(nanoseconds.unsigned_abs())))
+            .map_err(|_| format!("{text:?} is too long a duration"))
     }
 }
 
@@ -311,6 +306,7 @@ mod tests {
             ("1m30s", 90_000_000_000),
             ("1h0.000000001s", 3_600_000_000_001),
             ("7us", 7_000),
+            ("9223372036.854775807s", 9_223_372_036_854_775_807),
         ] {
             assert_eq!(
                 Duration::parse(text).map(|duration| duration.0.as_nanos()),
@@ -330,6 +326,10 @@ mod tests {
             ("1s ", "\"1s \" is not a duration, write \"10s\""),
             (".s", "\".s\" is not a duration, write \"10s\""),
             ("1.2.3s", "\"1.2.3s\" is not a duration, write \"10s\""),
+            (
+                "9223372036.854775808s",
+                "\"9223372036.854775808s\" is too long a duration",
+            ),
             (
                 "99999999999999999999h",
                 "\"99999999999999999999h\" is too long a duration",

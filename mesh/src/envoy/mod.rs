@@ -14,8 +14,6 @@
 //!   the pods of StatefulSets, which do not run here, are in none.
 //! - Filters that only Istio's build of Envoy has are left out: metadata exchange, `istio.alpn`, `istio.stats`. So are
 //!   tracing, and the metadata that only these and `istioctl` read.
-//! - A route's limit on `grpc-timeout` is `max_stream_duration.grpc_timeout_header_max`; istiod still writes the field before
-//!   it, of which Envoy warns in its log at every reload.
 //! - No stats matcher: local proxies keep all their stats. What becomes a Prometheus label is decided as on a cluster, by
 //!   the pods' annotation `sidecar.istio.io/extraStatTags` alone.
 

@@ -250,8 +250,8 @@ fn action(route: &Route) -> Value {
         .map_or_else(|| "0s".to_owned(), |timeout| duration(timeout.0));
     let mut action = json!({
         "timeout": timeout,
-        // What a gRPC client may ask for.
-        "max_stream_duration": { "grpc_timeout_header_max": timeout },
+        // What a gRPC client may ask for. Deprecated for `max_stream_duration`, with which Envoy no longer heeds `timeout`.
+        "max_grpc_timeout": timeout,
     });
     let retries = match &route.retries {
         None => Some(default_retry_policy()),
@@ -303,7 +303,7 @@ fn default_route(service: &Service, port: &ServicePort) -> Value {
         "route": {
             "cluster": outbound_cluster_name(port.number, None, &service.host),
             "timeout": "0s",
-            "max_stream_duration": { "grpc_timeout_header_max": "0s" },
+            "max_grpc_timeout": "0s",
             "retry_policy": default_retry_policy(),
         },
     })

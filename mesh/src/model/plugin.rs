@@ -12,7 +12,7 @@ use crate::api::extensions::{
     FailStrategy, PluginPhase, TrafficSelector, WasmPlugin, WorkloadMode,
 };
 use crate::api::meta::LabelSelector;
-use crate::problem::Problem;
+use crate::problem::{Code, Problem};
 
 /// A WasmPlugin.
 #[derive(Debug, Clone, PartialEq)]
@@ -115,7 +115,11 @@ pub(crate) fn build<'a>(
     let plugins = objects.iter().map(|object| {
         let spec = &object.spec;
         let module = module(&spec.url).unwrap_or_else(|message| {
-            problems.push(object.source.problem("spec.url", message));
+            let code = match spec.url.split_once("://") {
+                Some((scheme, _)) if scheme != "oci" => Code::Unimplemented,
+                _ => Code::Value,
+            };
+            problems.push(object.source.problem("spec.url", message).of(code));
             String::new()
         });
         let plugin = Plugin {
@@ -144,7 +148,7 @@ pub(crate) fn build<'a>(
                 let ports = wanted.ports.iter().filter(|port| services.clone().any(|service| service.port(port.number).is_some()));
                 let ports: Vec<String> = ports.map(|port| port.number.to_string()).collect();
                 if wanted.mode != WorkloadMode::Server && !ports.is_empty() {
-                    problems.push(object.source.problem(
+                    problems.push(object.source.unimplemented(
                         &format!("spec.match[{index}].ports"),
                         format!(
                             "what leaves a pod towards the Services' ports {} cannot be told apart by the local mesh; write \

@@ -148,12 +148,12 @@ pub(crate) fn listeners(
             problems.push(
                 object
                     .source
-                    .problem("spec.servers", "is empty, write at least one server"),
+                    .invalid("spec.servers", "is empty, write at least one server"),
             );
         }
         for (index, server) in object.spec.servers.iter().enumerate() {
             if server.hosts.is_empty() {
-                problems.push(object.source.problem(
+                problems.push(object.source.invalid(
                     &format!("spec.servers[{index}].hosts"),
                     "is empty, write \"*\" for any host",
                 ));
@@ -265,16 +265,20 @@ pub(crate) fn destination_rules(
                 ));
                 continue;
             }
-            if subset.name.is_empty()
-                || !subset
-                    .name
-                    .bytes()
-                    .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+            // Istio's rule for the name, which becomes a part of a name in TLS.
+            let name = subset.name.as_bytes();
+            if name.is_empty()
+                || name.len() > 63
+                || name.starts_with(b"-")
+                || name.ends_with(b"-")
+                || !name
+                    .iter()
+                    .all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-')
             {
-                problems.push(object.source.problem(
+                problems.push(object.source.invalid(
                     &format!("spec.subsets[{index}].name"),
                     format!(
-                        "{:?} is not a name; write letters, digits and dashes",
+                        "{:?} is not a name; write letters, digits and dashes between them, at most 63",
                         subset.name
                     ),
                 ));
@@ -304,13 +308,13 @@ fn check_policy(
 ) {
     let Some(policy) = policy else { return };
     if *policy == api::TrafficPolicy::default() {
-        problems.push(source.problem(
+        problems.push(source.invalid(
             field,
             "is empty, write loadBalancer, connectionPool, outlierDetection or tls, or leave it out",
         ));
     }
     if policy.connection_pool == Some(api::ConnectionPoolSettings::default()) {
-        problems.push(source.problem(
+        problems.push(source.invalid(
             &format!("{field}.connectionPool"),
             "is empty, write tcp, http or both, or leave it out",
         ));
@@ -409,14 +413,14 @@ fn virtual_service(
         .map(|host| host::resolve(host, &object.namespace))
         .collect();
     if hosts.is_empty() {
-        problems.push(source.problem(
+        problems.push(source.invalid(
             "spec.hosts",
             "is empty, write the Service or the host that the routes are for",
         ));
     }
     for (index, host) in hosts.iter().enumerate() {
         if hosts[..index].contains(host) {
-            problems.push(source.problem(
+            problems.push(source.invalid(
                 &format!("spec.hosts[{index}]"),
                 format!("{host:?} is there twice"),
             ));
@@ -503,7 +507,7 @@ fn virtual_service(
     }
 
     if spec.http.is_empty() {
-        problems.push(source.problem("spec.http", "is empty, write at least one route"));
+        problems.push(source.invalid("spec.http", "is empty, write at least one route"));
     }
     let routes = spec.http.iter().enumerate().map(|(index, route)| {
         let field = format!("spec.http[{index}]");
@@ -599,7 +603,7 @@ fn destinations(
 ) -> Vec<Destination> {
     let source = &object.source;
     if route.route.is_empty() {
-        problems.push(source.problem(
+        problems.push(source.invalid(
             &format!("{field}.route"),
             "is empty, write at least one destination",
         ));

@@ -137,7 +137,7 @@ fn build_one(
 ) -> Service {
     let source = &service.source;
     if service.spec.selector.is_empty() {
-        problems.push(source.problem(
+        problems.push(source.unimplemented(
             "spec.selector",
             "a Service without selector is not implemented by the local mesh; write the labels of \
              the pods behind it",
@@ -165,7 +165,7 @@ fn build_one(
     for (index, port) in service.spec.ports.iter().enumerate() {
         let field = format!("spec.ports[{index}]");
         if ports.iter().any(|other| other.number == port.port) {
-            problems.push(source.problem(
+            problems.push(source.invalid(
                 &format!("{field}.port"),
                 format!("{} is there twice", port.port),
             ));
@@ -177,7 +177,7 @@ fn build_one(
             "name"
         };
         let protocol = Protocol::parse(port).unwrap_or_else(|| {
-            problems.push(source.problem(
+            problems.push(source.unimplemented(
                 &format!("{field}.{said_in}"),
                 "grpc-web is not implemented by the local mesh; write http or grpc",
             ));
@@ -212,7 +212,7 @@ fn build_one(
                 )),
             }
             if protocol == Protocol::Tcp && found.role == Role::Sidecar {
-                problems.push(source.problem(
+                problems.push(source.unimplemented(
                     &format!("{field}.{said_in}"),
                     format!(
                         "the local mesh routes only HTTP, and the pods of {} have a sidecar; write http for HTTP, or label \
@@ -237,7 +237,7 @@ fn build_one(
                 ));
             }
             if protocol.is_http() {
-                problems.push(source.problem(
+                problems.push(source.unimplemented(
                     &format!("{field}.{said_in}"),
                     format!(
                         "the local mesh does not run the StatefulSet {}, so no HTTP request to it could be answered; name \
@@ -248,7 +248,7 @@ fn build_one(
             }
         }
         if headless && protocol.is_http() && elsewhere.is_empty() {
-            problems.push(source.problem(
+            problems.push(source.unimplemented(
                 "spec.clusterIP",
                 "a Service that only names its pods is not implemented for HTTP by the local mesh; leave clusterIP out",
             ));

@@ -316,14 +316,14 @@ fn build(described: Described<'_>, objects: &Objects, problems: &mut Vec<Problem
             .keys()
             .filter(|name| is_of_istio(name) && !KNOWN.contains(&name.as_str()))
         {
-            problems.push(source.problem(
+            problems.push(source.unimplemented(
                 &join(&format!("spec.template.metadata.{kind}"), name),
                 "is not implemented by the local mesh; remove it to go on without what it does",
             ));
         }
     }
     if template.spec.enable_service_links == Some(true) {
-        problems.push(source.problem(
+        problems.push(source.unimplemented(
             "spec.template.spec.enableServiceLinks",
             "is not implemented by the local mesh; write false, and name Services by their host \
              names",
@@ -416,7 +416,7 @@ fn role(
         None | Some("sidecar") if injected => Role::Sidecar,
         Some("gateway") if injected => Role::Gateway,
         Some(template) if injected => {
-            problems.push(source.problem(
+            problems.push(source.unimplemented(
                 &field,
                 format!("the template {template:?} is not implemented by the local mesh; write gateway or sidecar"),
             ));
@@ -440,7 +440,7 @@ fn role(
 /// What namespaces say about injection that the local mesh does not know.
 pub(crate) fn check_namespace(namespace: &Object<NamespaceSpec>, problems: &mut Vec<Problem>) {
     for name in namespace.labels.keys().filter(|name| is_of_istio(name)) {
-        problems.push(namespace.source.problem(
+        problems.push(namespace.source.unimplemented(
             &join("metadata.labels", name),
             "is not implemented by the local mesh; write istio-injection: enabled for sidecars",
         ));
@@ -457,7 +457,7 @@ fn build_container(
     let source = described.source;
     let image = Image::parse(&container.image);
     if image.name.is_empty() {
-        problems.push(source.problem(
+        problems.push(source.invalid(
             &format!("{field}.image"),
             format!("{:?} names no image", container.image),
         ));
@@ -482,12 +482,12 @@ fn build_container(
             probe.tcp_socket.is_some(),
         ];
         if ways.iter().filter(|way| **way).count() != 1 {
-            problems.push(source.problem(
+            problems.push(source.invalid(
                 &format!("{field}.{name}"),
                 "must have one of httpGet, exec and tcpSocket",
             ));
         } else if probe.http_get.is_none() && name == "readinessProbe" && described.runs {
-            problems.push(source.problem(
+            problems.push(source.unimplemented(
                 &format!("{field}.{name}"),
                 "the local mesh asks containers whether they are ready only by HTTP; write httpGet",
             ));
@@ -516,7 +516,7 @@ fn build_container(
         let field = format!("{field}.env[{index}].valueFrom");
         let value = match (&variable.value, &variable.value_from) {
             (Some(_), Some(_)) => {
-                problems.push(source.problem(&field, "is beside a value, write only one of them"));
+                problems.push(source.invalid(&field, "is beside a value, write only one of them"));
                 continue;
             }
             (value, None) => expand(value.as_deref().unwrap_or_default(), &env),

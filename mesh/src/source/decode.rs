@@ -17,7 +17,7 @@ use serde_json::{Map, Value};
 use super::Source;
 use super::field::{FieldPath, Segment};
 use crate::api::unimplemented;
-use crate::problem::Problem;
+use crate::problem::{Code, Problem};
 
 /// Types a value that is found at `base`; `name` is what a reader calls the outermost type. `None` if anything was wrong.
 pub(crate) fn decode<T: DeserializeOwned>(
@@ -72,7 +72,7 @@ pub(crate) fn decode<T: DeserializeOwned>(
             }
             _ => error.to_string(),
         };
-        problems.push(source.problem_at(&path, message));
+        problems.push(source.problem_at(&path, message).of(error.code()));
     }
     value.filter(|_| clean)
 }
@@ -88,34 +88,38 @@ pub(crate) fn describe(value: &Value) -> String {
 }
 
 /// What to say of a field that a type does not have.
-pub(crate) fn unknown_field(type_name: &str, field: &str, known: &[&str]) -> String {
+pub(crate) fn unknown_field(type_name: &str, field: &str, known: &[&str]) -> (Code, String) {
     let elsewhere = unimplemented::fields(type_name);
     if elsewhere.contains(&field) {
-        return format!("{type_name}.{field} is not implemented by the local mesh yet");
+        let message = format!("{type_name}.{field} is not implemented by the local mesh yet");
+        return (Code::Unimplemented, message);
     }
-    match nearest(field, known.iter().chain(elsewhere).copied()) {
+    let message = match nearest(field, known.iter().chain(elsewhere).copied()) {
         Some(near) => format!("{type_name} has no field {field:?}, did you mean {near:?}?"),
         None => format!(
             "{type_name} has no field {field:?}, it has {}",
             known.join(", ")
         ),
-    }
+    };
+    (Code::UnknownField, message)
 }
 
-fn unknown_variant(type_name: &str, found: &str, known: &[&str]) -> String {
+fn unknown_variant(type_name: &str, found: &str, known: &[&str]) -> (Code, String) {
     if unimplemented::fields(type_name).contains(&found) {
-        return format!(
+        let message = format!(
             "{found} is not implemented by the local mesh yet, write {}",
             alternatives(known)
         );
+        return (Code::Unimplemented, message);
     }
-    match nearest(found, known.iter().copied()) {
+    let message = match nearest(found, known.iter().copied()) {
         Some(near) => format!("{found:?} is not a {type_name}, did you mean {near}?"),
         None => format!(
             "{found:?} is not a {type_name}, write {}",
             alternatives(known)
         ),
-    }
+    };
+    (Code::Value, message)
 }
 
 fn alternatives(known: &[&str]) -> String {
@@ -127,7 +131,7 @@ fn alternatives(known: &[&str]) -> String {
 }
 
 /// The name that was probably meant.
-pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let plain = |name: &str| name.replace(['_', '-'], "").to_lowercase();
     let name = plain(name);
     known
@@ -147,15 +151,25 @@ pub(crate) struct Error {
 
 #[derive(Debug)]
 enum Kind {
-    Message(String),
+    Message(Code, String),
     Missing,
     Mistyped { found: String, wanted: String },
+}
+
+impl Error {
+    fn code(&self) -> Code {
+        match &self.kind {
+            Kind::Message(code, _) => *code,
+            Kind::Missing => Code::MissingField,
+            Kind::Mistyped { .. } => Code::Value,
+        }
+    }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
-            Kind::Message(message) => f.write_str(message),
+            Kind::Message(_, message) => f.write_str(message),
             Kind::Missing => f.write_str("is missing"),
             Kind::Mistyped { found, wanted } => write!(f, "{found} is not {wanted}"),
         }
@@ -170,7 +184,7 @@ impl de::Error for Error {
         Self {
             path: Vec::new(),
             placed: false,
-            kind: Kind::Message(message.to_string()),
+            kind: Kind::Message(Code::Value, message.to_string()),
         }
     }
 
@@ -244,9 +258,10 @@ impl Decoder<'_> {
         if let Value::String(text) = &self.value
             && text.parse::<i64>().is_ok()
         {
-            return Err(self.error(Kind::Message(format!(
-                "{text:?} is a string, write {text} without quotes"
-            ))));
+            return Err(self.error(Kind::Message(
+                Code::Value,
+                format!("{text:?} is a string, write {text} without quotes"),
+            )));
         }
         self.mistyped("a whole number")
     }
@@ -304,9 +319,12 @@ impl<'de> de::Deserializer<'de> for Decoder<'_> {
     fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match &self.value {
             Value::Bool(flag) => place(&self.at, visitor.visit_bool(*flag)),
-            Value::String(text) if text == "true" || text == "false" => Err(self.error(
-                Kind::Message(format!("{text:?} is a string, write {text} without quotes")),
-            )),
+            Value::String(text) if text == "true" || text == "false" => {
+                Err(self.error(Kind::Message(
+                    Code::Value,
+                    format!("{text:?} is a string, write {text} without quotes"),
+                )))
+            }
             _ => self.mistyped("true or false"),
         }
     }
@@ -415,11 +433,11 @@ impl<'de> de::Deserializer<'de> for Decoder<'_> {
             } else {
                 let mut path = self.at.clone();
                 path.push(Segment::Key(name.clone()));
-                let message = unknown_field(type_name, &name, known);
+                let (code, message) = unknown_field(type_name, &name, known);
                 self.collected.borrow_mut().push(Error {
                     path,
                     placed: true,
-                    kind: Kind::Message(message),
+                    kind: Kind::Message(code, message),
                 });
             }
         }
@@ -443,7 +461,8 @@ impl<'de> de::Deserializer<'de> for Decoder<'_> {
                 place(&self.at, visitor.visit_enum(Variant(text)))
             }
             Value::String(text) => {
-                Err(self.error(Kind::Message(unknown_variant(type_name, text, known))))
+                let (code, message) = unknown_variant(type_name, text, known);
+                Err(self.error(Kind::Message(code, message)))
             }
             _ => self.mistyped(format!("a {type_name}, write {}", alternatives(known))),
         }

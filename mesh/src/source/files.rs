@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::field::{FieldPath, Segment};
 use super::{Document, Source, decode, patch, yaml};
-use crate::problem::Problem;
+use crate::problem::{Code, Problem};
 
 /// The names that kustomize knows, in its order.
 const KUSTOMIZATION: [&str; 3] = ["kustomization.yaml", "kustomization.yml", "Kustomization"];
@@ -112,7 +112,9 @@ impl Asker<'_> {
                 source,
                 field,
                 name,
-            } => source.problem_at(field, format!("{name:?} {message}")),
+            } => source
+                .problem_at(field, format!("{name:?} {message}"))
+                .of(Code::Kustomization),
         }
     }
 
@@ -265,16 +267,18 @@ impl Reader {
         let mut documents = documents.into_iter();
         let (document, rest) = (documents.next(), documents.next());
         let Some(Document { value, source }) = document else {
-            return self.problems.push(Problem::at(
-                file,
-                1,
-                "is empty, write resources: and what it consists of",
-            ));
-        };
-        if let Some(second) = rest {
+            let message = "is empty, write resources: and what it consists of";
             return self
                 .problems
-                .push(second.source.problem("", "a kustomization is one document"));
+                .push(Problem::at(file, 1, message).of(Code::Kustomization));
+        };
+        if let Some(second) = rest {
+            return self.problems.push(
+                second
+                    .source
+                    .problem("", "a kustomization is one document")
+                    .of(Code::Kustomization),
+            );
         }
         let Some(content) = decode::decode::<Kustomization>(
             value,
@@ -296,7 +300,9 @@ impl Reader {
         ] {
             if let Some(value) = value.as_deref().filter(|value| *value != only) {
                 self.problems.push(
-                    source.problem(field, format!("{value:?} is not supported, write {only}")),
+                    source
+                        .problem(field, format!("{value:?} is not supported, write {only}"))
+                        .of(Code::Kustomization),
                 );
             }
         }

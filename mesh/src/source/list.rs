@@ -30,19 +30,19 @@ pub(crate) fn items(document: Document, problems: &mut Vec<Problem>) -> Vec<Docu
             }
             ("items", Value::Null) => {}
             ("items", other) => {
-                problems.push(source.problem(
+                problems.push(source.invalid(
                     "items",
                     format!("is {}, write a list", decode::describe(&other)),
                 ));
             }
             (other, _) => {
-                let message = decode::unknown_field(
+                let (code, message) = decode::unknown_field(
                     "List",
                     other,
                     &["apiVersion", "kind", "metadata", "items"],
                 );
-                problems
-                    .push(source.problem_at(&FieldPath::new(vec![Segment::from(other)]), message));
+                let field = FieldPath::new(vec![Segment::from(other)]);
+                problems.push(source.problem_at(&field, message).of(code));
             }
         }
     }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::problem::Problem;
+use crate::problem::{Code, Problem};
 
 pub(crate) mod decode;
 pub(crate) mod field;
@@ -20,6 +20,7 @@ pub(crate) mod mark;
 pub(crate) mod patch;
 pub(crate) mod yaml;
 
+pub use decode::nearest;
 pub use field::join;
 
 use field::{FieldPath, Segment};
@@ -74,9 +75,19 @@ impl Source {
 
     /// A problem with a field such as `spec.http[0].timeout`, which need not exist: what is missing is reported where it
     /// should be. Names that are not plain words stand in brackets: `metadata.annotations["sidecar.istio.io/inject"]`; see
-    /// [`join`].
+    /// [`join`]. It is one of how objects fit together, unless [`Problem::of`] says otherwise.
     pub fn problem(&self, field: &str, message: impl Into<String>) -> Problem {
         self.problem_at(&FieldPath::parse(field), message)
+    }
+
+    /// A problem with a field whose value is wrong whatever the other objects say.
+    pub fn invalid(&self, field: &str, message: impl Into<String>) -> Problem {
+        self.problem(field, message).of(Code::Value)
+    }
+
+    /// A problem with a field that the local mesh would have to ignore.
+    pub fn unimplemented(&self, field: &str, message: impl Into<String>) -> Problem {
+        self.problem(field, message).of(Code::Unimplemented)
     }
 
     pub(crate) fn problem_at(&self, path: &FieldPath, message: impl Into<String>) -> Problem {
@@ -86,6 +97,7 @@ impl Source {
             line,
             field: self.base.then(path.segments()).to_string(),
             message: message.into(),
+            code: Code::Mismatch,
         }
     }
 

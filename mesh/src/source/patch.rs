@@ -16,7 +16,7 @@ use serde_json::Value;
 use super::field::{FieldPath, Segment};
 use super::mark::{Inner, Mark};
 use super::{Document, Source, decode};
-use crate::problem::Problem;
+use crate::problem::{Code, Problem};
 
 /// One of a kustomization's `patches`.
 #[derive(Debug, Deserialize)]
@@ -132,8 +132,15 @@ impl Place<'_> {
     }
 
     pub(crate) fn problem(&self, field: &str, message: impl Into<String>) -> Problem {
-        self.kustomization.problem_at(&self.field(field), message)
+        self.kustomization
+            .problem_at(&self.field(field), message)
+            .of(Code::Kustomization)
     }
+}
+
+/// A problem with a patch itself.
+fn wrong(patch: &Source, field: &FieldPath, message: impl Into<String>) -> Problem {
+    patch.problem_at(field, message).of(Code::Kustomization)
 }
 
 /// Changes `objects`. `complete` says whether all of them could be read: if not, what is not among them may be elsewhere.
@@ -225,8 +232,9 @@ pub(crate) fn apply(
             if !found && complete {
                 problems.push(match &target {
                     Some(target) => place.problem("target", target.selects_nothing(objects)),
-                    None => source.problem(
-                        "metadata.name",
+                    None => wrong(
+                        &source,
+                        &FieldPath::parse("metadata.name"),
                         format!(
                             "there is no {} {}/{} of this apiVersion; {}",
                             id.kind,
@@ -260,7 +268,8 @@ impl Target {
                 Err(error) => {
                     let mut path = place.field("target").segments().to_vec();
                     path.push(Segment::from(name));
-                    problems.push(place.kustomization.problem_at(
+                    problems.push(wrong(
+                        place.kustomization,
                         &FieldPath::new(path),
                         format!("{expression:?} is not a regular expression: {error}"),
                     ));
@@ -326,8 +335,9 @@ fn there_are(objects: &[Document], of_kind: impl Fn(&Id<'_>) -> bool) -> String 
 fn check_merge_patch<'a>(patch: &'a Document, problems: &mut Vec<Problem>) -> Option<Id<'a>> {
     let (value, source) = (&patch.value, &patch.source);
     if !value.is_object() {
-        problems.push(source.problem(
-            "",
+        problems.push(wrong(
+            source,
+            &FieldPath::default(),
             format!(
                 "{} is not a patch, write a merge patch or a list of JSON 6902 operations",
                 decode::describe(value)
@@ -340,7 +350,7 @@ fn check_merge_patch<'a>(patch: &'a Document, problems: &mut Vec<Problem>) -> Op
         let path = FieldPath::parse(field);
         if !at(value, path.segments()).is_some_and(Value::is_string) {
             missing = true;
-            problems.push(source.problem_at(&path, "is missing, write that of the object"));
+            problems.push(wrong(source, &path, "is missing, write that of the object"));
         }
     }
     if missing {
@@ -367,7 +377,7 @@ fn check_merge_patch<'a>(patch: &'a Document, problems: &mut Vec<Problem>) -> Op
                 id.kind
             ),
         };
-        problems.push(source.problem_at(&FieldPath::new(path), refused));
+        problems.push(wrong(source, &FieldPath::new(path), refused));
     }
     Some(id)
 }
@@ -485,15 +495,18 @@ fn operations(document: Document, problems: &mut Vec<Problem>) -> Option<Vec<Pla
         let field = |name: &str| FieldPath::new(vec![Segment::Index(index), Segment::from(name)]);
         let mut pointer = |name: &str, text: Option<&str>| {
             let Some(text) = text else {
-                problems.push(
-                    source.problem_at(&field(name), "is missing, write where the value is now"),
-                );
+                problems.push(wrong(
+                    &source,
+                    &field(name),
+                    "is missing, write where the value is now",
+                ));
                 return None;
             };
             match PointerBuf::parse(text) {
                 Ok(pointer) if !text.is_empty() => Some(pointer),
                 _ => {
-                    problems.push(source.problem_at(
+                    problems.push(wrong(
+                        &source,
                         &field(name),
                         format!("{text:?} is not a JSON pointer, write \"/spec/http/0/timeout\" or the like"),
                     ));
@@ -513,7 +526,7 @@ fn operations(document: Document, problems: &mut Vec<Problem>) -> Option<Vec<Pla
         };
         let takes_value = matches!(operation.op, Op::Add | Op::Replace | Op::Test);
         if takes_value && written[index].get("value").is_none() {
-            problems.push(source.problem_at(&field("value"), "is missing"));
+            problems.push(wrong(&source, &field("value"), "is missing"));
             continue;
         }
         let value = operation.value.unwrap_or_default();
@@ -572,7 +585,7 @@ fn operate(operations: &[Placed], source: &Source, object: &mut Document) -> Res
                 ),
             };
             let field = FieldPath::new(vec![Segment::Index(placed.index), Segment::from(name)]);
-            return Err(source.problem_at(&field, message));
+            return Err(wrong(source, &field, message));
         }
         // The values took the operation, so the marks, which have their shape, do as well.
         match &placed.operation {

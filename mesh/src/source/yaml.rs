@@ -14,7 +14,7 @@ use serde_json::{Map, Number, Value};
 use super::field::{FieldPath, Segment};
 use super::mark::{Inner, Mark};
 use super::{Document, Source, list};
-use crate::problem::Problem;
+use crate::problem::{Code, Problem};
 
 /// How deep values may be nested. No manifest comes near it; a stack does.
 const DEPTH: usize = 100;
@@ -48,11 +48,10 @@ pub(crate) fn parse(file: &Path, text: &str, first_line: usize) -> (Vec<Document
             let reason = reason.split(" at line ").next().unwrap_or_default();
             return (
                 Vec::new(),
-                vec![Problem::at(
-                    file,
-                    line + shift,
-                    format!("is not JSON: {reason}"),
-                )],
+                vec![
+                    Problem::at(file, line + shift, format!("is not JSON: {reason}"))
+                        .of(Code::Syntax),
+                ],
             );
         }
         Err(_) => text.into(),
@@ -99,6 +98,7 @@ pub(crate) fn parse(file: &Path, text: &str, first_line: usize) -> (Vec<Document
             line: found.line.max(1) + shift,
             field: FieldPath::new(found.path).to_string(),
             message: found.message,
+            code: found.code,
         })
         .collect();
     (documents, problems)
@@ -127,6 +127,7 @@ fn syntax(text: &str, error: &ScanError) -> Found {
         line,
         path: Vec::new(),
         message,
+        code: Code::Syntax,
     }
 }
 
@@ -189,6 +190,7 @@ struct Found {
     line: usize,
     path: Vec<Segment>,
     message: String,
+    code: Code,
 }
 
 enum Fatal {
@@ -232,12 +234,17 @@ impl<'input> Reader<'input> {
             line,
             path: self.path.clone(),
             message: message.into(),
+            code: Code::Syntax,
         }
     }
 
+    /// Something that other tools read in another way, or not at all. The reading goes on behind it.
     fn problem(&mut self, line: usize, message: impl Into<String>) {
         let found = self.found(line, message);
-        self.problems.push(found);
+        self.problems.push(Found {
+            code: Code::Ambiguous,
+            ..found
+        });
     }
 
     fn node(&mut self, event: Event<'input>, span: Span) -> Result<Node, Fatal> {
@@ -247,6 +254,7 @@ impl<'input> Reader<'input> {
                 line,
                 path: Vec::new(),
                 message: format!("is nested more than {DEPTH} deep"),
+                code: Code::Syntax,
             }));
         }
         let (node, anchor) = match event {

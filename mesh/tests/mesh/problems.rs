@@ -431,13 +431,17 @@ fn of_destination_rules() {
              product-service.ecommerce.svc.cluster.local; Istio takes one of them",
         ],
     );
-    says(
-        &destination_rule("  host: legacy\n  subsets:\n  - {name: 'v|1'}\n"),
-        &[
-            "more.yaml:7: spec.subsets[0].name: \"v|1\" is not a name; write letters, digits and \
-             dashes",
-        ],
-    );
+    for name in ["v|1", "-v1", "v1-", &"v".repeat(64)] {
+        says(
+            &destination_rule(&format!(
+                "  host: legacy\n  subsets:\n  - {{name: '{name}'}}\n"
+            )),
+            &[&format!(
+                "more.yaml:7: spec.subsets[0].name: {name:?} is not a name; write letters, digits and \
+                 dashes between them, at most 63"
+            )],
+        );
+    }
     says(
         &(destination_rule(
             "  host: legacy\n  trafficPolicy: {loadBalancer: {simple: RANDOM}}\n---\n",

@@ -215,7 +215,11 @@ fn a_route_has_no_timeout_and_istios_retries_unless_it_says_otherwise() {
         route["retry_policy"]["retry_on"],
         "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes"
     );
-    assert_eq!(hosts[0]["routes"][0]["route"]["timeout"], "5s");
+    let route = &hosts[0]["routes"][0]["route"];
+    assert_eq!(route["timeout"], "5s");
+    assert_eq!(route["max_grpc_timeout"], "5s");
+    // Beside it, whatever it says, Envoy does not heed `timeout`.
+    assert_eq!(route.get("max_stream_duration"), None);
 }
 
 #[test]

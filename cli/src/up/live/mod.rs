@@ -38,6 +38,9 @@ const QUIET: Duration = Duration::from_millis(60);
 /// What looks like half an edit may become a whole one within this time.
 const HALF_AN_EDIT: Duration = Duration::from_millis(300);
 
+/// Who still writes other halves after so long is told what is wrong all the same.
+const LONGEST_EDIT: Duration = Duration::from_secs(5);
+
 /// A running proxy, where it is, and what it was started with.
 #[derive(Debug)]
 pub(crate) struct Running {
@@ -146,6 +149,8 @@ impl Live {
         applied: &mut impl FnMut(&Mesh),
     ) -> anyhow::Result<()> {
         self.changes.settle(QUIET).await;
+        let end = Instant::now() + LONGEST_EDIT;
+        let mut last = None;
         let (files, contents, outcome) = loop {
             let read = match self.read().await? {
                 Ok(read) => read,
@@ -163,8 +168,13 @@ impl Live {
             let outcome = loaded
                 .result
                 .and_then(|manifests| self.check(manifests, &files));
-            // Then the rest of it comes soon.
-            if (half || outcome.is_err()) && self.changes.settle(HALF_AN_EDIT).await {
+            // Then the rest of it comes soon. Whatever else happens in these folders is no reason to wait again.
+            if (half || outcome.is_err())
+                && last.as_ref() != Some(&contents)
+                && Instant::now() < end
+                && self.changes.settle(HALF_AN_EDIT).await
+            {
+                last = Some(contents);
                 continue;
             }
             break (files, contents, outcome);
@@ -237,6 +247,7 @@ impl Live {
         files: &[PathBuf],
     ) -> anyhow::Result<Result<(), Problems>> {
         let before = targets(&self.manifests.mesh, &self.site, &self.proxies);
+        let mut way = vec![before.clone()];
         let mut result = Ok(());
         for step in steps(&self.manifests.mesh, &manifests.mesh) {
             let targets = match step {
@@ -263,20 +274,26 @@ impl Live {
                 }
                 Step::Arrive => targets(&manifests.mesh, &self.site, &self.proxies),
             };
-            result = self.all_take(targets).await?;
+            result = self.all_take(&targets).await?;
             if result.is_err() {
                 break;
             }
+            way.push(targets);
         }
         let Err(refusals) = result else {
             self.manifests = manifests;
             return Ok(Ok(()));
         };
-        let mut problems: Vec<Problem> = refusals
+        let mut problems: Vec<Problem> = alike(refusals)
             .into_iter()
-            .map(|refusal| self.refused(&manifests, refusal, files))
+            .map(|(refusal, others)| self.refused(&manifests, refusal, others, files))
             .collect();
-        if let Err(refusals) = self.all_take(before).await? {
+        // As it came: a sidecar that takes what is sent now must not stop before the others send what they sent before.
+        let mut back = Ok(());
+        for targets in way.iter().rev() {
+            back = self.all_take(targets).await?;
+        }
+        if let Err(refusals) = back {
             problems.extend(refusals.into_iter().map(|refusal| {
                 let message = format!(
                     "{}: its Envoy does not go back to what it was either: {}; restart `tollgate up`",
@@ -291,28 +308,29 @@ impl Live {
     /// All proxies at once. What they refuse, each with its first reason.
     async fn all_take(
         &mut self,
-        targets: Vec<ProxyConfiguration>,
+        targets: &[ProxyConfiguration],
     ) -> anyhow::Result<Result<(), Vec<Refusal>>> {
         let mut under_way = JoinSet::new();
         let proxies = std::mem::take(&mut self.proxies);
         for (position, (mut proxy, target)) in proxies.into_iter().zip(targets).enumerate() {
+            let target = target.clone();
             under_way.spawn(async move {
                 let result = proxy.take(&target).await;
                 (position, proxy, result)
             });
         }
         let mut arrived = BTreeMap::new();
-        let mut refusals = Vec::new();
+        let mut refusals = BTreeMap::new();
         while let Some(done) = under_way.join_next().await {
             let (position, proxy, result) = done.context("cannot tell a proxy of an edit")?;
-            refusals.extend(result.err());
+            refusals.extend(result.err().map(|refusal| (position, refusal)));
             arrived.insert(position, proxy);
         }
         self.proxies = arrived.into_values().collect();
         Ok(if refusals.is_empty() {
             Ok(())
         } else {
-            Err(refusals)
+            Err(refusals.into_values().collect())
         })
     }
 
@@ -324,7 +342,14 @@ impl Live {
         }
     }
 
-    fn refused(&self, manifests: &Manifests, refusal: Refusal, files: &[PathBuf]) -> Problem {
+    /// A refusal by a proxy, and so many others.
+    fn refused(
+        &self,
+        manifests: &Manifests,
+        refusal: Refusal,
+        others: usize,
+        files: &[PathBuf],
+    ) -> Problem {
         let Refusal {
             pod,
             subscription,
@@ -336,7 +361,11 @@ impl Live {
             Subscription::Routes(name) => format!("routes {name}"),
             Subscription::Extension(name) => format!("plugin {name}"),
         };
-        let message = format!("{pod}: its Envoy refused the {what}: {reason}");
+        let who = match others {
+            0 => format!("{pod}: its Envoy"),
+            others => format!("{pod} and {others} more: their Envoys"),
+        };
+        let message = format!("{who} refused the {what}: {reason}");
         self.problem(manifests, Some(&subscription), files, message)
     }
 
@@ -374,6 +403,21 @@ impl Live {
         }
         self.told = problems;
     }
+}
+
+/// The first of those that refuse the same for the same reason, and how many others do.
+fn alike(refusals: Vec<Refusal>) -> Vec<(Refusal, usize)> {
+    let mut alike: Vec<(Refusal, usize)> = Vec::new();
+    for refusal in refusals {
+        let same = |(first, _): &&mut (Refusal, usize)| {
+            (&first.subscription, &first.reason) == (&refusal.subscription, &refusal.reason)
+        };
+        match alike.iter_mut().find(same) {
+            Some((_, others)) => *others += 1,
+            None => alike.push((refusal, 0)),
+        }
+    }
+    alike
 }
 
 /// Wherever its line is now.
@@ -429,6 +473,7 @@ fn steps(before: &Mesh, after: &Mesh) -> Vec<Step> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::path::Path;
 
     use tollgate_mesh::api::Objects;
@@ -458,6 +503,53 @@ spec: {{mtls: {{mode: {mode}}}}}
 "
         );
         Mesh::build(Objects::parse(Path::new("shop.yaml"), &text).unwrap()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_is_wrong_is_told_whatever_else_is_written_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("shop.yaml");
+        let good = "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n";
+        std::fs::write(&file, good).unwrap();
+        let (mut reader, changes) = Reader::new(vec![folder.path().to_owned()]).unwrap();
+        let Read { loaded, contents } = reader.read().unwrap();
+        let manifests = loaded.result.unwrap();
+        let images = Images::new(&[], &manifests.mesh).unwrap();
+        let source = Source {
+            reader,
+            changes,
+            contents,
+            manifests,
+            means: Means {
+                replicas: None,
+                services: BTreeSet::new(),
+                modules: BTreeSet::new(),
+            },
+        };
+        let site = Site {
+            pods: BTreeMap::new(),
+            workers: 1,
+            modules: PathBuf::new(),
+        };
+        let mut live = Live::new(source, images, site, Vec::new()).unwrap();
+
+        std::fs::write(&file, good.replace("metadata", "metedata")).unwrap();
+        let noise = folder.path().join("noise.log");
+        let noise = tokio::spawn(async move {
+            for number in 0.. {
+                std::fs::write(&noise, format!("{number}")).unwrap();
+                tokio::time::sleep(QUIET / 3).await;
+            }
+        });
+        let reporter = Reporter::new(crate::args::Format::Json);
+        let mut applied = |_: &Mesh| panic!("this was applied");
+        let edit = live.edit(Instant::now(), &reporter, &mut applied);
+        tokio::time::timeout(Duration::from_secs(60), edit)
+            .await
+            .expect("it waits for the noise to end")
+            .unwrap();
+        noise.abort();
+        assert!(!live.told.is_empty());
     }
 
     #[test]

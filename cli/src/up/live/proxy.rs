@@ -114,13 +114,7 @@ impl Proxy {
             return Ok(());
         }
         self.arrived = false;
-        let mut way = Way {
-            log_begin: std::fs::metadata(&self.log).map_or(0, |log| log.len()),
-            begun: false,
-            refusals: None,
-            proxy: self,
-        };
-        way.go(target).await?;
+        Way::new(self).go(target).await?;
         self.arrive(target);
         Ok(())
     }
@@ -154,8 +148,11 @@ impl Proxy {
             .collect();
     }
 
-    /// When something of it may go.
+    /// When something of it may go. Of one that is halfway to another nobody knows what it needs.
     pub(crate) fn parting(&self) -> Option<Instant> {
+        if !self.arrived {
+            return None;
+        }
         let since = self.leaving.values().chain(self.unread.values()).min()?;
         Some(*since + KEPT)
     }
@@ -163,6 +160,9 @@ impl Proxy {
     /// Lets go what nothing has named for long enough.
     pub(crate) async fn part(&mut self) -> Result<(), Refusal> {
         let now = Instant::now();
+        if self.parting().is_none_or(|moment| moment > now) {
+            return Ok(());
+        }
         let over = |since: &Instant| *since + KEPT <= now;
         let unread: Vec<Subscription> = self
             .unread
@@ -185,13 +185,9 @@ impl Proxy {
             name(cluster).is_some_and(|name| own.contains(name) || self.leaving.contains_key(name))
         };
         let clusters: Vec<Value> = self.clusters.iter().filter(stays).cloned().collect();
-        let mut way = Way {
-            log_begin: std::fs::metadata(&self.log).map_or(0, |log| log.len()),
-            begun: false,
-            refusals: None,
-            proxy: self,
-        };
-        way.tell(vec![(Subscription::Clusters, clusters)]).await
+        Way::new(self)
+            .tell(vec![(Subscription::Clusters, clusters)])
+            .await
     }
 }
 
@@ -210,20 +206,38 @@ struct Way<'a> {
     refusals: Option<Stats>,
 }
 
-impl Way<'_> {
+impl<'a> Way<'a> {
+    fn new(proxy: &'a mut Proxy) -> Self {
+        Self {
+            log_begin: std::fs::metadata(&proxy.log).map_or(0, |log| log.len()),
+            begun: false,
+            refusals: None,
+            proxy,
+        }
+    }
+
     async fn go(&mut self, target: &ProxyConfiguration) -> Result<(), Refusal> {
         let (told, subscriptions) = (self.proxy.told.subscriptions(), target.subscriptions());
         let (known, new): (Vec<_>, Vec<_>) = subscriptions
             .into_iter()
             .partition(|subscription| told.contains(subscription));
-        // Nobody reads these yet.
-        for subscription in &new {
-            self.write(subscription, target.resources(subscription))?;
+        if !new.is_empty() {
+            self.begin().await;
+            for subscription in &new {
+                self.write(subscription, target.resources(subscription))?;
+            }
+            // Nobody reads these yet, unless a listener with the same filter is still being drained. Then Envoy takes or
+            // refuses them before it answers this, and a new listener does not begin with what was there before.
+            let _ = self.proxy.admin.versions().await;
         }
 
-        self.tell(vec![(Subscription::Clusters, self.both(target))])
-            .await?;
-        self.warm(Subscription::Clusters).await?;
+        let before = self.proxy.clusters.clone();
+        if let Err(refusal) = self.add_clusters(target).await {
+            // No route leads to the new ones yet, and with them nothing that is told later would be taken either: not even
+            // the way back.
+            self.proxy.clusters = before;
+            return Err(refusal);
+        }
 
         let of_kind = |wanted: fn(&Subscription) -> bool| -> Vec<(Subscription, Vec<Value>)> {
             let subscriptions = known.iter().filter(|subscription| wanted(subscription));
@@ -252,6 +266,12 @@ impl Way<'_> {
             matches!(subscription, Subscription::Routes(_))
         }))
         .await
+    }
+
+    async fn add_clusters(&mut self, target: &ProxyConfiguration) -> Result<(), Refusal> {
+        self.tell(vec![(Subscription::Clusters, self.both(target))])
+            .await?;
+        self.warm(Subscription::Clusters).await
     }
 
     /// The target's clusters, and all others that are there.
@@ -293,27 +313,44 @@ impl Way<'_> {
             trial
         });
         let listeners = self.proxy.told.listeners.iter().cloned().chain(trials);
-        self.tell(vec![(Subscription::Listeners, listeners.collect())])
-            .await?;
-        let wanted = extensions.into_iter().filter_map(|subscription| {
-            let version = self.proxy.written.get(&subscription)?.clone();
-            Some((subscription, version))
-        });
-        let wanted: Vec<_> = wanted.collect();
+        let listeners = vec![(Subscription::Listeners, listeners.collect())];
+        // A listener is refused because of a filter that was refused before it: so the filters first.
+        let mut wanted: Vec<_> = extensions
+            .into_iter()
+            .filter_map(|subscription| {
+                let version = self.proxy.written.get(&subscription)?.clone();
+                Some((subscription, version))
+            })
+            .collect();
+        wanted.extend(self.put(listeners).await?);
         self.taken(&wanted).await
+    }
+
+    /// Remembers what was refused before anything is told.
+    async fn begin(&mut self) {
+        if !self.begun {
+            self.begun = true;
+            // Who does not answer now will be waited for later.
+            self.refusals = self.proxy.admin.refusals().await.ok();
+        }
     }
 
     /// Writes those of these files that say something new, and waits until they are taken.
     async fn tell(&mut self, resources: Vec<(Subscription, Vec<Value>)>) -> Result<(), Refusal> {
-        if !self.differs(&resources) {
-            return Ok(());
-        }
-        if !self.begun {
-            self.begun = true;
-            // Who does not answer now will be waited for below.
-            self.refusals = self.proxy.admin.refusals().await.ok();
-        }
+        let wanted = self.put(resources).await?;
+        self.taken(&wanted).await
+    }
+
+    /// Writes those of these files that say something new. Which, and in which version.
+    async fn put(
+        &mut self,
+        resources: Vec<(Subscription, Vec<Value>)>,
+    ) -> Result<Vec<(Subscription, String)>, Refusal> {
         let mut wanted = Vec::new();
+        if !self.differs(&resources) {
+            return Ok(wanted);
+        }
+        self.begin().await;
         for (subscription, resources) in resources {
             let before = self.proxy.written.get(&subscription).cloned();
             let version = self.write(&subscription, &resources)?;
@@ -324,7 +361,7 @@ impl Way<'_> {
                 wanted.push((subscription, version));
             }
         }
-        self.taken(&wanted).await
+        Ok(wanted)
     }
 
     fn write(
@@ -346,6 +383,9 @@ impl Way<'_> {
 
     /// Waits until the Envoy has taken these versions.
     async fn taken(&self, wanted: &[(Subscription, String)]) -> Result<(), Refusal> {
+        if wanted.is_empty() {
+            return Ok(());
+        }
         let mut patience = Patience::new();
         loop {
             let (waits_for, reason) = match self.proxy.admin.versions().await {
@@ -434,27 +474,36 @@ impl Way<'_> {
     }
 }
 
-/// What an Envoy's log says about a refusal: best what the plugin itself said.
+/// What an Envoy's log says about a refusal: best what the plugin itself said. A plugin's lines have no name, but the one
+/// that says which plugin has failed comes soon after them.
 fn why(log: &str, plugin: Option<&str>) -> Option<String> {
-    let of_plugin = plugin.and_then(|plugin| {
+    let of_plugin = |plugin: &str| {
+        let failed = log.rfind(&format!("Plugin {plugin} failed to load"))?;
         let mut said = log
+            .get(..failed)?
             .lines()
             .filter(|line| line.contains("[error][wasm]") || line.contains("[critical][wasm]"))
-            .filter_map(|line| {
-                let (_, said) = line.split_once("wasm log ")?;
-                said.strip_prefix(plugin)
-            })
-            // Which root and context said it follows the name.
-            .filter_map(|said| said.split_once(": ").map(|(_, text)| text.trim()));
+            // Which root and VM said it comes before the colon, if they have names.
+            .filter_map(|line| line.split_once("] wasm log")?.1.split_once(": "))
+            .map(|(_, said)| said.trim());
         said.next_back()
-    });
-    let of_envoy = || {
-        let mut rejected = log
-            .lines()
-            .filter_map(|line| line.split_once("update rejected: ").map(|(_, text)| text));
-        rejected.next_back()
     };
-    of_plugin.or_else(of_envoy).map(str::to_owned)
+    let of_envoy = || {
+        let rejected = log.split("\n[").filter_map(|entry| {
+            let (_, reason) = entry.split_once("update rejected: ")?;
+            // Envoy may show, in many lines under this mark, what it means, before it says what is wrong with that.
+            let mut lines = reason.lines();
+            let first = lines.next()?;
+            let first = first.split(": goo.gle/debug").next()?.trim();
+            let last = lines.filter_map(|line| line.strip_prefix(": ")).next_back();
+            Some(last.map_or_else(|| first.to_owned(), |last| format!("{first}: {last}")))
+        });
+        rejected.last()
+    };
+    plugin
+        .and_then(of_plugin)
+        .map(str::to_owned)
+        .or_else(of_envoy)
 }
 
 /// Ever longer waits, up to a deadline.
@@ -484,25 +533,236 @@ impl Patience {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+    use std::sync::{Arc, Mutex};
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+
     use super::*;
+    use crate::up::live::client;
+
+    /// What the Envoy here takes nothing with.
+    const BAD: &str = "no Envoy takes this";
+
+    /// In place of an Envoy, of which the shipped checks leave nothing to refuse: takes or refuses what changed in its files
+    /// whenever it is asked for its stats.
+    #[derive(Default)]
+    struct Envoy {
+        seen: BTreeMap<Subscription, String>,
+        versions: BTreeMap<Subscription, String>,
+        refused: BTreeMap<Subscription, u64>,
+    }
+
+    impl Envoy {
+        fn look(&mut self, directory: &Path, subscriptions: &[Subscription]) {
+            let mut bad_filter = false;
+            for subscription in subscriptions {
+                let Ok(text) = std::fs::read_to_string(subscription.path(directory)) else {
+                    continue;
+                };
+                let mut bad = text.contains(BAD);
+                match subscription {
+                    Subscription::Extension(_) => bad_filter |= bad,
+                    // A filter that is bad already keeps a listener from being made.
+                    Subscription::Listeners => bad |= bad_filter && text.contains(TRIAL),
+                    _ => {}
+                }
+                if self.seen.insert(subscription.clone(), text.clone()) == Some(text.clone()) {
+                    continue;
+                }
+                if bad {
+                    *self.refused.entry(subscription.clone()).or_default() += 1;
+                } else {
+                    let told: Value = serde_json::from_str(&text).unwrap();
+                    let version = told["version_info"].as_str().unwrap().to_owned();
+                    self.versions.insert(subscription.clone(), version);
+                }
+            }
+        }
+
+        fn stats(&self, kind: &str) -> String {
+            let place = |subscription: &Subscription| match subscription {
+                Subscription::Clusters => "cluster_manager.cds".to_owned(),
+                Subscription::Listeners => "listener_manager.lds".to_owned(),
+                Subscription::Routes(name) => format!("http.here.rds.{name}"),
+                Subscription::Extension(name) => {
+                    format!("extension_config_discovery.http_filter.x/{name}")
+                }
+            };
+            let lines: Vec<String> = match kind {
+                "TextReadouts" => self
+                    .versions
+                    .iter()
+                    .map(|(of, version)| format!("{}.version_text: \"{version}\"", place(of)))
+                    .collect(),
+                "Counters" => self
+                    .refused
+                    .iter()
+                    .map(|(of, count)| format!("{}.update_rejected: {count}", place(of)))
+                    .collect(),
+                _ => vec!["cluster_manager.warming_clusters: 0".to_owned()],
+            };
+            lines.join("\n")
+        }
+
+        async fn answer(
+            mut stream: TcpStream,
+            envoy: &Mutex<Self>,
+            files: &(PathBuf, Vec<Subscription>),
+        ) {
+            let mut request = Vec::new();
+            let mut byte = [0];
+            while !request.ends_with(b"\r\n\r\n") {
+                if stream.read_exact(&mut byte).await.is_err() {
+                    return;
+                }
+                request.extend(byte);
+            }
+            let request = String::from_utf8(request).unwrap();
+            let (_, kind) = request.split_once("type=").unwrap();
+            let stats = {
+                let mut envoy = envoy.lock().unwrap();
+                envoy.look(&files.0, &files.1);
+                envoy.stats(kind.split('&').next().unwrap())
+            };
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{stats}",
+                stats.len()
+            );
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+    }
+
+    /// A proxy that was told this.
+    async fn proxy(directory: &Path, told: ProxyConfiguration, further: &[Subscription]) -> Proxy {
+        xds::write(&told.files(directory)).unwrap();
+        // What filters are told comes first.
+        let mut subscriptions = [further, &told.subscriptions()].concat();
+        subscriptions
+            .sort_by_key(|subscription| !matches!(subscription, Subscription::Extension(_)));
+        let envoy = Arc::new(Mutex::new(Envoy::default()));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let admin = Admin::new(client().unwrap(), listener.local_addr().unwrap());
+        let files = Arc::new((directory.to_owned(), subscriptions));
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (envoy, files) = (Arc::clone(&envoy), Arc::clone(&files));
+                tokio::spawn(async move { Envoy::answer(stream, &envoy, &files).await });
+            }
+        });
+        let pod = PodName {
+            name: "cart-0".to_owned(),
+            namespace: "shop".to_owned(),
+        };
+        Proxy::new(
+            pod,
+            directory.to_owned(),
+            admin,
+            directory.join("envoy.log"),
+            told,
+        )
+    }
+
+    fn told(clusters: &[&str]) -> ProxyConfiguration {
+        ProxyConfiguration {
+            bootstrap: json!({}),
+            listeners: vec![json!({ "name": "in", "address": { "socket_address": {} } })],
+            clusters: clusters
+                .iter()
+                .map(|name| json!({ "name": name }))
+                .collect(),
+            routes: BTreeMap::new(),
+            extensions: BTreeMap::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_cluster_that_is_refused_is_in_nobodys_way() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut proxy = proxy(directory.path(), told(&["a"]), &[]).await;
+        let refusal = proxy.take(&told(&["a", "good", BAD])).await.unwrap_err();
+        assert_eq!(refusal.subscription, Subscription::Clusters);
+        assert_eq!(proxy.parting(), None);
+
+        proxy.take(&told(&["a"])).await.unwrap();
+        proxy.take(&told(&["a", "b"])).await.unwrap();
+        let clusters: Vec<&str> = proxy.clusters.iter().filter_map(name).collect();
+        assert_eq!(clusters, ["a", "b"]);
+    }
+
+    #[tokio::test]
+    async fn a_new_filter_that_is_refused_is_what_is_told_of() {
+        let directory = tempfile::tempdir().unwrap();
+        let limit = Subscription::Extension("shop.limit".to_owned());
+        let mut proxy = proxy(directory.path(), told(&["a"]), std::slice::from_ref(&limit)).await;
+        let with = |configuration: &str| {
+            let mut with = told(&["a"]);
+            let extension = json!({ "configuration": configuration });
+            with.extensions.insert("shop.limit".to_owned(), extension);
+            with.listeners = vec![
+                json!({ "name": "in", "address": { "socket_address": {} }, "filter": "limit" }),
+            ];
+            with
+        };
+        let refusal = proxy.take(&with(BAD)).await.unwrap_err();
+        assert_eq!(refusal.subscription, limit);
+        proxy.take(&told(&["a"])).await.unwrap();
+        proxy.take(&with("fine")).await.unwrap();
+    }
 
     #[test]
     fn a_plugin_explains_its_refusal_better_than_envoy() {
         let log = "\
-[2026-11-21 05:47:26.300][2857][error][wasm] [source/extensions/common/wasm/context.cc:1149] wasm log istio-system.limit: \
-configuration refused: tiers.free: a tier without limits
-[2026-11-21 05:47:26.301][2857][error][wasm] [source/extensions/common/wasm/wasm.cc:104] Wasm VM failed Failed to configure
-[2026-11-21 05:47:26.311][2857][warning][config] [source/x.cc:81] Filesystem config update rejected: Unable to create Wasm \
+[2026-11-21 06:43:43.100][14496][error][wasm] [source/extensions/common/wasm/context.cc:1157] wasm log: no header :path
+[2026-11-21T06:43:43.566Z] \"GET /products HTTP/1.1\" 200 - via_upstream
+[2026-11-21 06:43:43.870][14409][error][wasm] [source/extensions/common/wasm/context.cc:1157] wasm log: configuration refused: \
+tiers.free: a tier without limits
+[2026-11-21 06:43:43.870][14409][error][wasm] [source/extensions/common/wasm/wasm.cc:104] Wasm VM failed Failed to configure base \
+Wasm plugin
+[2026-11-21 06:43:43.870][14409][critical][wasm] [source/extensions/common/wasm/wasm.cc:626] Plugin istio-system.limit failed to load
+[2026-11-21 06:43:43.870][14496][critical][wasm] [source/extensions/common/wasm/wasm.cc:479] Plugin configured to fail closed failed \
+to load
+[2026-11-21 06:43:43.872][14409][warning][config] [source/x.cc:81] Filesystem config update rejected: Unable to create Wasm \
 plugin istio-system.limit
 ";
-        assert_eq!(
-            why(log, Some("istio-system.limit")).as_deref(),
-            Some("configuration refused: tiers.free: a tier without limits")
-        );
+        let limit = Some("istio-system.limit");
+        let said = "configuration refused: tiers.free: a tier without limits";
+        assert_eq!(why(log, limit).as_deref(), Some(said));
+        // With pluginName, or a VM that has a name.
+        let named = log.replace("wasm log: conf", "wasm log limiter vm: conf");
+        assert_eq!(why(&named, limit).as_deref(), Some(said));
         assert_eq!(
             why(log, Some("istio-system.other")).as_deref(),
             Some("Unable to create Wasm plugin istio-system.limit")
         );
         assert_eq!(why("", None), None);
+    }
+
+    #[test]
+    fn envoy_says_what_is_wrong_after_what_it_is_wrong_with() {
+        let log = "\
+[2026-11-21 06:38:25.889][1868][warning][config] [source/x.cc:81] Filesystem config update rejected: Error adding/updating \
+cluster(s) outbound|3001|v1|cart: goo.gle/debugonly   \n\
+common_tls_context {
+  alpn_protocols: \"istio\"
+}
+sni: \"outbound_.3001_\"
+: Proto constraint validation failed (UpstreamTlsContextValidationError.Sni: value length must be at most 255 bytes)
+[2026-11-21T06:38:25.570Z] \"GET /cart/alice HTTP/1.1\" 200 - via_upstream
+";
+        assert_eq!(
+            why(log, None).as_deref(),
+            Some(
+                "Error adding/updating cluster(s) outbound|3001|v1|cart: Proto constraint validation failed \
+                 (UpstreamTlsContextValidationError.Sni: value length must be at most 255 bytes)"
+            )
+        );
+        let log = "[1][warning] Filesystem config update rejected: Invalid duration: Duration out-of-range: goo.gle/debugstr  \n\
+                   seconds: 10800000000\n";
+        assert_eq!(
+            why(log, None).as_deref(),
+            Some("Invalid duration: Duration out-of-range")
+        );
     }
 }

@@ -136,12 +136,13 @@ impl Reader {
 
     fn watch(&mut self, loaded: &Loaded) -> Result<(), Problem> {
         let mut wanted: BTreeSet<PathBuf> = loaded.folders.iter().cloned().collect();
-        // A link to a folder is changed in the folder that it is in.
-        let ways = loaded.folders.iter().chain(&loaded.files);
-        let links = ways
-            .flat_map(|path| path.ancestors())
-            .filter(|path| path.is_symlink());
-        wanted.extend(links.filter_map(Path::parent).map(|folder| {
+        // A link is changed in the folder that it is in.
+        let mut links = BTreeSet::new();
+        for path in loaded.folders.iter().chain(&loaded.files) {
+            collect_links(path, &mut links);
+        }
+        let around = links.iter().filter_map(|link| link.parent());
+        wanted.extend(around.map(|folder| {
             if folder.as_os_str().is_empty() {
                 PathBuf::from(".")
             } else {
@@ -170,6 +171,17 @@ impl Reader {
         }
         self.watched = watched;
         Ok(())
+    }
+}
+
+/// All links on the way to a path, and on the ways that they lead.
+fn collect_links(path: &Path, links: &mut BTreeSet<PathBuf>) {
+    for link in path.ancestors().filter(|part| part.is_symlink()) {
+        if links.insert(link.to_owned())
+            && let (Some(folder), Ok(target)) = (link.parent(), std::fs::read_link(link))
+        {
+            collect_links(&folder.join(target), links);
+        }
     }
 }
 
@@ -327,6 +339,29 @@ mod tests {
         let file = folder.path().join("v2").join("a.yaml");
         fs::write(file, NAMESPACE.replace("shop", "three")).unwrap();
         read_until(&mut reader, &mut changes, wanted("three")).await;
+    }
+
+    #[tokio::test]
+    async fn a_link_that_a_link_leads_through_is_seen() {
+        let folder = tempfile::tempdir().unwrap();
+        let elsewhere = tempfile::tempdir().unwrap();
+        for (version, name) in [("v1", "one"), ("v2", "two")] {
+            fs::create_dir(elsewhere.path().join(version)).unwrap();
+            let file = elsewhere.path().join(version).join("a.yaml");
+            fs::write(file, NAMESPACE.replace("shop", name)).unwrap();
+        }
+        let current = elsewhere.path().join("current");
+        symlink("v1", &current).unwrap();
+        symlink(current.join("a.yaml"), folder.path().join("a.yaml")).unwrap();
+        let (mut reader, mut changes) = Reader::new(vec![folder.path().to_owned()]).unwrap();
+        assert_eq!(namespaces(&reader.read().unwrap()), ["one"]);
+
+        symlink("v2", elsewhere.path().join("next")).unwrap();
+        fs::rename(elsewhere.path().join("next"), &current).unwrap();
+        read_until(&mut reader, &mut changes, |read| {
+            namespaces(read) == ["two"]
+        })
+        .await;
     }
 
     #[test]

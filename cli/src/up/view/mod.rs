@@ -1,7 +1,7 @@
 //! What the mesh does, while it does it: lines that are drawn anew every second on a terminal, one line now and then
 //! in a file, nothing among JSON.
 //!
-//! [`render`] makes [`line`]s of the [`statistics`](super::statistics), the [`screen`] draws them below what else is
+//! [`render`] makes [`mod@line`]s of the [`statistics`](super::statistics), the [`screen`] draws them below what else is
 //! said, and [`keys`] hear a `q`.
 
 mod keys;

@@ -6,13 +6,13 @@ use tollgate_common::{ConfigError, HostTemplate, PathTemplate, TenantId, at_most
 use super::written::{CaseWritten, IdWritten, MissingWritten, SourceWritten};
 
 /// Sources that a configuration has at most.
-const MAX_SOURCES: usize = 16;
+pub(super) const MAX_SOURCES: usize = 16;
 
 /// The longest name of a query parameter or a cookie.
-const LONGEST_NAME: usize = 128;
+pub(super) const LONGEST_NAME: usize = 128;
 
 /// The longest challenge.
-const LONGEST_CHALLENGE: usize = 256;
+pub(super) const LONGEST_CHALLENGE: usize = 256;
 
 /// Where a tenant's id is found.
 #[derive(Clone, Debug, PartialEq, Eq)]

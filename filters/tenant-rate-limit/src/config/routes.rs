@@ -11,10 +11,10 @@ use super::written::{CostFromWritten, CostWritten, MatchWritten, RouteWritten};
 use crate::limit::Limit;
 
 /// Routes that a configuration has at most: a request is compared with one after the other.
-const MAX_ROUTES: usize = 256;
+pub(super) const MAX_ROUTES: usize = 256;
 
 /// Headers that one route looks at, at most.
-const MAX_HEADERS: usize = 16;
+pub(super) const MAX_HEADERS: usize = 16;
 
 /// The most that a request costs.
 pub const LARGEST_COST: u64 = 1_000_000;

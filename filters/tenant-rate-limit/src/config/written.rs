@@ -4,22 +4,40 @@ use serde::Deserialize;
 use serde::de::{self, Deserializer, MapAccess, Visitor, value::MapAccessDeserializer};
 use tollgate_common::config::{optional_whole_number, whole_number};
 use tollgate_common::{StringMatch, UniqueMap, mapping};
+#[cfg(feature = "schema")]
+use {
+    super::identity::{LONGEST_CHALLENGE, LONGEST_NAME, MAX_SOURCES},
+    super::limits::{LIMITS_IN_ROUTES, LIMITS_IN_TIER},
+    super::routes::{LARGEST_COST, MAX_HEADERS, MAX_ROUTES},
+    super::schema,
+    crate::limit::LARGEST_QUOTA,
+    crate::table,
+    tollgate_common::TenantId,
+};
 
 /// Limits per tenant.
 #[derive(Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "TenantRateLimit", title = "tenant-rate-limit")
+)]
 #[serde(remote = "Self", deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct Written {
     /// Where a tenant's id comes from, and what becomes of requests without one.
     pub(super) tenant: TenantWritten,
     /// What each tier allows, by the tier's name: 1 to 64 of `a-z`, `0-9`, `_`, `-`, not starting with `-`, and neither `other` nor `none`. At
     /// least one.
+    #[cfg_attr(feature = "schema", schemars(extend("minProperties" = 1, "propertyNames" = tollgate_common::schema::keys::<tollgate_common::schema::Name>())))]
     pub(super) tiers: UniqueMap<TierWritten>,
     /// Tenants that are known by name, by their id: 1 to 64 of `a-z`, `0-9`, `.`, `_`, `-`, and neither `other` nor `none`. Nothing that others
     /// do takes their state away.
     #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = {}, "propertyNames" = tollgate_common::schema::keys::<tollgate_common::schema::Id>())))]
     pub(super) tenants: UniqueMap<ListedWritten>,
     /// Requests that are exempt, cost more or have limits of their own, at most 256. The first that matches decides.
     #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(length(max = MAX_ROUTES), extend("default" = [])))]
     pub(super) routes: Vec<RouteWritten>,
     /// What clients are told.
     #[serde(default)]
@@ -31,16 +49,23 @@ pub(super) struct Written {
 
 /// Who a request is from.
 #[derive(Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "Tenant")
+)]
 #[serde(remote = "Self", deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct TenantWritten {
     /// Where a tenant's id is looked for, in order, 1 to 16 places. The first place in which there is anything decides, also if
     /// that is no usable id.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = MAX_SOURCES), extend("uniqueItems" = true)))]
     pub(super) from: Vec<SourceWritten>,
     /// What a usable id is.
     #[serde(default)]
     pub(super) id: IdWritten,
     /// What becomes of a request without a usable id.
     #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = {"tenant": "anonymous"})))]
     pub(super) missing: MissingWritten,
     /// What becomes of a tenant that is not listed in `tenants`.
     pub(super) unknown: UnknownWritten,
@@ -48,22 +73,39 @@ pub(super) struct TenantWritten {
 
 /// A place where a tenant's id may be: exactly one of these.
 #[derive(Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "Source", transform = schema::source))]
 #[serde(remote = "Self", deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct SourceWritten {
     /// The value of this request header. Case of the name does not matter.
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "Option<tollgate_common::schema::HeaderName>")
+    )]
     pub(super) header: Option<String>,
     /// A template for the host (`:authority` without its port): `{tenant}.shop.example.com`. `{tenant}` is one label or a part of one.
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = r"\{tenant\}")))]
     pub(super) host: Option<String>,
     /// A template for the path: `/t/{tenant}/**`. `{tenant}` is one segment, `*` any one segment, `**` at the end any number of them.
+    #[cfg_attr(
+        feature = "schema",
+        schemars(regex(pattern = r"^/(.*/)?\{tenant\}(/|$)"))
+    )]
     pub(super) path: Option<String>,
     /// The value of this query parameter, decoded.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = LONGEST_NAME)))]
     pub(super) query: Option<String>,
     /// The value of this cookie.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = LONGEST_NAME)))]
     pub(super) cookie: Option<String>,
 }
 
 /// What a usable id is, after the spaces around it are cut off.
 #[derive(Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "TenantIds")
+)]
 #[serde(
     remote = "Self",
     deny_unknown_fields,
@@ -72,11 +114,14 @@ pub(super) struct SourceWritten {
 )]
 pub(super) struct IdWritten {
     /// Upper case is lowered, or makes an id unusable.
+    #[cfg_attr(feature = "schema", schemars(extend("default" = "lower")))]
     pub(super) case: CaseWritten,
     /// How many characters it may have, 1 to 64.
     #[serde(deserialize_with = "whole_number")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = TenantId::LONGEST)))]
     pub(super) longest: u64,
     /// The characters that it may have, and ranges of them, out of `a-z0-9._-`.
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = "^[a-z0-9._-]+$")))]
     pub(super) characters: String,
 }
 
@@ -92,6 +137,11 @@ impl Default for IdWritten {
 
 /// What becomes of upper case in an id.
 #[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "Case")
+)]
 #[serde(rename_all = "camelCase")]
 pub(super) enum CaseWritten {
     /// It is lowered.
@@ -102,6 +152,7 @@ pub(super) enum CaseWritten {
 
 /// What becomes of a request without a usable id: it is from a named tenant, or it is refused.
 #[derive(Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "Missing", transform = schema::missing))]
 #[serde(
     remote = "Self",
     deny_unknown_fields,
@@ -110,22 +161,35 @@ pub(super) enum CaseWritten {
 )]
 pub(super) struct MissingWritten {
     /// The tenant of such a request. It may be listed in `tenants`, and is an unknown tenant otherwise. [default: `anonymous`]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "Option<tollgate_common::schema::Id>")
+    )]
     pub(super) tenant: Option<String>,
     /// The status of the refusal, 400 or 401.
     #[serde(deserialize_with = "optional_whole_number")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 400, max = 401)))]
     pub(super) refuse: Option<u64>,
     /// With `refuse: 401`, the value of `WWW-Authenticate`: what a client needs to present. [default: `Bearer`]
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = LONGEST_CHALLENGE)))]
     pub(super) challenge: Option<String>,
 }
 
 /// What becomes of a tenant that is not listed.
 #[derive(Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "Unknown")
+)]
 #[serde(remote = "Self", deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct UnknownWritten {
     /// Their tier, one of `tiers`.
+    #[cfg_attr(feature = "schema", schemars(with = "tollgate_common::schema::Name"))]
     pub(super) tier: String,
     /// How many of them are told apart, 0 to 1,000,000. Those beyond share one allowance, that of their tier, together; with 0, all do.
     #[serde(default = "ten_thousand", deserialize_with = "whole_number")]
+    #[cfg_attr(feature = "schema", schemars(range(max = table::LARGEST)))]
     pub(super) individually: u64,
 }
 
@@ -135,69 +199,91 @@ fn ten_thousand() -> u64 {
 
 /// What a tenant may do: exactly one of these.
 #[derive(Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "Tier", transform = schema::tier))]
 #[serde(remote = "Self", deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct TierWritten {
     /// Its limits, 1 to 16. All must let a request pass; if one refuses, none is charged.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = LIMITS_IN_TIER)))]
     pub(super) limits: Option<Vec<LimitWritten>>,
     /// `true`: nothing is limited, also not by routes.
+    #[cfg_attr(feature = "schema", schemars(extend("const" = true)))]
     pub(super) unlimited: Option<bool>,
     /// `true`: every request is refused with 403.
+    #[cfg_attr(feature = "schema", schemars(extend("const" = true)))]
     pub(super) blocked: Option<bool>,
 }
 
 /// A rate (`requests`, `per`, `burst`) or a quota (`quota`, `per`).
 #[derive(Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "Limit", transform = schema::limit))]
 #[serde(remote = "Self", deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct LimitWritten {
     /// Its name in headers, answers and metrics: 1 to 64 of `a-z`, `0-9`, `_`, `-`, not starting with `-`, and not `none`; each once in its
     /// tier and in all routes.
+    #[cfg_attr(feature = "schema", schemars(with = "tollgate_common::schema::Name"))]
     pub(super) name: String,
     /// A rate: this many requests `per` duration, evenly; at least 1, at most 1,000,000 a second.
     #[serde(default, deserialize_with = "optional_whole_number")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
     pub(super) requests: Option<u64>,
     /// A quota: this many requests in each window, 1 to 1,000,000,000,000.
     #[serde(default, deserialize_with = "optional_whole_number")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = LARGEST_QUOTA)))]
     pub(super) quota: Option<u64>,
     /// With `requests` a duration of 1 µs to 366 days, such as `10s` or `1m30s`; with `quota` the window `minute`, `hour`, `day` or `month`,
     /// which begins at UTC boundaries.
     pub(super) per: Per,
     /// How many requests may come at once after a pause, at least 1; only with `requests`. [default: as `requests`]
     #[serde(default, deserialize_with = "optional_whole_number")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
     pub(super) burst: Option<u64>,
 }
 
 /// A tenant that is known by name.
 #[derive(Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "Listed", transform = schema::listed))]
 #[serde(remote = "Self", deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct ListedWritten {
     /// Its tier, one of `tiers`.
+    #[cfg_attr(feature = "schema", schemars(with = "tollgate_common::schema::Name"))]
     pub(super) tier: String,
-    /// Limits that take the place of those of the same name in its tier.
+    /// Limits that take the place of those of the same name in its tier, 1 to 16.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = LIMITS_IN_TIER)))]
     pub(super) limits: Option<Vec<LimitWritten>>,
     /// `true`: nothing is limited, whatever its tier is.
+    #[cfg_attr(feature = "schema", schemars(extend("const" = true)))]
     pub(super) unlimited: Option<bool>,
     /// `true`: every request is refused with 403, whatever its tier is.
+    #[cfg_attr(feature = "schema", schemars(extend("const" = true)))]
     pub(super) blocked: Option<bool>,
 }
 
 /// What some requests are charged: `exempt`, or `cost`, `limits` or both.
 #[derive(Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "Route", transform = schema::route))]
 #[serde(remote = "Self", deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct RouteWritten {
     /// Which requests. Everything given here must hold; `{}` is every request.
     #[serde(rename = "match")]
     pub(super) when: MatchWritten,
     /// `true`: they are charged nothing, and need no tenant.
+    #[cfg_attr(feature = "schema", schemars(extend("const" = true)))]
     pub(super) exempt: Option<bool>,
     /// What one of them counts for in every limit, 1 to 1,000,000: a number, or where it is found. [default: 1]
     pub(super) cost: Option<CostWritten>,
     /// Limits beside those of the tenant, each tenant by itself; at most 16 in all routes.
     #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(length(max = LIMITS_IN_ROUTES), extend("default" = [])))]
     pub(super) limits: Vec<LimitWritten>,
 }
 
 /// Conditions on a request.
 #[derive(Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "Match")
+)]
 #[serde(remote = "Self", deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct MatchWritten {
     /// On the method.
@@ -208,6 +294,7 @@ pub(super) struct MatchWritten {
     pub(super) host: Option<StringMatch>,
     /// On headers, by their name, at most 16. Of a header that is there more than once no condition holds.
     #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = {}, "maxProperties" = MAX_HEADERS, "propertyNames" = tollgate_common::schema::keys::<tollgate_common::schema::HeaderName>())))]
     pub(super) headers: UniqueMap<StringMatch>,
 }
 
@@ -221,25 +308,39 @@ pub(super) enum CostWritten {
 
 /// A cost that a request names: exactly one of `header` and `query`.
 #[derive(Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "FoundCost", transform = schema::found_cost))]
 #[serde(remote = "Self", deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct CostFromWritten {
     /// The value of this request header.
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "Option<tollgate_common::schema::HeaderName>")
+    )]
     pub(super) header: Option<String>,
     /// The value of this query parameter.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = LONGEST_NAME)))]
     pub(super) query: Option<String>,
     /// The least that such a request costs, at least 1, whatever it says.
     #[serde(deserialize_with = "whole_number")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = LARGEST_COST)))]
     pub(super) min: u64,
     /// The most that it costs, at most 1,000,000: what it says beyond that, and what is no number or there twice.
     #[serde(deserialize_with = "whole_number")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = LARGEST_COST)))]
     pub(super) max: u64,
     /// What it costs if it says nothing, `min` to `max`.
     #[serde(deserialize_with = "whole_number")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = LARGEST_COST)))]
     pub(super) default: u64,
 }
 
 /// What clients are told.
 #[derive(Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "Answer")
+)]
 #[serde(
     remote = "Self",
     deny_unknown_fields,
@@ -249,6 +350,7 @@ pub(super) struct CostFromWritten {
 pub(super) struct AnswerWritten {
     /// The status of a request that a limit refused, 400 to 599.
     #[serde(deserialize_with = "whole_number")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 400, max = 599)))]
     pub(super) status: u64,
     /// When to come back.
     pub(super) retry_after: RetryAfterWritten,
@@ -268,6 +370,11 @@ impl Default for AnswerWritten {
 
 /// When to come back.
 #[derive(Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "RetryAfter")
+)]
 #[serde(
     remote = "Self",
     deny_unknown_fields,
@@ -278,6 +385,7 @@ pub(super) struct RetryAfterWritten {
     /// By how many percent of the time that it takes `Retry-After` is later at most, 0 to 100: by chance, so that clients do not come back all
     /// at once. It is never earlier.
     #[serde(deserialize_with = "whole_number")]
+    #[cfg_attr(feature = "schema", schemars(range(max = 100)))]
     pub(super) jitter: u64,
 }
 
@@ -289,6 +397,11 @@ impl Default for RetryAfterWritten {
 
 /// Which headers tell how a tenant stands, in responses and in refusals.
 #[derive(Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "Headers")
+)]
 #[serde(
     remote = "Self",
     deny_unknown_fields,
@@ -314,6 +427,11 @@ impl Default for HeadersWritten {
 /// What is counted, by the names of the metrics: 1 to 128 of `a-z`, `A-Z`, `0-9` and `_`, not starting with a digit. What has no name is not
 /// counted.
 #[derive(Default, Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "Metrics")
+)]
 #[serde(
     remote = "Self",
     deny_unknown_fields,
@@ -322,15 +440,35 @@ impl Default for HeadersWritten {
 )]
 pub(super) struct MetricsWritten {
     /// A counter of requests that pass, with the labels `tenant` (listed tenants and the missing one; the rest is `other`) and `tier`.
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "Option<tollgate_common::schema::MetricName>")
+    )]
     pub(super) admitted: Option<String>,
     /// A counter of requests that are refused, with the labels `tenant`, `tier`, `limit` (`none` if it was not a limit that refused) and
     /// `reason`.
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "Option<tollgate_common::schema::MetricName>")
+    )]
     pub(super) refused: Option<String>,
     /// A gauge of tenants that are not listed and have a record of their own.
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "Option<tollgate_common::schema::MetricName>")
+    )]
     pub(super) tracked: Option<String>,
-    /// A counter of such records that were given to another tenant.
+    /// A counter of such records that were given up because all their limits were at rest.
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "Option<tollgate_common::schema::MetricName>")
+    )]
     pub(super) evictions: Option<String>,
     /// A counter of charges that had to be tried again because another worker was faster.
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "Option<tollgate_common::schema::MetricName>")
+    )]
     pub(super) contention: Option<String>,
 }
 
@@ -375,10 +513,6 @@ impl<'de> Deserialize<'de> for Per {
             fn visit_u64<E: de::Error>(self, number: u64) -> Result<Per, E> {
                 Ok(Per(number.to_string()))
             }
-
-            fn visit_f64<E: de::Error>(self, number: f64) -> Result<Per, E> {
-                Ok(Per(number.to_string()))
-            }
         }
 
         deserializer.deserialize_any(Text)
@@ -398,11 +532,6 @@ impl<'de> Deserialize<'de> for CostWritten {
 
             fn visit_u64<E: de::Error>(self, number: u64) -> Result<CostWritten, E> {
                 Ok(CostWritten::Fixed(number))
-            }
-
-            fn visit_f64<E: de::Error>(self, number: f64) -> Result<CostWritten, E> {
-                // A cluster keeps a plugin's configuration as a protobuf Struct, whose numbers are all floating-point.
-                whole_number(de::value::F64Deserializer::new(number)).map(CostWritten::Fixed)
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<CostWritten, A::Error> {

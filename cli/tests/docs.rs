@@ -1,0 +1,189 @@
+//! What the pages say about the tool is what the tool has: its events, its kinds of manifests, its options.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+use clap::CommandFactory;
+use serde_json::Value;
+use tollgate::args::Cli;
+use tollgate_mesh::api::Objects;
+
+/// Events cannot be listed from outside, so they are read where they are defined.
+const EVENTS: &str = include_str!("../src/up/events.rs");
+
+fn page(path: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The part of a page below a heading, up to the next one of its rank.
+fn section<'a>(page: &'a str, heading: &str) -> &'a str {
+    let (_, rest) = page
+        .split_once(&format!("\n{heading}\n"))
+        .unwrap_or_else(|| panic!("there is no {heading:?}"));
+    let rank = heading.split(' ').next().unwrap();
+    let end = rest.find(&format!("\n{rank} ")).unwrap_or(rest.len());
+    &rest[..end]
+}
+
+/// What is between backticks.
+fn words(text: &str) -> BTreeSet<String> {
+    text.split('`')
+        .skip(1)
+        .step_by(2)
+        .map(str::to_owned)
+        .collect()
+}
+
+fn camel_case(name: &str) -> String {
+    let mut parts = name.split('_');
+    let first = parts.next().unwrap();
+    let mut camel = first[..1].to_lowercase() + &first[1..];
+    for part in parts {
+        camel += &(part[..1].to_uppercase() + &part[1..]);
+    }
+    camel
+}
+
+/// Every event with its fields, as JSON has them; those that are of another type, which serde flattens, are not seen here.
+fn events() -> BTreeMap<String, BTreeSet<String>> {
+    let (_, rest) = EVENTS.split_once("pub(crate) enum Event {\n").unwrap();
+    let (body, _) = rest.split_once("\n}\n").unwrap();
+    let mut events: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let (mut current, mut skipped) = (String::new(), false);
+    for line in body.lines() {
+        let text = line.trim_start();
+        let indent = line.len() - text.len();
+        let end = text
+            .find(|c: char| !c.is_alphanumeric() && c != '_')
+            .unwrap_or(text.len());
+        match (indent, &text[..end]) {
+            (_, "") => skipped |= text == "#[serde(skip)]",
+            (4, variant) => {
+                current = camel_case(variant);
+                events.entry(current.clone()).or_default();
+                // Such as `Demo { customers: String, seconds: u64 },`
+                for field in text[end..].split([',', '{']).filter(|f| f.contains(": ")) {
+                    let name = field.split(':').next().unwrap().trim();
+                    events.get_mut(&current).unwrap().insert(camel_case(name));
+                }
+            }
+            (8, field) => {
+                if !std::mem::take(&mut skipped) {
+                    events.get_mut(&current).unwrap().insert(camel_case(field));
+                }
+            }
+            _ => panic!("{line:?} is not understood"),
+        }
+    }
+    events
+}
+
+#[test]
+fn the_table_of_events_has_every_event_and_every_field_of_it() {
+    let page = page("docs/local-mesh.md");
+    let section = section(&page, "## `--format json`");
+    let (_, table) = section
+        .split_once("\n| `event` | When | Fields |\n|---|---|---|\n")
+        .unwrap();
+    let rows: BTreeMap<String, BTreeSet<String>> = table
+        .lines()
+        .take_while(|line| line.starts_with('|'))
+        .map(|line| {
+            let mut cells = line.split('|').skip(1);
+            let name = words(cells.next().unwrap()).pop_first().unwrap();
+            (name, words(cells.nth(1).unwrap()))
+        })
+        .collect();
+    let events = events();
+    assert_eq!(
+        rows.keys().collect::<Vec<_>>(),
+        events.keys().collect::<Vec<_>>()
+    );
+    for (event, fields) in &events {
+        let missing: Vec<_> = fields.difference(&rows[event]).collect();
+        assert!(missing.is_empty(), "{event}: {missing:?}");
+    }
+
+    // And an example of each, with fields that its row names and no others.
+    let (_, rest) = section.split_once("```json\n").unwrap();
+    let (examples, _) = rest.split_once("```").unwrap();
+    let mut shown = BTreeSet::new();
+    for line in examples.lines() {
+        let example: BTreeMap<String, Value> =
+            serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}"));
+        let event = example["event"].as_str().unwrap().to_owned();
+        for field in example.keys().filter(|field| *field != "event") {
+            assert!(rows[&event].contains(field), "{event}: {field}");
+            let own = &events[&event];
+            assert!(own.is_empty() || own.contains(field), "{event}: {field}");
+        }
+        shown.insert(event);
+    }
+    assert_eq!(shown, events.into_keys().collect());
+}
+
+#[test]
+fn the_table_of_kinds_has_every_kind() {
+    let problems = Objects::parse(
+        Path::new("a.yaml"),
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\n",
+    )
+    .unwrap_err()
+    .to_string();
+    let (_, kinds) = problems.split_once("it knows ").expect(&problems);
+    let known: BTreeSet<&str> = kinds.trim().split(", ").collect();
+    let page = page("docs/local-mesh.md");
+    let first_cells = |heading: &str| -> BTreeSet<String> {
+        section(&page, heading)
+            .lines()
+            .skip_while(|line| !line.starts_with("|---"))
+            .skip(1)
+            .take_while(|line| line.starts_with('|'))
+            .flat_map(|line| line.split('|').nth(1).unwrap().split(','))
+            .map(|kind| kind.trim().to_owned())
+            .collect()
+    };
+    let kinds = first_cells("### Kinds");
+    assert_eq!(
+        kinds.iter().map(String::as_str).collect::<BTreeSet<_>>(),
+        known
+    );
+    // The fields of pods and containers have rows of their own.
+    let fields = first_cells("### Fields");
+    let missing: Vec<_> = kinds.difference(&fields).collect();
+    assert!(missing.is_empty(), "no row of fields for {missing:?}");
+}
+
+#[test]
+fn the_readme_names_every_command_and_option() {
+    let readme = page("README.md");
+    let usage = section(&readme, "## The command");
+    let (_, usage) = usage.split_once("```\n").unwrap();
+    let (usage, _) = usage.split_once("```").unwrap();
+    let mut named = usage
+        .split_whitespace()
+        .map(|word| word.trim_matches(['[', ']', '…']).to_owned());
+    let named: BTreeSet<String> = named.by_ref().collect();
+    for command in Cli::command().get_subcommands() {
+        if command.is_hide_set() {
+            continue;
+        }
+        assert!(
+            usage.contains(&format!("tollgate {}", command.get_name())),
+            "{}",
+            command.get_name()
+        );
+        for option in command
+            .get_arguments()
+            .filter_map(|option| option.get_long())
+        {
+            assert!(
+                option == "help" || named.contains(&format!("--{option}")),
+                "README.md does not name --{option} of {}",
+                command.get_name()
+            );
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! A service that fails when a request asks for it, run in place of the shop's own so that it is seen what the shop's
+//! manifests make of that. It remembers nothing: what a request meets depends on the request, on which try it is
+//! (`x-envoy-attempt-count`), and on the pod it has reached.
+//!
+//! Every path takes these parameters. `until=N` answers 503 to every try before the Nth; `slow=MS` has these tries wait
+//! first; `pod=NAME` makes them fail in this pod only. `while=FILE` waits as long as there is such a file.
+
+use std::collections::HashMap;
+use std::env;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use axum::extract::Query;
+use axum::http::{HeaderMap, StatusCode};
+use axum::{Json, Router};
+use serde_json::{Value, json};
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let host = env::var("HOST").context("HOST is not set")?;
+    let port = env::var("PORT").context("PORT is not set")?;
+    let listener = tokio::net::TcpListener::bind(format!("{host}:{port}")).await?;
+    axum::serve(listener, Router::new().fallback(answer)).await?;
+    Ok(())
+}
+
+async fn answer(
+    Query(query): Query<HashMap<String, String>>,
+    headers: HeaderMap,
+) -> (StatusCode, Json<Value>) {
+    let number = |name: &str| query.get(name).and_then(|value| value.parse::<u64>().ok());
+    let pod = env::var("POD_NAME").unwrap_or_default();
+    let attempt = headers.get("x-envoy-attempt-count");
+    let attempt = attempt.and_then(|value| value.to_str().ok()?.parse().ok());
+    let here = query.get("pod").is_none_or(|wanted| *wanted == pod);
+    let fails = here && attempt < number("until");
+    if fails {
+        tokio::time::sleep(Duration::from_millis(number("slow").unwrap_or(0))).await;
+    }
+    if let Some(file) = query.get("while") {
+        while Path::new(file).exists() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+    let status = if fails {
+        StatusCode::SERVICE_UNAVAILABLE
+    } else {
+        StatusCode::OK
+    };
+    (status, Json(json!({ "pod": pod, "attempt": attempt })))
+}
