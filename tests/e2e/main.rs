@@ -119,7 +119,7 @@ fn main() -> ExitCode {
         trials,
         "",
         Shared::new(
-            "a limiter with everything",
+            "all there is to configure",
             || tenants::mesh(Form::ThreeModules),
             &stops
         ),
@@ -133,10 +133,6 @@ fn main() -> ExitCode {
             hostile::every_kind_of_request_is_answered,
         ]
     );
-    trials.push(Trial::test(
-        "tenants::the_examples_do_what_they_say",
-        || tenants::the_examples_do_what_they_say().map_err(|error| format!("{error:#}").into()),
-    ));
     trials!(
         trials,
         "",
@@ -165,6 +161,7 @@ fn main() -> ExitCode {
     }));
     for (module, tests) in [
         ("demo", demo::TESTS),
+        ("tenants", tenants::TESTS),
         ("lifecycle", lifecycle::TESTS),
         ("bench", bench::TESTS),
     ] {

@@ -8,6 +8,8 @@ use tollgate_tests::{Answer, Form, LocalMesh, Manifests, Options, Outcome, Targe
 
 use crate::metrics::settled;
 
+type Test = fn() -> Result<()>;
+
 const LIMITER: &str = "wasm-plugins/tenant-rate-limit/plugin.yaml";
 
 /// The tenant that a request names in each way: its quota of the day tells whom the limiter took it for.
@@ -486,8 +488,14 @@ pub(crate) async fn what_became_of_requests_is_counted_by_reason(mesh: &LocalMes
     Ok(())
 }
 
+/// Tests that have a mesh of their own.
+pub(crate) const TESTS: &[(&str, Test)] = &[(
+    "the_examples_do_what_they_say",
+    the_examples_do_what_they_say,
+)];
+
 /// Every example that ships, run one after the other on one mesh.
-pub(crate) fn the_examples_do_what_they_say() -> Result<()> {
+fn the_examples_do_what_they_say() -> Result<()> {
     let mesh = LocalMesh::start(Manifests::shipped()?, Options::default())?;
     let folder = concat!(
         env!("CARGO_MANIFEST_DIR"),

@@ -90,6 +90,40 @@ fn the_schemas_refuse_typical_mistakes() {
                 ("tenants", json!({"ACME": {"tier": "free"}})),
                 ("tenants", json!({"acme": "free"})),
                 ("metrics", json!({"refused": "shop-refused-total"})),
+                (
+                    "tenant",
+                    json!({"from": [{"path": "/t"}], "unknown": {"tier": "free"}}),
+                ),
+                (
+                    "tenant",
+                    json!({"from": [{"header": "a", "cookie": "b"}], "unknown": {"tier": "free"}}),
+                ),
+                (
+                    "tenant",
+                    json!({"from": [{"header": "a"}], "unknown": {"tier": "free"}, "missing": {"tenant": "a", "refuse": 401}}),
+                ),
+                (
+                    "tenant",
+                    json!({"from": [{"header": "a"}], "unknown": {"tier": "free"}, "missing": {"challenge": "Bearer"}}),
+                ),
+                ("tiers", json!({"free": {}})),
+                (
+                    "tiers",
+                    json!({"free": {"blocked": true, "unlimited": true}}),
+                ),
+                ("tiers", json!({"free": {"unlimited": false}})),
+                (
+                    "tenants",
+                    json!({"acme": {"tier": "free", "blocked": true, "unlimited": true}}),
+                ),
+                ("routes", json!([{"match": {}}])),
+                ("routes", json!([{"cost": 5}])),
+                ("routes", json!([{"match": {}, "exempt": true, "cost": 5}])),
+                ("routes", json!([{"match": {}, "cost": 0}])),
+                ("routes", json!([{"match": {}, "cost": {"query": "n"}}])),
+                ("routes", json!([{"match": {"path": "/orders"}, "cost": 5}])),
+                ("answer", json!({"status": 200})),
+                ("answer", json!({"retryAfter": {"jitter": 101}})),
             ],
         ),
         (
@@ -200,5 +234,5 @@ fn the_schemas_refuse_typical_mistakes() {
             tried += 1;
         }
     }
-    assert_eq!(tried, 49);
+    assert_eq!(tried, 65);
 }

@@ -118,9 +118,9 @@ pub struct MetricNames {
     pub admitted: Option<String>,
     /// The counter of requests that are refused.
     pub refused: Option<String>,
-    /// The gauge of tenants that are not listed and have a record.
+    /// The gauge of tenants that have a record.
     pub tracked: Option<String>,
-    /// The counter of records that were given to another tenant.
+    /// The counter of records that were given up, all their limits at rest.
     pub evictions: Option<String>,
     /// The counter of charges that were tried again.
     pub contention: Option<String>,

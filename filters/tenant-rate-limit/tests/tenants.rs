@@ -624,6 +624,8 @@ fn series_are_named_once_and_bounded() {
                 "tenant=.=other;.;tier=.=free;.;admitted_total".to_owned(),
                 50
             ),
+            // The invented ones, the listed acme and nobody.
+            ("tracked".to_owned(), 52),
         ])
     );
     // Three without labels, to be watched while they are 0.

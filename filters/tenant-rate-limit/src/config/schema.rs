@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use tollgate_common::Duration;
-use tollgate_common::schema::{exactly_one, keys};
+use tollgate_common::schema::{exactly_one, keys, named};
 
 use super::Config;
 use super::routes::LARGEST_COST;
@@ -28,8 +28,8 @@ pub(super) fn source(schema: &mut Schema) {
 
 pub(super) fn missing(schema: &mut Schema) {
     let together = json_schema!({
-        "refuse": {"properties": {"tenant": false}},
-        "challenge": {"required": ["refuse"], "properties": {"refuse": {"const": 401}}},
+        "tenant": {"properties": {"refuse": false, "challenge": false}},
+        "challenge": {"properties": {"refuse": {"const": 401}}, "required": ["refuse"]},
     });
     schema.insert("dependentSchemas".to_owned(), together.to_value());
 }
@@ -38,7 +38,25 @@ pub(super) fn tier(schema: &mut Schema) {
     exactly_one(schema, &["limits", "unlimited", "blocked"]);
 }
 
-pub(super) fn found(schema: &mut Schema) {
+pub(super) fn listed(schema: &mut Schema) {
+    let together = json_schema!({
+        "limits": {"properties": {"unlimited": false, "blocked": false}},
+        "unlimited": {"properties": {"blocked": false}},
+    });
+    schema.insert("dependentSchemas".to_owned(), together.to_value());
+}
+
+pub(super) fn route(schema: &mut Schema) {
+    let each =
+        ["exempt", "cost", "limits"].map(|field| json_schema!({"required": [field]}).to_value());
+    schema.insert("anyOf".to_owned(), each.to_vec().into());
+    let together = json_schema!({
+        "exempt": {"properties": {"cost": false, "limits": {"maxItems": 0}}},
+    });
+    schema.insert("dependentSchemas".to_owned(), together.to_value());
+}
+
+pub(super) fn found_cost(schema: &mut Schema) {
     exactly_one(schema, &["header", "query"]);
 }
 
@@ -49,33 +67,6 @@ pub(super) fn limit(schema: &mut Schema) {
         "quota": {"properties": {"per": {"enum": Window::ALL.map(Window::name)}, "burst": false}},
     });
     schema.insert("dependentSchemas".to_owned(), of_each_kind.to_value());
-}
-
-/// Types that stand for strings with a parser of their own.
-macro_rules! strings {
-    ($($name:ident: $schema:tt;)+) => {$(
-        pub(super) enum $name {}
-
-        impl JsonSchema for $name {
-            fn inline_schema() -> bool {
-                true
-            }
-
-            fn schema_name() -> Cow<'static, str> {
-                stringify!($name).into()
-            }
-
-            fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                json_schema!($schema)
-            }
-        }
-    )+};
-}
-
-strings! {
-    Template: {"type": "string", "maxLength": 253, "pattern": "^[A-Za-z0-9._-]*\\{tenant\\}[A-Za-z0-9._-]*$"};
-    PathTemplate: {"type": "string", "pattern": "^/([^{}/?#]+/)*\\{tenant\\}(/[^{}/?#]+)*/?$"};
-    Parameter: {"type": "string", "pattern": "^[A-Za-z0-9._~\\[\\]-]{1,128}$"};
 }
 
 impl JsonSchema for Per {
@@ -94,20 +85,18 @@ impl JsonSchema for Per {
 }
 
 impl JsonSchema for CostWritten {
-    fn inline_schema() -> bool {
-        true
-    }
-
     fn schema_name() -> Cow<'static, str> {
         "Cost".into()
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        json_schema!({
+        let mut schema = json_schema!({
             "anyOf": [
                 {"type": "integer", "minimum": 1, "maximum": LARGEST_COST},
                 generator.subschema_for::<CostFromWritten>(),
             ],
-        })
+        });
+        named(&mut schema, "number or mapping");
+        schema
     }
 }

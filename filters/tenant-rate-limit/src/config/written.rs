@@ -4,16 +4,16 @@ use serde::Deserialize;
 use serde::de::{self, Deserializer, MapAccess, Visitor, value::MapAccessDeserializer};
 use tollgate_common::config::{optional_whole_number, whole_number};
 use tollgate_common::{StringMatch, UniqueMap, mapping};
-
 #[cfg(feature = "schema")]
-use super::{
-    identity::{LONGEST_CHALLENGE, LONGEST_NAME, MAX_SOURCES},
-    limits::{LIMITS_IN_ROUTES, LIMITS_IN_TIER},
-    routes::{LARGEST_COST, MAX_HEADERS, MAX_ROUTES},
-    schema,
+use {
+    super::identity::{LONGEST_CHALLENGE, LONGEST_NAME, MAX_SOURCES},
+    super::limits::{LIMITS_IN_ROUTES, LIMITS_IN_TIER},
+    super::routes::{LARGEST_COST, MAX_HEADERS, MAX_ROUTES},
+    super::schema,
+    crate::limit::LARGEST_QUOTA,
+    crate::table,
+    tollgate_common::TenantId,
 };
-#[cfg(feature = "schema")]
-use crate::{limit::LARGEST_QUOTA, table};
 
 /// Limits per tenant.
 #[derive(Deserialize)]
@@ -83,13 +83,16 @@ pub(super) struct SourceWritten {
     )]
     pub(super) header: Option<String>,
     /// A template for the host (`:authority` without its port): `{tenant}.shop.example.com`. `{tenant}` is one label or a part of one.
-    #[cfg_attr(feature = "schema", schemars(with = "Option<schema::Template>"))]
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = r"\{tenant\}")))]
     pub(super) host: Option<String>,
     /// A template for the path: `/t/{tenant}/**`. `{tenant}` is one segment, `*` any one segment, `**` at the end any number of them.
-    #[cfg_attr(feature = "schema", schemars(with = "Option<schema::PathTemplate>"))]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(regex(pattern = r"^/(.*/)?\{tenant\}(/|$)"))
+    )]
     pub(super) path: Option<String>,
     /// The value of this query parameter, decoded.
-    #[cfg_attr(feature = "schema", schemars(with = "Option<schema::Parameter>"))]
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = LONGEST_NAME)))]
     pub(super) query: Option<String>,
     /// The value of this cookie.
     #[cfg_attr(feature = "schema", schemars(length(min = 1, max = LONGEST_NAME)))]
@@ -101,7 +104,7 @@ pub(super) struct SourceWritten {
 #[cfg_attr(
     feature = "schema",
     derive(schemars::JsonSchema),
-    schemars(rename = "Id")
+    schemars(rename = "TenantIds")
 )]
 #[serde(
     remote = "Self",
@@ -115,10 +118,10 @@ pub(super) struct IdWritten {
     pub(super) case: CaseWritten,
     /// How many characters it may have, 1 to 64.
     #[serde(deserialize_with = "whole_number")]
-    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 64), extend("default" = 64)))]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = TenantId::LONGEST)))]
     pub(super) longest: u64,
     /// The characters that it may have, and ranges of them, out of `a-z0-9._-`.
-    #[cfg_attr(feature = "schema", schemars(length(min = 1), extend("default" = "a-z0-9._-")))]
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = "^[a-z0-9._-]+$")))]
     pub(super) characters: String,
 }
 
@@ -165,7 +168,7 @@ pub(super) struct MissingWritten {
     pub(super) tenant: Option<String>,
     /// The status of the refusal, 400 or 401.
     #[serde(deserialize_with = "optional_whole_number")]
-    #[cfg_attr(feature = "schema", schemars(extend("enum" = [400, 401])))]
+    #[cfg_attr(feature = "schema", schemars(range(min = 400, max = 401)))]
     pub(super) refuse: Option<u64>,
     /// With `refuse: 401`, the value of `WWW-Authenticate`: what a client needs to present. [default: `Bearer`]
     #[cfg_attr(feature = "schema", schemars(length(min = 1, max = LONGEST_CHALLENGE)))]
@@ -238,17 +241,13 @@ pub(super) struct LimitWritten {
 
 /// A tenant that is known by name.
 #[derive(Deserialize)]
-#[cfg_attr(
-    feature = "schema",
-    derive(schemars::JsonSchema),
-    schemars(rename = "Listed")
-)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "Listed", transform = schema::listed))]
 #[serde(remote = "Self", deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct ListedWritten {
     /// Its tier, one of `tiers`.
     #[cfg_attr(feature = "schema", schemars(with = "tollgate_common::schema::Name"))]
     pub(super) tier: String,
-    /// Limits that take the place of those of the same name in its tier.
+    /// Limits that take the place of those of the same name in its tier, 1 to 16.
     #[cfg_attr(feature = "schema", schemars(length(min = 1, max = LIMITS_IN_TIER)))]
     pub(super) limits: Option<Vec<LimitWritten>>,
     /// `true`: nothing is limited, whatever its tier is.
@@ -261,11 +260,7 @@ pub(super) struct ListedWritten {
 
 /// What some requests are charged: `exempt`, or `cost`, `limits` or both.
 #[derive(Deserialize)]
-#[cfg_attr(
-    feature = "schema",
-    derive(schemars::JsonSchema),
-    schemars(rename = "Route")
-)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "Route", transform = schema::route))]
 #[serde(remote = "Self", deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct RouteWritten {
     /// Which requests. Everything given here must hold; `{}` is every request.
@@ -313,7 +308,7 @@ pub(super) enum CostWritten {
 
 /// A cost that a request names: exactly one of `header` and `query`.
 #[derive(Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "CostFrom", transform = schema::found))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "FoundCost", transform = schema::found_cost))]
 #[serde(remote = "Self", deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct CostFromWritten {
     /// The value of this request header.
@@ -323,7 +318,7 @@ pub(super) struct CostFromWritten {
     )]
     pub(super) header: Option<String>,
     /// The value of this query parameter.
-    #[cfg_attr(feature = "schema", schemars(with = "Option<schema::Parameter>"))]
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = LONGEST_NAME)))]
     pub(super) query: Option<String>,
     /// The least that such a request costs, at least 1, whatever it says.
     #[serde(deserialize_with = "whole_number")]
@@ -355,7 +350,7 @@ pub(super) struct CostFromWritten {
 pub(super) struct AnswerWritten {
     /// The status of a request that a limit refused, 400 to 599.
     #[serde(deserialize_with = "whole_number")]
-    #[cfg_attr(feature = "schema", schemars(range(min = 400, max = 599), extend("default" = 429)))]
+    #[cfg_attr(feature = "schema", schemars(range(min = 400, max = 599)))]
     pub(super) status: u64,
     /// When to come back.
     pub(super) retry_after: RetryAfterWritten,
@@ -390,7 +385,7 @@ pub(super) struct RetryAfterWritten {
     /// By how many percent of the time that it takes `Retry-After` is later at most, 0 to 100: by chance, so that clients do not come back all
     /// at once. It is never earlier.
     #[serde(deserialize_with = "whole_number")]
-    #[cfg_attr(feature = "schema", schemars(range(max = 100), extend("default" = 10)))]
+    #[cfg_attr(feature = "schema", schemars(range(max = 100)))]
     pub(super) jitter: u64,
 }
 
@@ -457,13 +452,13 @@ pub(super) struct MetricsWritten {
         schemars(with = "Option<tollgate_common::schema::MetricName>")
     )]
     pub(super) refused: Option<String>,
-    /// A gauge of tenants that are not listed and have a record of their own.
+    /// A gauge of tenants that have a record: some limit of theirs is not at rest, or was not when last looked at.
     #[cfg_attr(
         feature = "schema",
         schemars(with = "Option<tollgate_common::schema::MetricName>")
     )]
     pub(super) tracked: Option<String>,
-    /// A counter of such records that were given to another tenant.
+    /// A counter of such records that were given up because all their limits were at rest.
     #[cfg_attr(
         feature = "schema",
         schemars(with = "Option<tollgate_common::schema::MetricName>")
