@@ -257,6 +257,10 @@ pub struct BenchArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=99_999_999))]
     pub ids: Option<u64>,
 
+    /// How many tenants the limiter tells apart in `tenants` and `flood` [default: as many as it can]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(0..=1_000_000))]
+    pub individually: Option<u64>,
+
     /// The Envoy to measure on [default: as for `tollgate up`]
     #[arg(long, value_name = "PATH")]
     pub envoy: Option<PathBuf>,

@@ -257,7 +257,9 @@ pub(crate) async fn each_kind_of_limit_and_of_tier(mesh: &LocalMesh) -> Result<(
             "request {sent} of a burst of 30: {answer:?}"
         );
         ensure!(left(&answer, "rate")? == 30 - sent, "{answer:?}");
-        ensure!(left(&answer, "monthly")? == 100 - sent, "{answer:?}");
+        // Large enough for the other worker to hold some of it.
+        let monthly = left(&answer, "monthly")?;
+        ensure!((95 - sent..=100 - sent).contains(&monthly), "{answer:?}");
         let remaining = (30 - sent).to_string();
         ensure!(
             answer.header("x-ratelimit-remaining") == Some(&remaining),
@@ -272,7 +274,7 @@ pub(crate) async fn each_kind_of_limit_and_of_tier(mesh: &LocalMesh) -> Result<(
     let answer = of(mesh, "burst", "/products", &[]).await?;
     ensure!(answer.status == 429, "{answer:?}");
     ensure!(
-        left(&answer, "monthly")? == 70,
+        (65..=70).contains(&left(&answer, "monthly")?),
         "a refusal was charged: {answer:?}"
     );
     ensure!(

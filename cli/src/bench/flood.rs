@@ -8,7 +8,7 @@ use super::cases::Traffic;
 use super::load::{Client, Requests, Stop};
 use super::proxy::{Listener, Proxy, wasm_filter};
 use super::report::{Row, mebibytes, table};
-use super::tenants::{self, MOST};
+use super::tenants;
 use super::usage::Process;
 use super::{Bench, Progress};
 use crate::up::blocking;
@@ -47,10 +47,11 @@ struct Look {
     refused: u64,
 }
 
-/// Lets them come. The configuration is the shipped one with the largest table.
+/// Lets them come. The configuration is the shipped one with the largest table, unless the command line says otherwise.
 pub(crate) async fn measure(bench: &Bench<'_>) -> anyhow::Result<Flood> {
     let module = &bench.module(PLUGIN)?.path;
-    let configuration = tenants::configuration(bench, false)?.to_string();
+    let (configuration, individually) = tenants::configuration(bench, false)?;
+    let configuration = configuration.to_string();
     let filter = wasm_filter(PLUGIN, module, PLUGIN, &configuration);
     let mut proxy = Proxy::start(
         bench.keeper,
@@ -66,6 +67,7 @@ pub(crate) async fn measure(bench: &Bench<'_>) -> anyhow::Result<Flood> {
         process: proxy.process.clone(),
         client: Client::connect(proxy.address(PLUGIN)?, bench.connections())?,
         ids,
+        individually,
         warm_up: bench.requests,
         stop: bench.stop.clone(),
     };
@@ -79,6 +81,7 @@ struct Run {
     process: Process,
     client: Client,
     ids: u64,
+    individually: u64,
     warm_up: u64,
     stop: Stop,
 }
@@ -117,7 +120,7 @@ impl Run {
         let (half, after) = (at(looks.len() / 2 - 1), at(looks.len() - 1));
         Ok(Flood {
             ids: sent,
-            individually: MOST,
+            individually: self.individually,
             memory_before_bytes: before,
             memory_after_bytes: after,
             grown_bytes: after.cast_signed() - before.cast_signed(),

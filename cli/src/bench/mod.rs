@@ -78,6 +78,7 @@ struct Bench<'a> {
     rounds: u32,
     requests: u64,
     ids: Option<u64>,
+    individually: Option<u64>,
 }
 
 impl Bench<'_> {
@@ -129,6 +130,7 @@ async fn bench(args: BenchArgs, keeper: &Keeper, stop: &Stop) -> anyhow::Result<
         rounds: args.rounds,
         requests: args.requests,
         ids: args.ids,
+        individually: args.individually,
     };
     let cases: BTreeSet<Case> = if args.cases.is_empty() {
         Case::by_default().into_iter().collect()

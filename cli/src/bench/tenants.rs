@@ -20,8 +20,7 @@ use crate::up::blocking;
 
 const STEPS: [u64; 5] = [1, 10, 1_000, 100_000, 1_000_000];
 
-/// The most that the limiter tells apart.
-pub(crate) const MOST: u64 = 1_000_000;
+const MOST: u64 = 1_000_000;
 
 const PLUGIN: &str = "tenant-rate-limit";
 
@@ -48,25 +47,29 @@ struct Step {
     grown_bytes: i64,
 }
 
-/// The shipped configuration, with room for all and limits that one tenant alone does not reach.
-pub(crate) fn configuration(bench: &Bench<'_>, unlimited: bool) -> anyhow::Result<Value> {
+/// The shipped configuration with the largest table, or one for as many tenants as the command line says; how many that are. And, if so wanted, with
+/// limits that one tenant alone does not reach.
+pub(crate) fn configuration(
+    bench: &Bench<'_>,
+    unlimited: bool,
+) -> anyhow::Result<(Value, u64)> {
     let mut configuration = bench.shipped.configuration(PLUGIN)?;
     let wrong = "the shipped configuration of tenant-rate-limit has no tenant.unknown with a tier";
     let unknown = configuration
         .pointer_mut("/tenant/unknown")
         .and_then(Value::as_object_mut)
         .context(wrong)?;
-    unknown.insert("individually".to_owned(), json!(MOST));
     let tier = unknown
         .get("tier")
         .and_then(Value::as_str)
         .context(wrong)?
         .to_owned();
+    let limits = configuration
+        .pointer_mut(&format!("/tiers/{tier}/limits"))
+        .and_then(Value::as_array_mut)
+        .with_context(|| format!("the tier {tier} has no limits"))?;
+    let largest = tenant_rate_limit::table::largest(limits.len());
     if unlimited {
-        let limits = configuration
-            .pointer_mut(&format!("/tiers/{tier}/limits"))
-            .and_then(Value::as_array_mut)
-            .with_context(|| format!("the tier {tier} has no limits"))?;
         for limit in limits {
             for field in ["requests", "burst", "quota"] {
                 if limit.get(field).is_some() {
@@ -75,13 +78,16 @@ pub(crate) fn configuration(bench: &Bench<'_>, unlimited: bool) -> anyhow::Resul
             }
         }
     }
-    Ok(configuration)
+    let individually = bench.individually.unwrap_or(largest);
+    configuration["tenant"]["unknown"]["individually"] = json!(individually);
+    Ok((configuration, individually))
 }
 
 /// Takes the steps.
 pub(crate) async fn measure(bench: &Bench<'_>) -> anyhow::Result<Tenants> {
     let module = &bench.module(PLUGIN)?.path;
-    let configuration = configuration(bench, true)?.to_string();
+    let (configuration, _) = configuration(bench, true)?;
+    let configuration = configuration.to_string();
     let most = bench.ids.unwrap_or(MOST).min(MOST);
     let steps: Vec<u64> = STEPS.into_iter().filter(|step| *step <= most).collect();
     let mut listeners = vec![Listener::new(Case::NoFilter.name(), None)];

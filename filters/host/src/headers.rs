@@ -67,13 +67,11 @@ impl HeaderMap {
 
     /// Every header in order; those set later come last.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        Entries::new(&self.buffer)
-            .filter(|(name, _)| !self.hidden.iter().any(|hidden| hidden == name))
-            .chain(
-                self.added
-                    .iter()
-                    .map(|(name, value)| (name.as_slice(), value.as_slice())),
-            )
+        Iter {
+            entries: Entries::new(&self.buffer),
+            hidden: &self.hidden,
+            added: self.added.iter(),
+        }
     }
 
     /// Whether there is no header at all. A request always has some: an empty request map means that the
@@ -161,6 +159,28 @@ fn data_start(count: usize) -> Option<usize> {
 fn lengths(buffer: &[u8], index: usize) -> Option<(usize, usize)> {
     let at = data_start(index)?;
     Some((read_u32(buffer, at)?, read_u32(buffer, at + 4)?))
+}
+
+/// By hand: every look at a header goes through here, and `filter` and `chain` took a sixth of the limiter's instructions.
+struct Iter<'a> {
+    entries: Entries<'a>,
+    hidden: &'a [Vec<u8>],
+    added: std::slice::Iter<'a, (Vec<u8>, Vec<u8>)>,
+}
+
+impl<'a> Iterator for Iter<'a> {
+    type Item = (&'a [u8], &'a [u8]);
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        while let Some(entry) = self.entries.next() {
+            if self.hidden.is_empty() || !self.hidden.iter().any(|hidden| hidden == entry.0) {
+                return Some(entry);
+            }
+        }
+        let (name, value) = self.added.next()?;
+        Some((name, value))
+    }
 }
 
 /// Walks a buffer; ends at the first length that does not fit, which `parse` has ruled out.

@@ -9,10 +9,11 @@
 //! | 1 | the request's headers, all at once |
 //! | 0 to 2 | setting `x-tenant-id` and `x-tenant-tier`, each only where it is not right already |
 //! | 1 to 2 | the monotonic clock if a limit, or a record in the tenant's row, is a rate; the wall clock if one is a quota |
-//! | 2 | reading and replacing the tenant's record, once more for each time that another worker was faster |
+//! | 0 or 2 | reading and replacing the tenant's record, once more for each time that another worker was faster; none while this worker holds a run of what the tenant's limits allow ([`run`](crate::run)) |
 //! | 0 to 1 | counting it, if `metrics.admitted` is there |
 //! | 0, 2, 3 or 5 | `RateLimit-Policy` and `RateLimit` on the response, and the three `X-RateLimit` fields where they are asked for (then 13 in all) |
 //!
+//! A refusal reads no record either, if this worker knows already that the tenant must wait. The first request of a VM takes two more, to count its workers.
 //! One more is needed for each other spelling of the two headers that a client sends, to read the shared record
 //! when a row of the table is full, and to define a series that is counted in for the first time. A request that is exempt, or of a tenant that
 //! is unlimited or blocked, touches neither clocks nor records.
