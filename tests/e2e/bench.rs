@@ -169,7 +169,10 @@ fn a_million_invented_ids_take_no_memory_and_no_bursts() -> Result<()> {
     ensure!(grown("grownBytes")? < 32 << 20, "{flood}");
     ensure!(grown("grownInSecondHalfBytes")? < 4 << 20, "{flood}");
     let looks = flood["looks"].as_array().context("no looks")?;
-    let admitted: u64 = looks.iter().filter_map(|look| look["admitted"].as_u64()).sum();
+    let admitted: u64 = looks
+        .iter()
+        .filter_map(|look| look["admitted"].as_u64())
+        .sum();
     // A record each for those who find room, of which there is half as much again; what the others share has 1000 a day. A
     // day may end meanwhile, and then all of it begins anew.
     ensure!((10_000..=2 * 16_000).contains(&admitted), "{flood}");

@@ -49,10 +49,7 @@ struct Step {
 
 /// The shipped configuration with the largest table, or one for as many tenants as the command line says; how many that are. And, if so wanted, with
 /// limits that one tenant alone does not reach.
-pub(crate) fn configuration(
-    bench: &Bench<'_>,
-    unlimited: bool,
-) -> anyhow::Result<(Value, u64)> {
+pub(crate) fn configuration(bench: &Bench<'_>, unlimited: bool) -> anyhow::Result<(Value, u64)> {
     let mut configuration = bench.shipped.configuration(PLUGIN)?;
     let wrong = "the shipped configuration of tenant-rate-limit has no tenant.unknown with a tier";
     let unknown = configuration
