@@ -50,19 +50,27 @@ pub(crate) async fn every_kind_of_request_is_answered(mesh: &LocalMesh) -> Resul
             .collect::<String>()
     };
     let end = "host: shop\r\nconnection: close\r\n\r\n";
-    let every_byte: Vec<u8> = (1..=255).filter(|byte| !b"\r\n".contains(byte)).collect();
-    let of_every_byte = [
-        b"GET / HTTP/1.1\r\nx-tenant-id: ",
-        &every_byte[..],
-        b"\r\n",
-        end.as_bytes(),
-    ]
-    .concat();
+    // Control characters are refused before a filter sees them, all others are not.
+    let [of_every_byte, of_every_byte_it_shows] = [1_u8, b' '].map(|first| {
+        let bytes: Vec<u8> = (first..=255)
+            .filter(|byte| !b"\r\n".contains(byte) && (first == 1 || *byte != 0x7f))
+            .collect();
+        let names: [&[u8]; 4] = [
+            b"GET / HTTP/1.1\r\nx-tenant-id: ",
+            b"\r\ncookie: tenant=",
+            b"\r\nx_cost: ",
+            b"\r\n",
+        ];
+        let mut request = names.join(bytes.as_slice());
+        request.extend_from_slice(end.as_bytes());
+        request
+    });
+    let high: Vec<u8> = (128..=255).collect();
     let in_a_path = [
         b"GET /t/",
-        &every_byte[128..],
+        &high,
         b"/x?tenant=",
-        &every_byte[128..],
+        &high,
         b" HTTP/1.1\r\n",
         end.as_bytes(),
     ]
@@ -89,6 +97,7 @@ pub(crate) async fn every_kind_of_request_is_answered(mesh: &LocalMesh) -> Resul
         format!("POST /orders HTTP/1.1\r\nx-tenant-id: odd\r\ncontent-type: application/grpc\r\ncontent-length: 0\r\n{end}").into(),
         format!("POST /orders HTTP/1.1\r\nx-tenant-id: odd\r\ncontent-type: application/grpc-web\r\ntransfer-encoding: chunked\r\n{end}0\r\n\r\n").into(),
         of_every_byte,
+        of_every_byte_it_shows,
         in_a_path,
     ];
     for request in &requests {

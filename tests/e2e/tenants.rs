@@ -483,6 +483,9 @@ pub(crate) async fn what_became_of_requests_is_counted_by_reason(mesh: &LocalMes
             "{name} is not there from the start"
         );
     }
+    of(mesh, "invented", "/products", &[]).await?;
+    let tracked = |m: &tollgate_tests::Metrics| m.sum("shop_tracked", &[]).min(1);
+    settled(mesh, "ingressgateway", tracked, 1).await?;
     // The business metrics of the same gateway hear from the limiter whose the refused request was, and that it was somebody's.
     let refused = [("tenant", "other"), ("tier", "other"), ("status", "403")];
     let business = |m: &tollgate_tests::Metrics| m.sum("shop_requests_total", &refused).min(1);

@@ -98,16 +98,19 @@ impl Meters {
     pub fn effects(&self, effects: Effects, host: &mut dyn Host) {
         let Effects {
             contended,
+            shared_record,
             new_record,
             gone_records,
-            ..
         } = effects;
+        // A record that tenants share is no tenant's, and nobody's place.
+        let (new, gone) = if shared_record {
+            (0, 0)
+        } else {
+            (i64::from(new_record), i64::from(gone_records))
+        };
         for (metric, by) in [
-            (
-                self.tracked,
-                i64::from(new_record) - i64::from(gone_records),
-            ),
-            (self.evictions, gone_records.into()),
+            (self.tracked, new - gone),
+            (self.evictions, gone),
             (self.contention, contended.into()),
         ] {
             if let Some(metric) = metric

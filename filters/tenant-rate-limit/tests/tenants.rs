@@ -600,6 +600,31 @@ fn what_cannot_be_charged_is_counted_and_told_too() {
 }
 
 #[test]
+fn the_table_of_tenants_is_told() {
+    let mut config = config();
+    config["tenant"]["unknown"]["individually"] = json!(8);
+    let mut gate = Gate::new(&config);
+    let send = |gate: &mut Gate, tenants: std::ops::Range<u32>| {
+        for n in tenants {
+            assert_eq!(gate.send(&[("x-tenant-id", format!("invented-{n}"))]), None);
+        }
+        let counts = gate.counts();
+        let of = |name: &str| counts.get(name).copied().unwrap_or(0);
+        (of("tracked"), of("evictions_total"))
+    };
+    assert_eq!(send(&mut gate, 0..5), (5, 0));
+    assert_eq!(send(&mut gate, 0..5), (5, 0), "those are known");
+    // One row of 24: the others share a record, which is no tenant's.
+    assert_eq!(send(&mut gate, 5..30), (24, 0));
+    // When all are at rest, whoever comes next has their place.
+    gate.host.advance(2 * 86_400_000_000_000);
+    assert_eq!(send(&mut gate, 30..31), (1, 24));
+    // A listed tenant's is one more.
+    gate.send(&[("x-tenant-id", "acme")]);
+    assert_eq!(gate.counts()["tracked"], 2);
+}
+
+#[test]
 fn series_are_named_once_and_bounded() {
     let mut gate = Gate::new(&config());
     for n in 0..50 {
