@@ -68,9 +68,9 @@ pub(crate) async fn every_kind_of_request_is_answered(mesh: &LocalMesh) -> Resul
     let high: Vec<u8> = (128..=255).collect();
     let in_a_path = [
         b"GET /t/",
-        &high,
+        &high[..],
         b"/x?tenant=",
-        &high,
+        &high[..],
         b" HTTP/1.1\r\n",
         end.as_bytes(),
     ]
