@@ -173,7 +173,7 @@ impl<'a> Iterator for Iter<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        while let Some(entry) = self.entries.next() {
+        for entry in self.entries.by_ref() {
             if self.hidden.is_empty() || !self.hidden.iter().any(|hidden| hidden == entry.0) {
                 return Some(entry);
             }
