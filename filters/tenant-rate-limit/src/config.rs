@@ -701,7 +701,7 @@ mod tests {
             (("/tenant/from", json!([{"header": "a"}, {"header": "A"}])), "tenant.from[1]: is looked at twice, keep one".into()),
             (("/tenant/missing/tenant", json!("no body")), "tenant.missing.tenant: \"no body\" cannot be a tenant's id, write 1 to 64 of a-z, 0-9, ., _ and -".into()),
             (("/tenant/unknown/tier", json!("fre")), "tenant.unknown.tier: \"fre\" is not a tier, write one of: free, premium, standard".into()),
-            (("/tenant/unknown/individually", json!(2_000_000)), "tenant.unknown.individually: 2000000 is too many to tell apart by 2 limits each, write at most 831056".into()),
+            (("/tenant/unknown/individually", json!(2_000_000)), "tenant.unknown.individually: 2000000 is too many to tell apart by 2 limits each, write at most 453040".into()),
             (("/tenants/acme/tier", json!("gold")), "tenants.acme.tier: \"gold\" is not a tier, write one of: free, premium, standard".into()),
             (("/tenants/Acme", json!({"tier": "free"})), "tenants.Acme: no request has the tenant \"Acme\", because ids are trimmed and lowered, write \"acme\"".into()),
             (("/tenants/a,b", json!({"tier": "free"})), "tenants.a,b: \"a,b\" cannot be a tenant's id, write 1 to 64 of a-z, 0-9, ., _ and -".into()),

@@ -18,7 +18,7 @@ pub struct Meters {
     tracked: Option<MetricId>,
     evictions: Option<MetricId>,
     contention: Option<MetricId>,
-    /// The series that this configuration has counted in, by [`Series::key`], in order.
+    /// The series that this configuration has counted in, by [`Whose::key`], in order.
     known: RefCell<Vec<(u64, MetricId)>>,
 }
 

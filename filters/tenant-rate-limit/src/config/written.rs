@@ -187,7 +187,7 @@ pub(super) struct UnknownWritten {
     /// Their tier, one of `tiers`.
     #[cfg_attr(feature = "schema", schemars(with = "tollgate_common::schema::Name"))]
     pub(super) tier: String,
-    /// How many of them are told apart, 0 to 1,000,000 (831,056 where two limits may apply, 463,216 with four). Those beyond share one allowance, that of their tier, together; with 0, all do.
+    /// How many of them are told apart, 0 to 736,448 with one limit (453,040 where two limits may apply, 256,016 with four). Those beyond share one allowance, that of their tier, together; with 0, all do.
     #[serde(default = "ten_thousand", deserialize_with = "whole_number")]
     #[cfg_attr(feature = "schema", schemars(range(max = table::LARGEST)))]
     pub(super) individually: u64,
