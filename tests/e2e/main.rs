@@ -1,8 +1,8 @@
 //! The shop on real Envoys, seen from outside: through the gateway, from a workload, and by the metrics.
 //!
-//! Two meshes serve all tests of the filters: `shop`, as it ships, and `quota`, whose manifests have a few test tenants and which
-//! runs four workers an Envoy. There are two of each: with a module per filter, and (tests named `bundle::`) with the bundle. A
-//! third one, `tenants`, has a limiter that is configured with all there is.
+//! Three meshes serve all tests of the filters: `shop`, as it ships; `quota`, whose manifests have a few test tenants and which
+//! runs four workers an Envoy; and `tenants`, whose limiter is configured with all there is. There are two of each: with a module
+//! per filter, and (tests named `bundle::`) with the bundle.
 //! Tests share a mesh, so each uses tenants of its own. A mesh starts when a test first needs it and is stopped, which is
 //! checked, when the last of its tests is done.
 //!
@@ -44,7 +44,8 @@ const THREADS: usize = 3;
 
 /// Names every test of a module by its function, and hands it what it needs.
 macro_rules! trials {
-    ($trials:ident, $prefix:expr, $mesh:expr, [$($module:ident :: $test:ident),* $(,)?]) => {
+    ($trials:ident, $prefix:expr, $mesh:expr, [$($module:ident :: $test:ident),* $(,)?]) => {{
+        // In a block of its own: only the tests may hold the mesh, so that it stops when the last of them is done.
         let mesh = Arc::new($mesh);
         $({
             let mesh = Arc::clone(&mesh);
@@ -54,7 +55,7 @@ macro_rules! trials {
                 run().map_err(|error: anyhow::Error| format!("{error:#}").into())
             }));
         })*
-    };
+    }};
 }
 
 fn main() -> ExitCode {
@@ -99,6 +100,24 @@ fn main() -> ExitCode {
                 metrics::the_four_counters_are_exact,
             ]
         );
+        trials!(
+            trials,
+            prefix,
+            Shared::new(
+                format!("{form:?} with all there is to configure"),
+                move || tenants::mesh(form),
+                &stops
+            ),
+            [
+                tenants::each_source_names_the_tenant,
+                tenants::each_kind_of_limit_and_of_tier,
+                tenants::each_form_of_cost,
+                tenants::a_route_has_limits_of_its_own,
+                tenants::a_grpc_call_is_refused_in_one_frame,
+                tenants::what_became_of_requests_is_counted_by_reason,
+                hostile::every_kind_of_request_is_answered,
+            ]
+        );
     }
     trials!(
         trials,
@@ -113,24 +132,6 @@ fn main() -> ExitCode {
             live::what_needs_a_restart_says_so_and_changes_nothing,
             live::mutual_tls_is_given_up_and_taken_up_under_load,
             live::two_hundred_random_edits_fail_no_request,
-        ]
-    );
-    trials!(
-        trials,
-        "",
-        Shared::new(
-            "all there is to configure",
-            || tenants::mesh(Form::ThreeModules),
-            &stops
-        ),
-        [
-            tenants::each_source_names_the_tenant,
-            tenants::each_kind_of_limit_and_of_tier,
-            tenants::each_form_of_cost,
-            tenants::a_route_has_limits_of_its_own,
-            tenants::a_grpc_call_is_refused_in_one_frame,
-            tenants::what_became_of_requests_is_counted_by_reason,
-            hostile::every_kind_of_request_is_answered,
         ]
     );
     trials!(

@@ -74,20 +74,27 @@ fn configuration() -> Value {
     })
 }
 
-/// Puts another configuration into the limiter's manifest.
-fn configure(manifests: &Manifests, configuration: &Value) -> Result<()> {
-    let manifest = manifests.read(LIMITER)?;
-    let at = "  pluginConfig:";
-    let (before, _) = manifest
-        .split_once(at)
-        .with_context(|| format!("no {at} in {LIMITER}"))?;
-    manifests.write(LIMITER, &format!("{before}{at} {configuration}\n"))
+/// Puts another configuration into the limiter's manifest: in place of all lines that are as far in as its field `tenant`.
+fn configure(manifests: &Manifests, form: Form, configuration: &Value) -> Result<()> {
+    let (file, indent) = form.limiter();
+    let manifest = manifests.read(file)?;
+    let begin = manifest
+        .find(&format!("{indent}tenant:"))
+        .with_context(|| format!("no configuration of the limiter in {file}"))?;
+    let (before, section) = manifest.split_at(begin);
+    let own = section.split_inclusive('\n');
+    let length: usize = own
+        .take_while(|line| line.starts_with(indent))
+        .map(str::len)
+        .sum();
+    let (_, after) = section.split_at(length);
+    manifests.write(file, &format!("{before}{indent}{configuration}\n{after}"))
 }
 
 /// The shop with that configuration.
 pub(crate) fn mesh(form: Form) -> Result<LocalMesh> {
     let manifests = Manifests::of(form)?;
-    configure(&manifests, &configuration())?;
+    configure(&manifests, form, &configuration())?;
     LocalMesh::start(manifests, Options::default())
 }
 
