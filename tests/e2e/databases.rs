@@ -16,6 +16,9 @@ pub(crate) const WITHOUT: &str =
     "without TOLLGATE_TEST_POSTGRES; run `.ci/postgres cargo test --workspace`";
 
 const HEADERS: [(&str, &str); 2] = [("x-tenant-id", "acme"), ("x-user-id", "frank")];
+/// Of another tenant: an order of acme's, which is premium, goes to pods of its own, and of users one in twenty to the canary.
+const OTHERS: [(&str, &str); 2] = [("x-tenant-id", "globex"), ("x-user-id", "frank")];
+const CANARY: [(&str, &str); 2] = [("x-tenant-id", "acme"), ("x-canary", "true")];
 
 /// The URL of a PostgreSQL whose user may create databases.
 pub(crate) fn server() -> Option<String> {
@@ -49,8 +52,8 @@ fn two_runs(server: &str, name: &str) -> Result<()> {
     let first = start(&database)?;
     let order = block_on(async {
         let order = place_an_order(&first).await?;
-        both_answer(&first, "user-service", "/users/frank", "Frank").await?;
-        both_answer(&first, "order-service", "/orders/frank", &order).await?;
+        all_answer(&first, "user-service", "/users/frank", "Frank").await?;
+        all_answer(&first, "order-service", "/orders/frank", &order).await?;
         stored(&database, &order).await?;
         Ok(order)
     })?;
@@ -58,7 +61,7 @@ fn two_runs(server: &str, name: &str) -> Result<()> {
 
     // Its migrations find their work done, and its services the data.
     let second = start(&database)?;
-    block_on(both_answer(
+    block_on(all_answer(
         &second,
         "order-service",
         "/orders/frank",
@@ -68,7 +71,7 @@ fn two_runs(server: &str, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// The shop with two pods of users and orders each.
+/// The shop with three pods of users and orders each.
 fn start(database: &str) -> Result<LocalMesh> {
     let manifests = Manifests::shipped()?;
     for service in ["product", "cart"] {
@@ -104,7 +107,7 @@ async fn place_an_order(mesh: &LocalMesh) -> Result<String> {
 }
 
 /// Asks until every pod of a workload has answered; each must know what was stored.
-async fn both_answer(mesh: &LocalMesh, workload: &str, path: &str, stored: &str) -> Result<()> {
+async fn all_answer(mesh: &LocalMesh, workload: &str, path: &str, stored: &str) -> Result<()> {
     let client = Client::of(mesh)?;
     let deadline = Instant::now() + Duration::from_secs(60);
     // What each has answered to requests from other pods, all of them with success.
@@ -117,11 +120,11 @@ async fn both_answer(mesh: &LocalMesh, workload: &str, path: &str, stored: &str)
     };
     let before = answered().await?;
     ensure!(
-        before.len() == 2,
+        before.len() == 3,
         "{workload} has pods of {before:?} answers"
     );
-    loop {
-        let answer = client.get(path, &HEADERS).await?;
+    for headers in [HEADERS, OTHERS, CANARY].iter().cycle() {
+        let answer = client.get(path, headers).await?;
         ensure!(
             answer.status == 200 && answer.body.contains(stored),
             "{workload} does not know {stored}: {answer:?}"
@@ -134,7 +137,10 @@ async fn both_answer(mesh: &LocalMesh, workload: &str, path: &str, stored: &str)
             Instant::now() < deadline,
             "one pod of {workload} is never asked: {before:?}, then {now:?}"
         );
+        // globex may send 20 a second.
+        tokio::time::sleep(Duration::from_millis(25)).await;
     }
+    Ok(())
 }
 
 /// The services' rows are in PostgreSQL, each service's in a schema of its own.

@@ -37,9 +37,8 @@ use tollgate_tests::Form;
 
 use crate::shared::{Shared, Stops};
 
-/// Tests that run at the same time, at most. Tests come in the order of their meshes, so no more shared meshes than this run at
-/// once; one test starts two of its own. A mesh of the shop holds 26 of the 128 inotify instances that a user of a machine has
-/// where nobody raised `fs.inotify.max_user_instances`, and 34 where two services have two pods: four meshes fit.
+/// Tests that run at the same time, at most: as many as there is room for meshes. Tests come in the order of their meshes, so
+/// no more shared meshes than this run at once.
 const THREADS: usize = 3;
 
 /// Names every test of a module by its function, and hands it what it needs.
@@ -80,6 +79,9 @@ fn main() -> ExitCode {
                 routing::nine_of_ten_requests_go_to_v1,
                 routing::vips_always_get_v2,
                 routing::a_client_cannot_name_its_own_class,
+                routing::the_canary_of_users_is_for_who_asks_and_one_in_twenty,
+                routing::half_of_the_users_meet_the_other_cart,
+                routing::premium_tenants_have_pods_for_their_orders,
                 limits::the_headers_count_down,
                 limits::a_refusal_says_when_to_come_back,
                 orders::an_order_travels_the_mesh_with_tenant_and_class,

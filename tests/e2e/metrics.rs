@@ -213,3 +213,13 @@ pub(crate) async fn settled(
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
+
+/// Waits until something holds: metrics of pods come a moment after their answers.
+pub(crate) async fn settled_when(holds: impl AsyncFn() -> Result<bool>) -> Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !holds().await? {
+        ensure!(Instant::now() < deadline, "it is not so after 30 s");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Ok(())
+}

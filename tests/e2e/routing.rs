@@ -1,12 +1,14 @@
-//! Which version of product-service answers.
+//! Which version of a service answers, and which of its pods.
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
 use tokio::time::{MissedTickBehavior, interval};
-use tollgate_tests::{LocalMesh, Target, exchange};
+use tollgate_tests::{LocalMesh, Metrics, Target, exchange};
 
-use crate::client::{Client, is_v2};
+use crate::client::{Client, Reply, is_v2};
+use crate::metrics::settled_when;
 
 pub(crate) async fn nine_of_ten_requests_go_to_v1(mesh: &LocalMesh) -> Result<()> {
     const REQUESTS: u32 = 2000;
@@ -100,6 +102,123 @@ pub(crate) async fn a_client_cannot_name_its_own_class(mesh: &LocalMesh) -> Resu
         v2 += of_spelling;
     }
     within_binomial_bounds("to v2", v2, sent, 0.1)
+}
+
+/// The version that a service says it is.
+fn version(answer: &Reply) -> Result<&str> {
+    ensure!(answer.status == 200, "{answer:?}");
+    let version = answer.headers.get("x-service-version");
+    Ok(version.context("no version")?.to_str()?)
+}
+
+pub(crate) async fn the_canary_of_users_is_for_who_asks_and_one_in_twenty(
+    mesh: &LocalMesh,
+) -> Result<()> {
+    const REQUESTS: u32 = 600;
+    let client = Client::of(mesh)?;
+    let mut canary = 0;
+    for number in 0..REQUESTS {
+        // Each may send ten at once.
+        let tenant = format!("canary-{}", number / 8);
+        let tenant = ("x-tenant-id", tenant.as_str());
+        // What is not `true` is no wish.
+        let answer = client
+            .get("/users/carol", &[tenant, ("x-canary", "1")])
+            .await?;
+        canary += u32::from(version(&answer)? == "v2");
+        if number % 50 == 0 {
+            let answer = client
+                .get("/users/carol", &[tenant, ("x-canary", "true")])
+                .await?;
+            ensure!(version(&answer)? == "v2", "{answer:?}");
+        }
+    }
+    within_binomial_bounds("to the canary", canary, REQUESTS, 0.05)?;
+
+    // Between services alike: an order asks user-service, and the wish has come along.
+    const ORDERS: u64 = 8;
+    let asked = |m: &Metrics| m.sum("shop_service_requests_total", &[("route", "/users/{id}")]);
+    let all = asked(&mesh.metrics("user-service").await?);
+    let v2 = asked(&mesh.metrics_of_version("user-service", "v2").await?);
+    for _ in 0..ORDERS {
+        let order = client
+            .post(
+                "/orders",
+                &[("x-tenant-id", "canary-orders"), ("x-canary", "true")],
+                &json!({"userId": "alice"}),
+            )
+            .await?;
+        ensure!(order.status == 201, "{order:?}");
+    }
+    // Others may be asking too, one in twenty of them the canary: all of these eight would be one chance in 10^10.
+    settled_when(async || {
+        let now = asked(&mesh.metrics("user-service").await?);
+        Ok(now >= all + ORDERS)
+    })
+    .await?;
+    let now = asked(&mesh.metrics_of_version("user-service", "v2").await?);
+    ensure!(
+        now >= v2 + ORDERS,
+        "of {ORDERS} orders with x-canary, {} asked the canary",
+        now - v2
+    );
+    Ok(())
+}
+
+pub(crate) async fn half_of_the_users_meet_the_other_cart(mesh: &LocalMesh) -> Result<()> {
+    let client = Client::of(mesh)?;
+    for (user, expected) in [
+        (Some("alice"), "v1"),
+        (Some("Mallory"), "v1"),
+        (Some("nina"), "v2"),
+        (Some("Zoe"), "v2"),
+        (Some(""), "v1"),
+        (None, "v1"),
+    ] {
+        // Always the same one.
+        for _ in 0..8 {
+            // Each may send ten at once.
+            let tenant = format!("halves-{}", user.unwrap_or("none"));
+            let mut headers = vec![("x-tenant-id", tenant.as_str())];
+            headers.extend(user.map(|user| ("end-user", user)));
+            let answer = client.get("/cart/alice", &headers).await?;
+            ensure!(version(&answer)? == expected, "{user:?}: {answer:?}");
+        }
+    }
+    Ok(())
+}
+
+pub(crate) async fn premium_tenants_have_pods_for_their_orders(mesh: &LocalMesh) -> Result<()> {
+    const PREMIUM: &str = "order-service-premium-";
+    const REQUESTS: u64 = 8;
+    let client = Client::of(mesh)?;
+    let of = |tenant: &'static str, premium: bool| async move {
+        let pods = mesh.metrics_of("order-service", move |pod| {
+            pod.pod.starts_with(PREMIUM) == premium
+        });
+        let labels = [("tenant", tenant), ("route", "/orders/{userId}")];
+        anyhow::Ok(pods.await?.sum("shop_service_requests_total", &labels))
+    };
+    for (tenant, premium) in [("acme", true), ("globex", false)] {
+        let (before, elsewhere) = (of(tenant, premium).await?, of(tenant, !premium).await?);
+        for _ in 0..REQUESTS {
+            let headers = [
+                ("x-tenant-id", tenant),
+                // The tier is not the client's to name.
+                ("x-tenant-tier", if premium { "free" } else { "premium" }),
+            ];
+            let answer = client.get("/orders/dave", &headers).await?;
+            ensure!(answer.status == 200, "{answer:?}");
+        }
+        settled_when(async || Ok(of(tenant, premium).await? >= before + REQUESTS))
+            .await
+            .with_context(|| format!("orders of {tenant}"))?;
+        ensure!(
+            of(tenant, !premium).await? == elsewhere,
+            "an order of {tenant} went to the other pool"
+        );
+    }
+    Ok(())
 }
 
 /// Five standard deviations: a right mesh fails this once in two million runs.

@@ -9,6 +9,7 @@ mod local;
 mod manifests;
 mod metrics;
 mod raw;
+mod room;
 mod target;
 mod terminal;
 

@@ -13,6 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::manifests::{Manifests, repository};
+use crate::room::Place;
 use crate::target::{Finding, Outcome, Target, Workload};
 
 /// A first start compiles every module for Envoy and the four services.
@@ -69,6 +70,7 @@ pub struct LocalMesh {
     envoy_version: String,
     workloads: Vec<Workload>,
     manifests: Manifests,
+    _place: Place,
 }
 
 impl Process {
@@ -205,6 +207,7 @@ pub(crate) fn nothing_left(processes: impl Fn() -> Result<Vec<Process>>) -> Resu
 impl LocalMesh {
     /// Starts `tollgate up` on these manifests and awaits its `ready`.
     pub fn start(manifests: Manifests, options: Options) -> Result<Self> {
+        let place = Place::take(options.replicas);
         let mut command = up(&manifests, &options)?;
         command
             .args(["--format", "json"])
@@ -238,6 +241,7 @@ impl LocalMesh {
             envoy_version: String::new(),
             workloads: Vec::new(),
             manifests,
+            _place: place,
         };
         let starting = mesh.await_event("starting", START)?;
         mesh.envoy_version = text(&starting, "envoyVersion")?;

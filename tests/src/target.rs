@@ -77,13 +77,7 @@ pub trait Target: Sync {
 
     /// The current metrics of a workload, in Prometheus' terms, summed over its pods.
     fn metrics(&self, name: &str) -> impl Future<Output = Result<Metrics>> + Send {
-        async move {
-            let mut all = Metrics::default();
-            for pod in self.pods(name) {
-                all.add(&exposition(pod).await?)?;
-            }
-            Ok(all)
-        }
+        self.metrics_of(name, |_| true)
     }
 
     /// The current metrics of one version of a workload, summed over its pods.
@@ -92,10 +86,19 @@ pub trait Target: Sync {
         name: &str,
         version: &str,
     ) -> impl Future<Output = Result<Metrics>> + Send {
+        self.metrics_of(name, move |pod| pod.version.as_deref() == Some(version))
+    }
+
+    /// The current metrics of some pods of a workload, summed.
+    fn metrics_of(
+        &self,
+        name: &str,
+        which: impl Fn(&Workload) -> bool + Send,
+    ) -> impl Future<Output = Result<Metrics>> + Send {
         async move {
             let mut all = Metrics::default();
             for pod in self.pods(name) {
-                if pod.version.as_deref() == Some(version) {
+                if which(pod) {
                     all.add(&exposition(pod).await?)?;
                 }
             }

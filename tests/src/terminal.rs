@@ -20,6 +20,7 @@ use rustix::termios::{LocalModes, Termios, Winsize, tcgetattr, tcsetwinsize};
 
 use crate::local::{Options, STOP, nothing_left, pid, processes, spawn_for_life, up};
 use crate::manifests::Manifests;
+use crate::room::Place;
 
 /// Runs a command and says how it ended; then there is still a shell, until Enter is pressed. A Ctrl-C is for the command.
 const SHELL: &str = "trap : INT; \"$@\"; echo \"[exit code $?]\"; read -r _";
@@ -36,6 +37,7 @@ pub struct Terminal {
     before: Termios,
     /// Kept for as long as it runs.
     _manifests: Manifests,
+    _place: Place,
 }
 
 impl Terminal {
@@ -55,6 +57,7 @@ impl Terminal {
         tcsetwinsize(&person, size)?;
         let before = tcgetattr(&person)?;
 
+        let place = Place::take(options.replicas);
         let up = up(&manifests, options)?;
         let mut shell = Command::new("sh");
         shell.args(["-c", SHELL, "sh"]).arg(up.get_program());
@@ -95,6 +98,7 @@ impl Terminal {
             screen,
             before,
             _manifests: manifests,
+            _place: place,
         })
     }
 

@@ -1,7 +1,8 @@
 //! The headers of a request that belong to every call made for it.
 //!
 //! A sidecar sees each call of a service as a new request: it cannot know which inbound request caused it. So the
-//! service itself carries on what joins them: the trace, the request id, the tenant and the class of the user.
+//! service itself carries on what joins them: the trace, the request id, and what routes go by: the tenant, the class of the
+//! user, their name, and whether they asked for a canary.
 
 use std::convert::Infallible;
 
@@ -24,6 +25,8 @@ fn belongs_to_context(name: &HeaderName) -> bool {
             | "x-tenant-id"
             | "x-tenant-tier"
             | "user-type"
+            | "end-user"
+            | "x-canary"
     ) || name.as_str().starts_with("x-b3-")
 }
 

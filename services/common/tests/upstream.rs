@@ -98,6 +98,8 @@ async fn the_context_is_passed_on_byte_for_byte_and_nothing_else_is() {
         ("x-tenant-id", b"acme"),
         ("x-tenant-tier", b"premium"),
         ("user-type", b"vip \xff"),
+        ("end-user", b"alice"),
+        ("x-canary", b"true"),
     ];
     let others: &[(&'static str, &[u8])] = &[
         ("authorization", b"Bearer secret"),
