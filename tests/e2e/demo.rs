@@ -90,7 +90,11 @@ fn at_work(screen: &str) -> Option<()> {
     (refused > 0.0).then_some(())?;
 
     // versions  product-service   v1 50.2 (80 %)   v2 12.9 (20 %)
-    let versions = line("versions ")?.strip_prefix("versions  product-service ")?;
+    //           user-service   v1 9.5 (95 %)   v2 0.5 (5 %)
+    let mut parts = screen
+        .lines()
+        .map(|line| line.trim_start_matches("versions").trim_start());
+    let versions = parts.find_map(|part| part.strip_prefix("product-service "))?;
     let versions: Vec<&str> = versions.split_whitespace().collect();
     let [v1, one, _, _, v2, two, ..] = versions[..] else {
         return None;
@@ -98,7 +102,7 @@ fn at_work(screen: &str) -> Option<()> {
     let (one, two) = (positive(one)?, positive(two)?);
     (v1 == "v1" && v2 == "v2" && one > two).then_some(())?;
     line("classes ").filter(|line| line.contains(" vip "))?;
-    line("envoys    6 of 6 live")?;
+    line("envoys    9 of 9 live")?;
     Some(())
 }
 
@@ -106,7 +110,7 @@ fn ctrl_c_gives_the_terminal_back() -> Result<()> {
     // Too narrow for the table of pods and for the view's bars.
     let mut terminal = Terminal::up(Manifests::shipped()?, &Options::default(), 120, 50)?;
     terminal.until("the view", START, |screen| {
-        screen.contains("envoys    6 of 6 live").then_some(())
+        screen.contains("envoys    9 of 9 live").then_some(())
     })?;
     ensure!(terminal.hears_keys()?, "the terminal waits for whole lines");
     // Any other key means nothing.

@@ -169,9 +169,9 @@ pub(crate) async fn half_of_the_users_meet_the_other_cart(mesh: &LocalMesh) -> R
     let client = Client::of(mesh)?;
     for (user, expected) in [
         (Some("alice"), "v1"),
-        (Some("Mallory"), "v1"),
-        (Some("nina"), "v2"),
-        (Some("Zoe"), "v2"),
+        (Some("Erin"), "v1"),
+        (Some("bob"), "v2"),
+        (Some("Dave"), "v2"),
         (Some(""), "v1"),
         (None, "v1"),
     ] {
