@@ -254,7 +254,7 @@ fn other_kinds_and_versions_are_refused_by_name() {
         "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: a}\n",
         &[
             "m.yaml:2: kind: kind ServiceEntry is not supported by the local mesh yet; it knows Namespace, Service, \
-             ServiceAccount, Secret, ConfigMap, Deployment, StatefulSet, Gateway, VirtualService, DestinationRule, PeerAuthentication, WasmPlugin",
+             ServiceAccount, Secret, ConfigMap, Deployment, StatefulSet, Gateway, VirtualService, DestinationRule, PeerAuthentication, RequestAuthentication, AuthorizationPolicy, WasmPlugin",
         ],
     );
     says(
@@ -467,7 +467,7 @@ fn the_items_of_a_list_are_objects_of_their_own() {
             "m.yaml:8: items[0].spec.prots: Service has no field \"prots\", did you mean \"ports\"?",
             "m.yaml:10: items[1].kind: kind Pod is not supported by the local mesh yet; it knows Namespace, Service, \
              ServiceAccount, Secret, ConfigMap, Deployment, StatefulSet, Gateway, VirtualService, DestinationRule, \
-             PeerAuthentication, WasmPlugin",
+             PeerAuthentication, RequestAuthentication, AuthorizationPolicy, WasmPlugin",
         ],
     );
     says(

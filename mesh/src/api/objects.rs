@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::extensions::WasmPlugin;
 use super::meta::ObjectMeta;
 use super::networking::{DestinationRule, Gateway, VirtualService};
-use super::security::PeerAuthentication;
+use super::security::{AuthorizationPolicy, PeerAuthentication, RequestAuthentication};
 use super::{apps, core, unimplemented};
 use crate::problem::{Code, Problem, Problems};
 use crate::source::decode::{self, nearest};
@@ -118,10 +118,23 @@ impl Resource for DestinationRule {
     const API_VERSIONS: &'static [&'static str] = NETWORKING;
 }
 
+const SECURITY: &[&str] = &["security.istio.io/v1", "security.istio.io/v1beta1"];
+
 impl Resource for PeerAuthentication {
     const KIND: &'static str = "PeerAuthentication";
-    const API_VERSIONS: &'static [&'static str] =
-        &["security.istio.io/v1", "security.istio.io/v1beta1"];
+    const API_VERSIONS: &'static [&'static str] = SECURITY;
+    const FIELDS: Fields = Fields::OptionalSpec;
+}
+
+impl Resource for RequestAuthentication {
+    const KIND: &'static str = "RequestAuthentication";
+    const API_VERSIONS: &'static [&'static str] = SECURITY;
+    const FIELDS: Fields = Fields::OptionalSpec;
+}
+
+impl Resource for AuthorizationPolicy {
+    const KIND: &'static str = "AuthorizationPolicy";
+    const API_VERSIONS: &'static [&'static str] = SECURITY;
     const FIELDS: Fields = Fields::OptionalSpec;
 }
 
@@ -155,6 +168,10 @@ pub struct Objects {
     pub destination_rules: Vec<Object<DestinationRule>>,
     /// `security.istio.io` PeerAuthentication.
     pub peer_authentications: Vec<Object<PeerAuthentication>>,
+    /// `security.istio.io` RequestAuthentication.
+    pub request_authentications: Vec<Object<RequestAuthentication>>,
+    /// `security.istio.io` AuthorizationPolicy.
+    pub authorization_policies: Vec<Object<AuthorizationPolicy>>,
     /// `extensions.istio.io` WasmPlugin.
     pub wasm_plugins: Vec<Object<WasmPlugin>>,
 }
@@ -172,6 +189,8 @@ const KINDS: &[&str] = &[
     VirtualService::KIND,
     DestinationRule::KIND,
     PeerAuthentication::KIND,
+    RequestAuthentication::KIND,
+    AuthorizationPolicy::KIND,
     WasmPlugin::KIND,
 ];
 
@@ -242,6 +261,18 @@ impl Objects {
                 document,
                 &api_version,
                 &mut self.peer_authentications,
+                problems,
+            ),
+            "RequestAuthentication" => read(
+                document,
+                &api_version,
+                &mut self.request_authentications,
+                problems,
+            ),
+            "AuthorizationPolicy" => read(
+                document,
+                &api_version,
+                &mut self.authorization_policies,
                 problems,
             ),
             "WasmPlugin" => read(document, &api_version, &mut self.wasm_plugins, problems),

@@ -12,8 +12,7 @@ pub(crate) const KINDS: &[&str] = &[
     "PersistentVolume", "PersistentVolumeClaim", "Pod", "PodDisruptionBudget", "PriorityClass", "ReplicaSet",
     "ResourceQuota", "Role", "RoleBinding", "StorageClass",
     // Istio
-    "AuthorizationPolicy", "EnvoyFilter", "IstioOperator", "ProxyConfig", "RequestAuthentication", "ServiceEntry",
-    "Sidecar", "Telemetry", "TrafficExtension", "WorkloadEntry", "WorkloadGroup",
+    "EnvoyFilter", "IstioOperator", "ProxyConfig", "ServiceEntry", "Sidecar", "Telemetry", "TrafficExtension", "WorkloadEntry", "WorkloadGroup",
     // Gateway API
     "BackendTLSPolicy", "GatewayClass", "GRPCRoute", "HTTPRoute", "ReferenceGrant", "TCPRoute", "TLSRoute", "UDPRoute",
     // Tools
@@ -99,6 +98,10 @@ pub(crate) fn fields(type_name: &str) -> &'static [&'static str] {
         ],
         "TLSmode" => &["DISABLE", "SIMPLE", "MUTUAL"],
         "PeerAuthentication" => &["portLevelMtls"],
+        "RequestAuthentication" => &["targetRef", "targetRefs"],
+        "AuthorizationPolicy" => &["provider", "targetRef", "targetRefs"],
+        "Action" => &["AUDIT", "CUSTOM"],
+        "Source" => &["notTrustDomains", "trustDomains"],
         "WasmPlugin" => &["targetRef", "targetRefs", "verificationKey", "vmConfig"],
         "PluginType" => &["NETWORK"],
         "Kustomization" => &[
@@ -174,7 +177,8 @@ mod tests {
             networking::Gateway networking::Server networking::Port networking::ServerProtocol networking::VirtualService
             networking::HttpRoute networking::HttpMatchRequest networking::HttpRouteDestination networking::DestinationRule
             networking::TrafficPolicy networking::LoadBalancerSettings networking::SimpleLb networking::ClientTlsSettings
-            networking::TlsMode security::PeerAuthentication extensions::WasmPlugin extensions::PluginType
+            networking::TlsMode security::PeerAuthentication security::RequestAuthentication
+            security::JwtRule security::AuthorizationPolicy security::Action security::RequestSource extensions::WasmPlugin extensions::PluginType
             core::Secret core::ConfigMap core::EnvVarSource core::TcpSocketAction apps::StatefulSetSpec
             inert::PersistentVolumeClaimSpec networking::HttpRetry networking::HttpRewrite networking::RegexRewrite
             networking::HttpFaultInjection networking::Delay networking::Abort networking::TcpSettings

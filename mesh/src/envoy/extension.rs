@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::{Proxy, extension_file, file_source};
-use crate::api::extensions::FailStrategy;
+use crate::api::extensions::{FailStrategy, PluginPhase};
 use crate::model::plugin::{self, Traffic};
 use crate::model::{Plugin, Role};
 
@@ -17,10 +17,13 @@ fn resource_name(plugin: &Plugin) -> String {
     format!("extensions.istio.io/wasmplugin/{}", plugin.full_name())
 }
 
-/// The filters for some traffic, in order.
-pub(super) fn filters(proxy: &Proxy, traffic: Traffic) -> Vec<Value> {
+/// The filters of some phases for some traffic, in order.
+pub(super) fn filters(proxy: &Proxy, traffic: Traffic, phases: &[PluginPhase]) -> Vec<Value> {
     let plugins = plugin::chain(&proxy.mesh.plugins, proxy.workload, traffic);
-    let filters = plugins.into_iter().map(|plugin| {
+    let plugins = plugins
+        .into_iter()
+        .filter(|plugin| phases.contains(&plugin.phase));
+    let filters = plugins.map(|plugin| {
         json!({
             "name": resource_name(plugin),
             "config_discovery": {

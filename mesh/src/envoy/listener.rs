@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use serde_json::{Map, Value, json};
 
 use super::route::{self, HTTP_PROXY};
-use super::{Proxy, address, extension, file_source, route_file, tls};
+use super::{Proxy, address, extension, file_source, jwt, rbac, route_file, tls};
+use crate::api::extensions::PluginPhase;
 use crate::model::MutualTls;
 use crate::model::plugin::Traffic;
 use crate::model::routing;
@@ -188,7 +189,8 @@ fn connection_manager(proxy: &Proxy, stat_prefix: &str, traffic: Traffic, own: V
     json!({ "name": "envoy.filters.network.http_connection_manager", "typed_config": manager })
 }
 
-/// Istio's order. Fault and CORS do nothing until a route asks for them; they stand here so that a route can.
+/// Istio's order: what a phase of plugins is called by is what comes behind it. Fault and CORS do nothing until a route asks
+/// for them; they stand here so that a route can.
 fn http_filters(proxy: &Proxy, traffic: Traffic) -> Vec<Value> {
     let filter = |name: &str, type_url: &str, config: Value| {
         let mut typed: Map<String, Value> = Map::new();
@@ -201,7 +203,12 @@ fn http_filters(proxy: &Proxy, traffic: Traffic) -> Vec<Value> {
         }
         json!({ "name": name, "typed_config": typed })
     };
-    let mut filters = extension::filters(proxy, traffic);
+    let wasm = |phases: &[PluginPhase]| extension::filters(proxy, traffic, phases);
+    let mut filters = wasm(&[PluginPhase::Authn]);
+    filters.extend(jwt::filter(proxy, traffic));
+    filters.extend(wasm(&[PluginPhase::Authz]));
+    filters.extend(rbac::filters(proxy, traffic));
+    filters.extend(wasm(&[PluginPhase::Stats, PluginPhase::Unspecified]));
     filters.extend([
         filter(
             "envoy.filters.http.grpc_stats",

@@ -12,13 +12,18 @@ use crate::api::{Object, Objects};
 use crate::problem::{Problem, Problems};
 use crate::source::Source;
 
+pub(crate) mod authentication;
+pub(crate) mod authorization;
 pub(crate) mod host;
 pub(crate) mod peer;
 pub(crate) mod plugin;
+mod reach;
 pub(crate) mod routing;
 pub(crate) mod service;
 pub(crate) mod workload;
 
+pub use authentication::Authentication;
+pub use authorization::Policy;
 pub use host::CLUSTER_DOMAIN;
 pub use peer::MutualTls;
 pub use plugin::Plugin;
@@ -46,6 +51,10 @@ pub struct Mesh {
     pub virtual_services: Vec<VirtualService>,
     /// WasmPlugins, in the order of their age.
     pub plugins: Vec<Plugin>,
+    /// RequestAuthentications, in the order of their age.
+    pub authentications: Vec<Authentication>,
+    /// AuthorizationPolicies, in the order of their age.
+    pub policies: Vec<Policy>,
     pub(crate) rules: Vec<routing::DestinationRule>,
     pub(crate) listeners: Vec<routing::Listener>,
 }
@@ -57,6 +66,8 @@ impl Mesh {
         by_age(&mut objects.virtual_services);
         by_age(&mut objects.destination_rules);
         by_age(&mut objects.peer_authentications);
+        by_age(&mut objects.request_authentications);
+        by_age(&mut objects.authorization_policies);
         by_age(&mut objects.wasm_plugins);
         by_age(&mut objects.deployments);
         by_age(&mut objects.stateful_sets);
@@ -107,6 +118,9 @@ impl Mesh {
             services.values(),
             &mut problems,
         );
+        let authentications =
+            authentication::build(&objects.request_authentications, &workloads, &mut problems);
+        let policies = authorization::build(&objects, &workloads, &mut problems);
 
         Problems::or(
             problems,
@@ -117,6 +131,8 @@ impl Mesh {
                 gateways,
                 virtual_services,
                 plugins,
+                authentications,
+                policies,
                 rules,
                 listeners,
             },

@@ -7,6 +7,7 @@ mod listeners;
 mod problems;
 mod resilience;
 mod routes;
+mod security;
 mod snapshots;
 mod workloads;
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{configuration, shop};
 
-fn check(name: &str, actual: &Value) {
+pub(crate) fn check(name: &str, actual: &Value) {
     let file = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/mesh/snapshots")
         .join(name);
