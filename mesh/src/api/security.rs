@@ -183,7 +183,7 @@ impl Jwks {
                     if length.is_none_or(|length| bytes.len() == length) && !bytes.is_empty() => {}
                 Some(bytes) => {
                     return Err(format!(
-                        "has a {part} of {} bytes, which no such key has",
+                        "has {} bytes in its {part}, which no such key has",
                         bytes.len()
                     ));
                 }

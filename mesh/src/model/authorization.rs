@@ -635,7 +635,7 @@ fn path(value: &str) -> Result<(), String> {
             "{value:?} matches nothing: a path begins with \"/\"; write \"/{value}\""
         ));
     }
-    if let Some(letter) = ['?', '#']
+    if let Some(letter) = ["?", "#"]
         .into_iter()
         .find(|letter| value.contains(*letter))
     {

@@ -1,6 +1,7 @@
 //! What is said of manifests that are well-formed and make no mesh: every message, whole.
 
 use crate::load;
+use crate::security::{JWKS, authentication, policy};
 
 /// The problems of the shop with `more`, as they are printed.
 #[track_caller]
@@ -558,6 +559,267 @@ fn everything_that_is_wrong_is_said_at_once_in_the_order_of_the_lines() {
              \"ingressgateway.istio-system.svc.cluster.local\", \
              \"legacy.ecommerce.svc.cluster.local\", \
              \"product-service.ecommerce.svc.cluster.local\"",
+        ],
+    );
+}
+
+#[test]
+fn of_tokens() {
+    says(
+        &authentication("ecommerce", "a", "  {}"),
+        &[
+            "more.yaml:5: spec.jwtRules: is missing, so nothing would be verified; write at least one rule",
+        ],
+    );
+    says(
+        &authentication(
+            "nowhere",
+            "a",
+            &"  jwtRules: [{issuer: a, jwks: 'KEY'}]".replace("KEY", JWKS),
+        ),
+        &[
+            "more.yaml:4: metadata.namespace: is for nobody: no pod of the namespace nowhere has a proxy",
+        ],
+    );
+    says(
+        &authentication(
+            "ecommerce",
+            "a",
+            &"  selector: {matchLabels: {app: legacy}}\n  jwtRules: [{issuer: a, jwks: 'KEY'}]"
+                .replace("KEY", JWKS),
+        ),
+        &[
+            "more.yaml:6: spec.selector.matchLabels: selects no pod with a proxy in the namespace ecommerce",
+        ],
+    );
+    says(&authentication("ecommerce", "a", &"  jwtRules:\n  - {issuer: a, jwksUri: 'https://a/keys'}\n  - {issuer: b}\n  - {issuer: '', jwks: 'KEY', jwksUri: 'https://a/keys'}".replace("KEY", JWKS)), &["more.yaml:7: spec.jwtRules[0].jwksUri: is fetched by istiod, which one machine does not have; write the keys into jwks, in an overlay of their own if a cluster is to fetch them", "more.yaml:8: spec.jwtRules[1].jwks: is missing: on a cluster istiod would ask the issuer for its keys, which one machine does not do; write the keys as JSON", "more.yaml:9: spec.jwtRules[2].issuer: is empty: tokens of any issuer would pass; write the claim iss that they have", "more.yaml:9: spec.jwtRules[2].jwksUri: stands beside jwks, and a cluster takes only one of them; remove one"]);
+    says(&authentication("ecommerce", "a", &"  jwtRules:\n  - issuer: a\n    jwks: 'KEY'\n    audiences: ['']\n    fromHeaders: [{name: 'x y'}]\n    fromParams: ['']\n    fromCookies: ['']\n    outputPayloadToHeader: ''\n    outputClaimToHeaders: [{header: x-a, claim: ''}, {header: X-A, claim: b}]\n    spaceDelimitedClaims: ['']".replace("KEY", JWKS)), &["more.yaml:9: spec.jwtRules[0].audiences[0]: is empty, write the claim aud of tokens for these workloads", "more.yaml:10: spec.jwtRules[0].fromHeaders[0].name: \"x y\" is no name of a header, write letters, digits, \"-\" and \"_\"", "more.yaml:11: spec.jwtRules[0].fromParams[0]: is empty, write the name of a query parameter", "more.yaml:12: spec.jwtRules[0].fromCookies[0]: is empty, write the name of a cookie", "more.yaml:13: spec.jwtRules[0].outputPayloadToHeader: \"\" is no name of a header, write letters, digits, \"-\" and \"_\"", "more.yaml:14: spec.jwtRules[0].outputClaimToHeaders[0].claim: is empty, write the name of a claim", "more.yaml:14: spec.jwtRules[0].outputClaimToHeaders[1].header: X-A is written twice, a header has one claim", "more.yaml:15: spec.jwtRules[0].spaceDelimitedClaims[0]: is empty, write the name of a claim"]);
+    says(
+        &authentication("ecommerce", "a", "  targetRefs: []\n  jwtRules: []"),
+        &[
+            "more.yaml:6: spec.targetRefs: RequestAuthentication.targetRefs is not implemented by the local mesh yet",
+        ],
+    );
+}
+
+#[test]
+fn of_keys() {
+    for (keys, expected) in [
+        (
+            "nonsense",
+            "is not JSON: expected ident at line 1 column 2; write {\"keys\": [{\"kty\": \"RSA\", \"n\": …, \"e\": …}]}",
+        ),
+        (
+            "{\"key\":[]}",
+            "has no list of keys, write {\"keys\": [{\"kty\": \"RSA\", \"n\": …, \"e\": …}]}",
+        ),
+        (
+            "{\"keys\":[]}",
+            "has no key, write {\"keys\": [{\"kty\": \"RSA\", \"n\": …, \"e\": …}]}",
+        ),
+        (
+            "{\"keys\":[1]}",
+            "keys[0] is no key, write {\"keys\": [{\"kty\": \"RSA\", \"n\": …, \"e\": …}]}",
+        ),
+        (
+            "{\"keys\":[{}]}",
+            "keys[0] has no kty, write RSA, EC or OKP",
+        ),
+        (
+            "{\"keys\":[{\"kty\":\"DSA\"}]}",
+            "keys[0] has the kty \"DSA\", write RSA, EC or OKP",
+        ),
+        (
+            "{\"keys\":[{\"kty\":\"oct\",\"k\":\"YQ\"}]}",
+            "keys[0] is symmetric: whoever reads it here can sign with it; write a public key, of kty RSA, EC or OKP",
+        ),
+        (
+            "{\"keys\":[{\"kty\":\"RSA\",\"n\":\"AQAB\"}]}",
+            "keys[0] has no e in base64url",
+        ),
+        (
+            "{\"keys\":[{\"kty\":\"RSA\",\"n\":\"AQAB\",\"e\":\"AQAB\",\"d\":\"AQAB\"}]}",
+            "keys[0] has a d: that is a private key; write the public one",
+        ),
+        (
+            "{\"keys\":[{\"kty\":\"EC\",\"crv\":\"P-256\",\"x\":\"AQAB\",\"y\":\"AQAB\"}]}",
+            "keys[0] has 3 bytes in its x, which no such key has",
+        ),
+        (
+            "{\"keys\":[{\"kty\":\"EC\",\"crv\":\"secp256k1\"}]}",
+            "keys[0] has no crv of P-256, P-384 or P-521",
+        ),
+        (
+            "{\"keys\":[{\"kty\":\"OKP\",\"crv\":\"X25519\"}]}",
+            "keys[0] has no crv of Ed25519",
+        ),
+        (
+            "{\"keys\":[{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"x\":\"!\"}]}",
+            "keys[0] has no x in base64url",
+        ),
+    ] {
+        let spec = format!("  jwtRules: [{{issuer: a, jwks: '{keys}'}}]");
+        says(
+            &authentication("ecommerce", "a", &spec),
+            &[&format!("more.yaml:6: spec.jwtRules[0].jwks: {expected}")],
+        );
+    }
+}
+
+#[test]
+fn of_access_rules() {
+    says(
+        &policy("ecommerce", "a", "  action: DENY"),
+        &[
+            "more.yaml:5: spec.rules: is missing, so this denies nothing; to deny everything write an empty rule: [{}]",
+        ],
+    );
+    says(
+        &policy("ecommerce", "a", "  action: AUDIT"),
+        &[
+            "more.yaml:6: spec.action: AUDIT is not implemented by the local mesh yet, write ALLOW or DENY",
+        ],
+    );
+    says(
+        &policy("ecommerce", "a", "  action: CUSTOM\n  provider: {name: a}"),
+        &[
+            "more.yaml:6: spec.action: CUSTOM is not implemented by the local mesh yet, write ALLOW or DENY",
+            "more.yaml:7: spec.provider: AuthorizationPolicy.provider is not implemented by the local mesh yet",
+        ],
+    );
+    says(
+        &policy("ecommerce", "a", "  selector: {matchLabels: {app: legacy}}"),
+        &[
+            "more.yaml:6: spec.selector.matchLabels: selects no pod with a proxy in the namespace ecommerce",
+        ],
+    );
+    says(
+        &policy("ecommerce", "a", "  {}").replace(
+            "namespace: ecommerce",
+            "namespace: ecommerce, annotations: {istio.io/dry-run: 'yes'}",
+        ),
+        &[
+            "more.yaml:4: metadata.annotations[\"istio.io/dry-run\"]: \"yes\" is neither \"true\" nor \"false\"",
+        ],
+    );
+    says(
+        &policy("ecommerce", "a", "  rules:\n  - from: []\n    to: []"),
+        &[
+            "more.yaml:7: spec.rules[0].from: is an empty list, which a cluster does not take; leave from out if it says nothing",
+            "more.yaml:8: spec.rules[0].to: is an empty list, which a cluster does not take; leave to out if it says nothing",
+        ],
+    );
+    says(
+        &policy(
+            "ecommerce",
+            "a",
+            "  rules:\n  - from: [{source: {}}]\n    to: [{operation: {}}]",
+        ),
+        &[
+            "more.yaml:7: spec.rules[0].from[0].source: says nothing, which a cluster does not take; write one of principals, requestPrincipals, serviceAccounts, namespaces, remoteIpBlocks, ipBlocks, or leave it out with all that it is in",
+            "more.yaml:8: spec.rules[0].to[0].operation: says nothing, which a cluster does not take; write one of hosts, methods, paths, ports, or leave it out with all that it is in",
+        ],
+    );
+    says(
+        &policy("ecommerce", "a", "  rules:\n  - from: [{}]"),
+        &["more.yaml:7: spec.rules[0].from[0].source: is missing"],
+    );
+    says(
+        &policy(
+            "ecommerce",
+            "a",
+            "  rules:\n  - from: [{source: {trustDomains: [a]}}]",
+        ),
+        &[
+            "more.yaml:7: spec.rules[0].from[0].source.trustDomains: Source.trustDomains is not implemented by the local mesh yet",
+        ],
+    );
+    says(
+        &policy(
+            "ecommerce",
+            "a",
+            "  rules:\n  - from:\n    - source:\n        principals: ['', cluster.local/sa/a, spiffe://cluster.local/ns/ecommerce/sa/cart-service, cluster.local/*/sa/a*, cluster.local/ns/ecommerce/sa/crt-service]\n        requestPrincipals: [shop, '*/*', '*/a*']\n        namespaces: [ecomerce, '*-sys']\n        ipBlocks: [10.0.0.0/33, a]\n        notRemoteIpBlocks: [10.0.0.0/a]",
+        ),
+        &[
+            "more.yaml:9: spec.rules[0].from[0].source.principals[0]: is empty, write a value, or * for any",
+            "more.yaml:9: spec.rules[0].from[0].source.principals[1]: \"cluster.local/sa/a\" is nobody's identity, write cluster.local/ns/NAMESPACE/sa/SERVICEACCOUNT",
+            "more.yaml:9: spec.rules[0].from[0].source.principals[2]: \"spiffe://cluster.local/ns/ecommerce/sa/cart-service\" begins with spiffe://, which Istio adds; write \"cluster.local/ns/ecommerce/sa/cart-service\"",
+            "more.yaml:9: spec.rules[0].from[0].source.principals[3]: \"cluster.local/*/sa/a*\": a \"*\" stands for anything only at the beginning or at the end, and only once; elsewhere it is a letter",
+            "more.yaml:9: spec.rules[0].from[0].source.principals[4]: there is no ServiceAccount crt-service in the namespace ecommerce, only \"cart-service\", \"default\", \"product-service\"",
+            "more.yaml:10: spec.rules[0].from[0].source.requestPrincipals[0]: \"shop\" has no subject, write \"shop/SUBJECT\", or \"shop/*\" for any",
+            "more.yaml:10: spec.rules[0].from[0].source.requestPrincipals[1]: \"*/*\" is nobody: it is any issuer's subject \"*\"; write \"*\" for anybody",
+            "more.yaml:10: spec.rules[0].from[0].source.requestPrincipals[2]: \"*/a*\": a \"*\" stands for anything only at the beginning or at the end, and only once; elsewhere it is a letter",
+            "more.yaml:11: spec.rules[0].from[0].source.namespaces[0]: there is no namespace \"ecomerce\", only \"ecommerce\", \"istio-system\"",
+            "more.yaml:11: spec.rules[0].from[0].source.namespaces[1]: there is no namespace \"*-sys\", only \"ecommerce\", \"istio-system\"",
+            "more.yaml:12: spec.rules[0].from[0].source.ipBlocks[0]: \"10.0.0.0/33\" is neither an address nor a block of them, write \"10.1.2.3\" or \"10.1.0.0/16\"",
+            "more.yaml:12: spec.rules[0].from[0].source.ipBlocks[1]: \"a\" is neither an address nor a block of them, write \"10.1.2.3\" or \"10.1.0.0/16\"",
+            "more.yaml:13: spec.rules[0].from[0].source.notRemoteIpBlocks[0]: \"10.0.0.0/a\" is neither an address nor a block of them, write \"10.1.2.3\" or \"10.1.0.0/16\"",
+        ],
+    );
+    says(
+        &policy(
+            "ecommerce",
+            "a",
+            "  rules:\n  - from:\n    - source:\n        principals: ['*']\n        namespaces: ['*']\n        serviceAccounts: [a/b/c, crt-service, 'cart*', ecommerce/]",
+        ),
+        &[
+            "more.yaml:9: spec.rules[0].from[0].source.principals: stands beside serviceAccounts, which a cluster does not take; write one or the other",
+            "more.yaml:10: spec.rules[0].from[0].source.namespaces: stands beside serviceAccounts, which a cluster does not take; write one or the other",
+            "more.yaml:11: spec.rules[0].from[0].source.serviceAccounts[0]: \"a/b/c\" is neither NAME nor NAMESPACE/NAME of a ServiceAccount",
+            "more.yaml:11: spec.rules[0].from[0].source.serviceAccounts[1]: there is no ServiceAccount crt-service in the namespace ecommerce, only \"cart-service\", \"default\", \"product-service\"",
+            "more.yaml:11: spec.rules[0].from[0].source.serviceAccounts[2]: \"cart*\" has a \"*\", which serviceAccounts do not take; write it in principals",
+            "more.yaml:11: spec.rules[0].from[0].source.serviceAccounts[3]: \"ecommerce/\" is neither NAME nor NAMESPACE/NAME of a ServiceAccount",
+        ],
+    );
+    says(
+        &policy(
+            "ecommerce",
+            "a",
+            "  rules:\n  - to:\n    - operation:\n        hosts: [a.*.b]\n        ports: [http, '80', '65536']\n        methods: [get]\n        paths: [cart, '/cart?a=b', '/*/b', '/a/{id}', '/a/{**}/{*}', '/a/x*/{*}', '/a//{*}', '/a{*}']",
+        ),
+        &[
+            "more.yaml:9: spec.rules[0].to[0].operation.hosts[0]: \"a.*.b\": a \"*\" stands for anything only at the beginning or at the end, and only once; elsewhere it is a letter",
+            "more.yaml:10: spec.rules[0].to[0].operation.ports[0]: \"http\" is not a port, write one as in \"3001\"",
+            "more.yaml:10: spec.rules[0].to[0].operation.ports[1]: no pod that this is for listens on 80, only on 3001, 3002; ports are those of pods, not of the Services in front of them",
+            "more.yaml:10: spec.rules[0].to[0].operation.ports[2]: \"65536\" is not a port, write one as in \"3001\"",
+            "more.yaml:11: spec.rules[0].to[0].operation.methods[0]: \"get\" matches nothing: methods are compared as they are written; write \"GET\"",
+            "more.yaml:12: spec.rules[0].to[0].operation.paths[0]: \"cart\" matches nothing: a path begins with \"/\"; write \"/cart\"",
+            "more.yaml:12: spec.rules[0].to[0].operation.paths[1]: \"/cart?a=b\" matches nothing: what is compared is the path alone; write it without what begins with \"?\"",
+            "more.yaml:12: spec.rules[0].to[0].operation.paths[2]: \"/*/b\": a \"*\" stands for anything only at the beginning or at the end, and only once; elsewhere it is a letter; write {*} for any one segment of the path",
+            "more.yaml:12: spec.rules[0].to[0].operation.paths[3]: \"/a/{id}\" has braces beside {*} and {**}, which a cluster does not take",
+            "more.yaml:12: spec.rules[0].to[0].operation.paths[4]: \"/a/{**}/{*}\" has {*} behind {**}, which must be the last of them",
+            "more.yaml:12: spec.rules[0].to[0].operation.paths[5]: \"/a/x*/{*}\": the segment \"x*\" cannot stand beside {*} and {**}, each of which is a whole segment",
+            "more.yaml:12: spec.rules[0].to[0].operation.paths[6]: \"/a//{*}\": the segment \"\" cannot stand beside {*} and {**}, each of which is a whole segment",
+            "more.yaml:12: spec.rules[0].to[0].operation.paths[7]: \"/a{*}\": the segment \"a{*}\" cannot stand beside {*} and {**}, each of which is a whole segment",
+        ],
+    );
+    says(
+        &policy(
+            "ecommerce",
+            "a",
+            "  rules:\n  - to: [{operation: {ports: [80]}}]",
+        ),
+        &["more.yaml:7: spec.rules[0].to[0].operation.ports[0]: 80 is not a string, write \"80\""],
+    );
+    says(
+        &policy(
+            "ecommerce",
+            "a",
+            "  rules:\n  - when:\n    - {key: request.headers, values: [a]}\n    - {key: 'request.headers[a][b]', values: [a]}\n    - {key: request.auth.claims, values: [a]}\n    - {key: source.ip}\n    - {key: source.ips, values: [a]}\n    - {key: 'destination.labels[app]', values: [a]}\n    - {key: destination.namespace, values: [a]}\n    - {key: source.trustDomain, values: [a]}\n    - {key: 'experimental.envoy.filters.a[b]', values: [a]}\n    - {key: nonsense, values: [a]}\n    - {key: destination.port, values: [http]}\n    - {key: 'request.headers[a]', notValues: ['']}",
+        ),
+        &[
+            "more.yaml:8: spec.rules[0].when[0].key: \"request.headers\" names no header, write request.headers[NAME]",
+            "more.yaml:9: spec.rules[0].when[1].key: \"request.headers[a][b]\" names no header, write request.headers[NAME]",
+            "more.yaml:10: spec.rules[0].when[2].key: \"request.auth.claims\" names no claim, write request.auth.claims[NAME], or request.auth.claims[NAME][NAME] for a nested one",
+            "more.yaml:11: spec.rules[0].when[3]: has neither values nor notValues; write at least one value",
+            "more.yaml:12: spec.rules[0].when[4].key: there is no key \"source.ips\", did you mean source.ip?",
+            "more.yaml:13: spec.rules[0].when[5].key: destination.labels[app] is no key any more, write spec.selector",
+            "more.yaml:14: spec.rules[0].when[6].key: destination.namespace is no key any more, write metadata.namespace",
+            "more.yaml:15: spec.rules[0].when[7].key: source.trustDomain is not implemented by the local mesh yet",
+            "more.yaml:16: spec.rules[0].when[8].key: experimental.envoy.filters is not implemented by the local mesh yet",
+            "more.yaml:17: spec.rules[0].when[9].key: there is no key \"nonsense\", only request.headers[NAME], request.auth.principal, request.auth.audiences, request.auth.presenter, request.auth.claims[NAME], source.ip, remote.ip, source.namespace, source.principal, source.serviceAccount, destination.ip, destination.port, connection.sni",
+            "more.yaml:18: spec.rules[0].when[10].values[0]: \"http\" is not a port, write one as in \"3001\"",
+            "more.yaml:19: spec.rules[0].when[11].notValues[0]: is empty, write a value, or * for any",
         ],
     );
 }
