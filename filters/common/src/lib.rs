@@ -1,5 +1,5 @@
 //! Vocabulary that Tollgate's filters share, so that the same word means the same thing in each of their configurations:
-//! who a tenant is, how strings are matched, what a path, a query or a cookie says, how long a duration is, how a metric's labels are written, and how an error in a
+//! who a tenant is, how strings are matched, what a path, a query or a cookie says, how long a duration is, how an id is hashed, how a metric's labels are written, and how an error in a
 //! configuration is reported. Nothing here calls the proxy.
 
 #![forbid(unsafe_code)]
@@ -23,6 +23,7 @@ pub mod config;
 mod cookie;
 mod duration;
 mod given;
+pub mod hashed;
 pub mod header;
 mod host;
 mod json;
@@ -40,6 +41,7 @@ pub use config::{ConfigError, OneOrMany, UniqueMap, at_most, parse, refuse};
 pub use cookie::cookie;
 pub use duration::Duration;
 pub use given::Given;
+pub use hashed::hashed_id;
 pub use host::{HostTemplate, host};
 pub use metrics::series_name;
 pub use path::{Path, PathTemplate, Target};
