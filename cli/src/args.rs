@@ -5,12 +5,15 @@ use std::fmt;
 use std::path::PathBuf;
 
 use clap::builder::PossibleValuesParser;
-use clap::error::{ContextKind, ContextValue};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use serde_json::Value;
+use tollgate_common::Duration;
 
 use crate::bench::Case;
 use crate::check::plugins;
 use crate::envoy::Release;
+use crate::token;
 
 const ABOUT: &str =
     "Runs the manifests of an Istio mesh on this machine, on real Envoys, without Kubernetes";
@@ -21,6 +24,7 @@ Examples:
   tollgate up --demo                       the same, with customers: see limits and the canary at work
   tollgate up --manifests ./my-mesh        the manifests of another folder
   tollgate check                           the same manifests, without running them: everything that is wrong
+  tollgate token --user alice              a token that a mesh with istio/overlays/local takes
   tollgate build                           only the filters, into target/plugins/
   tollgate bench                           what each filter costs, measured on a real Envoy
   tollgate envoy --release oldest          the path of the oldest Envoy that is supported, fetched if need be
@@ -57,6 +61,9 @@ pub enum Command {
     /// Check manifests and plugin configurations without running them
     #[command(long_about = CHECK_LONG, after_help = CHECK_HELP)]
     Check(CheckArgs),
+    /// Print a token of the local issuer
+    #[command(long_about = TOKEN_LONG, after_help = TOKEN_HELP)]
+    Token(TokenArgs),
     /// Build the filters for Envoy
     #[command(long_about = BUILD_LONG, after_help = BUILD_HELP)]
     Build(BuildArgs),
@@ -198,6 +205,77 @@ pub enum CheckFormat {
     Sarif,
 }
 
+const TOKEN_LONG: &str = "\
+Print a token of the local issuer
+
+Signs a JSON Web Token (ES256) with the key of istio/overlays/local and prints it, and nothing else, on standard output. A mesh that
+has this overlay takes it: the gateway verifies it, and the filters read its claims. The key is made when it is first needed and is
+not in git; who has it is any user of that mesh, so it is for a mesh on this machine.";
+
+const TOKEN_HELP: &str = "\
+Examples:
+  curl -H \"authorization: Bearer $(tollgate token --user alice --tenant acme)\" http://127.0.0.1:8080/products
+      a request of alice, whose tenant is acme
+  tollgate token --user bob --claim 'roles=[\"admin\"]' --claim beta=true --claim 'plan=\"gold\"'
+      with further claims: a list, a flag, a text
+  tollgate token --user alice --expires 10s --audience somebody-else
+      one that is refused: its audience is not the shop
+  tollgate token --user alice --format json | jq .claims
+      what a token says
+
+Exit codes: 0 printed; 1 something was found or failed; 2 the command line is wrong.";
+
+/// `tollgate token …`
+#[derive(Clone, Debug, Args)]
+pub struct TokenArgs {
+    /// Whose it is: the claim `sub`
+    #[arg(long, value_name = "USER", value_parser = token::parse_user)]
+    pub user: String,
+
+    /// The user's tenant: the claim `tenant`
+    #[arg(long, value_name = "TENANT", value_parser = token::parse_tenant)]
+    pub tenant: Option<String>,
+
+    /// A further claim, its value as JSON; may be repeated
+    #[arg(long, value_name = "NAME=JSON", value_parser = token::parse_claim)]
+    pub claim: Vec<Claim>,
+
+    /// Whom it is meant for: the claim `aud`; may be repeated [default: shop]
+    #[arg(long, value_name = "AUDIENCE", value_parser = token::parse_audience)]
+    pub audience: Vec<String>,
+
+    /// How long it is good for: 10s, 1h30m, 7d
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = token::parse_expires)]
+    pub expires: Duration,
+
+    /// The folder istio/overlays/local whose key signs [default: that of the workspace]
+    #[arg(long, value_name = "FOLDER")]
+    pub overlay: Option<PathBuf>,
+
+    /// How to say it
+    #[arg(long, value_enum, default_value_t)]
+    pub format: TokenFormat,
+}
+
+/// A claim that a token is to have.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Claim {
+    /// Its name, in one piece: dots are a part of it.
+    pub name: String,
+    /// What it says.
+    pub value: Value,
+}
+
+/// What takes the token.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum TokenFormat {
+    /// The token and nothing else, for a header
+    #[default]
+    Text,
+    /// One JSON object with `token` and `claims`, what the token says
+    Json,
+}
+
 const BUILD_LONG: &str = "\
 Build the filters for Envoy
 
@@ -333,7 +411,24 @@ impl fmt::Debug for DatabaseUrl {
 
 /// Reads the command line. A wrong one ends the process with code 2.
 pub fn parse() -> Cli {
-    Cli::try_parse().unwrap_or_else(|error| discreet(error).exit())
+    let cli = Cli::try_parse().unwrap_or_else(|error| discreet(error).exit());
+    if let Some(error) = contradiction(&cli) {
+        error.exit();
+    }
+    cli
+}
+
+/// What is wrong with arguments together, where clap has no word for it.
+fn contradiction(cli: &Cli) -> Option<clap::Error> {
+    let (name, wrong) = match &cli.command {
+        Command::Token(args) => ("token", token::contradiction(args)?),
+        _ => return None,
+    };
+    let mut command = Cli::command();
+    // So that the usage in the error is that of the whole command line.
+    command.build();
+    let command = command.find_subcommand_mut(name)?;
+    Some(command.error(ErrorKind::ArgumentConflict, wrong))
 }
 
 /// Without what may be a password: errors repeat what is wrong, and they end up in logs.
@@ -425,6 +520,7 @@ mod tests {
         for (name, about) in [
             ("up", UP_LONG),
             ("check", CHECK_LONG),
+            ("token", TOKEN_LONG),
             ("build", BUILD_LONG),
             ("bench", BENCH_LONG),
             ("envoy", ENVOY_LONG),

@@ -194,7 +194,9 @@ fn secrets_are_made_by_the_readme_and_shipped_by_no_manifest() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut folders = vec![root.clone()];
     let overlays = fs::read_dir(root.join("istio/overlays")).unwrap();
-    folders.extend(overlays.map(|overlay| overlay.unwrap().path()));
+    let overlays = overlays.map(|overlay| overlay.unwrap().path());
+    // Its resources are those of the root (`token.rs` holds that), and it is not complete without a key.
+    folders.extend(overlays.filter(|overlay| !overlay.ends_with("local")));
     let readme = page("README.md");
     for folder in &folders {
         let objects = Objects::load(std::slice::from_ref(folder)).unwrap();

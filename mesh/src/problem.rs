@@ -99,6 +99,9 @@ codes! {
     /// Whatever applies it.
     TooLarge = "TG0502" Error "A manifest is too large for a cluster",
         "Make several manifests of it.";
+    /// Found by its key or its name.
+    LocalIssuer = "TG0601" Error "The local issuer is trusted outside of its overlay",
+        "Keep it in istio/overlays/local; elsewhere name the issuer and the jwksUri of an identity provider.";
 }
 
 impl fmt::Display for Code {

@@ -55,6 +55,10 @@ fn the_repository_s_overlays_are_the_shop_with_something_changed() {
     let shop = Objects::load(&[repository()]).unwrap_or_else(|problems| panic!("{problems}"));
     for entry in std::fs::read_dir(repository().join("istio/overlays")).unwrap() {
         let name = entry.unwrap().file_name();
+        // Not complete without a key, which no checkout has from the start: the command's tests look at it.
+        if name == "local" {
+            continue;
+        }
         let objects = overlay(name.to_str().unwrap());
         // Whoever adds something to the shop adds it to its overlays.
         assert_eq!(

@@ -1,8 +1,9 @@
 //! `tollgate check`: everything that is wrong with manifests, before a mesh or a cluster gets them.
 //!
 //! The reading is that of `up`: the mesh library's, with the configurations of [`plugins`] checked by their filters and with
-//! [`names`] that pods may not share. [`size`] is about clusters alone. What was found is told as [`text`], [`json`] or [`sarif`].
+//! [`names`] that pods may not share. [`size`] and [`mod@issuer`] are about clusters alone. What was found is told as [`text`], [`json`] or [`sarif`].
 
+mod issuer;
 mod json;
 pub(crate) mod names;
 pub(crate) mod plugins;
@@ -66,7 +67,7 @@ pub(crate) fn run(args: CheckArgs) -> anyhow::Result<ExitCode> {
         .collect();
     let mut findings = match args.plugin {
         Some(filter) => configurations(&paths, &filter),
-        None => manifests(&paths),
+        None => manifests(&paths, &here),
     };
     for problem in &mut findings.problems {
         problem.file = named(&problem.file, &here);
@@ -88,9 +89,11 @@ pub(crate) fn run(args: CheckArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// All that is wrong with manifests.
-fn manifests(paths: &[PathBuf]) -> Findings {
+fn manifests(paths: &[PathBuf], here: &Path) -> Findings {
     let found = tollgate_mesh::inspect(paths);
     let mut problems = found.problems;
+    crate::issuer::explain(&mut problems, &found.files);
+    problems.extend(issuer::misplaced(&found.documents, paths, here));
     problems.extend(plugins::configurations(&found.objects.wasm_plugins));
     problems.extend(names::shared(&found.objects));
     problems.extend(found.documents.iter().filter_map(size::check));

@@ -426,6 +426,7 @@ fn every_code_is_given_to_what_it_is_for() {
         ("TG0403", vec![("a.yaml", plugin("fraud", "    a: 1\n"))]),
         ("TG0501", vec![("a.yaml", config_map(300_000))]),
         ("TG0502", vec![("a.yaml", config_map(1_100_000))]),
+        ("TG0601", vec![("a.yaml", config_map(43).replace("value: ", "value: tollgate-local-"))]),
     ];
     let mut given = BTreeSet::new();
     for (code, files) in samples {

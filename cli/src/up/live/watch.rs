@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use tollgate_mesh::{Loaded, Problem};
 
 use crate::error::Hint;
+use crate::issuer;
 
 /// Read at most so often in a row while somebody goes on writing; then what was read counts, and what is written next comes
 /// as the next edit.
@@ -127,7 +128,11 @@ impl Reader {
     }
 
     fn once(&mut self) -> Result<Read, Problem> {
-        let loaded = tollgate_mesh::load_watched(&self.paths);
+        let mut loaded = tollgate_mesh::load_watched(&self.paths);
+        // What is not in git is there when manifests ask for it, from the first moment and after an edit.
+        if issuer::complete(&loaded.files)? {
+            loaded = tollgate_mesh::load_watched(&self.paths);
+        }
         self.watch(&loaded)?;
         self.files.clone_from(&loaded.files);
         let contents = Contents::of(loaded.files.iter().cloned());
