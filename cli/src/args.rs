@@ -13,7 +13,7 @@ use tollgate_common::Duration;
 use crate::bench::Case;
 use crate::check::plugins;
 use crate::envoy::Release;
-use crate::token;
+use crate::{hash_ids, token};
 
 const ABOUT: &str =
     "Runs the manifests of an Istio mesh on this machine, on real Envoys, without Kubernetes";
@@ -64,6 +64,9 @@ pub enum Command {
     /// Print a token of the local issuer
     #[command(long_about = TOKEN_LONG, after_help = TOKEN_HELP)]
     Token(TokenArgs),
+    /// Hash ids for the rules of user-classifier
+    #[command(long_about = HASH_IDS_LONG, after_help = HASH_IDS_HELP)]
+    HashIds(HashIdsArgs),
     /// Build the filters for Envoy
     #[command(long_about = BUILD_LONG, after_help = BUILD_HELP)]
     Build(BuildArgs),
@@ -273,6 +276,51 @@ pub enum TokenFormat {
     #[default]
     Text,
     /// One JSON object with `token` and `claims`, what the token says
+    Json,
+}
+
+const HASH_IDS_LONG: &str = "\
+Hash ids for the rules of user-classifier
+
+Reads ids, one a line, and prints their hashes as a list for `hashes: {salt: …, in: …}` of a rule, so that a manifest says who is on a list
+only to whom knows the ids. Blank lines, spaces around an id and line ends of Windows do not count; case does. Hashes come in an order of
+their own and each once. Hashing hides ids from whoever reads a manifest, and does not make them secret: ids that can be guessed, such as
+numbers, can be hashed one after another by anybody who has the salt.";
+
+const HASH_IDS_HELP: &str = "\
+Examples:
+  tollgate hash-ids --salt vips-2026 vips.txt > hashes.yaml
+      a list in YAML, a line a hash
+  psql -Atc 'select id from users where vip' | tollgate hash-ids --salt vips-2026 --format json
+      from a database, as JSON
+  printf '%s\\0%s' vips-2026 alice | sha256sum | cut -c1-24
+      what it does, without it
+
+Exit codes: 0 printed; 1 a line is no id, or something failed, and nothing is printed; 2 the command line is wrong.";
+
+/// `tollgate hash-ids …`
+#[derive(Clone, Debug, Args)]
+pub struct HashIdsArgs {
+    /// Files of ids, or - for standard input [default: standard input]
+    #[arg(value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+
+    /// What is hashed with each id; the rule must have the same
+    #[arg(long, value_name = "SALT", value_parser = hash_ids::parse_salt)]
+    pub salt: String,
+
+    /// How to write the list
+    #[arg(long, value_enum, default_value_t)]
+    pub format: HashFormat,
+}
+
+/// How a list of hashes is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum HashFormat {
+    /// The items of a list, a line each
+    #[default]
+    Yaml,
+    /// One array
     Json,
 }
 
@@ -521,6 +569,7 @@ mod tests {
             ("up", UP_LONG),
             ("check", CHECK_LONG),
             ("token", TOKEN_LONG),
+            ("hash-ids", HASH_IDS_LONG),
             ("build", BUILD_LONG),
             ("bench", BENCH_LONG),
             ("envoy", ENVOY_LONG),
