@@ -1,5 +1,6 @@
 //! Vocabulary that Tollgate's filters share, so that the same word means the same thing in each of their configurations:
-//! who a tenant is, how strings are matched, what a path, a query or a cookie says, how long a duration is, how an id is hashed, how a metric's labels are written, and how an error in a
+//! who a tenant is, what a verified token claims, how strings are matched, what a path, a query or a cookie says, how long a duration is, how an id is
+//! hashed, how a metric's labels are written, and how an error in a
 //! configuration is reported. Nothing here calls the proxy.
 
 #![forbid(unsafe_code)]
@@ -19,6 +20,7 @@
     )
 )]
 
+pub mod claims;
 pub mod config;
 mod cookie;
 mod duration;
@@ -37,6 +39,7 @@ pub mod schema;
 mod string_match;
 pub mod tenant;
 
+pub use claims::{Claim, Claims};
 pub use config::{ConfigError, OneOrMany, UniqueMap, at_most, parse, refuse};
 pub use cookie::cookie;
 pub use duration::Duration;
