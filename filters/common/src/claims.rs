@@ -21,8 +21,8 @@ const PAYLOAD: &str = "payload";
 
 /// The claims of one request.
 #[derive(Clone, Debug)]
-pub struct Claims {
-    metadata: Vec<u8>,
+pub struct Claims<B = Vec<u8>> {
+    metadata: B,
     /// Where in it the payload is (a `google.protobuf.Struct`).
     payload: Range<usize>,
 }
@@ -44,12 +44,13 @@ pub enum Claim<'a> {
     Mapping,
 }
 
-impl Claims {
-    /// Takes over what [`METADATA`] reads as; `None` if there is no verified token's payload in it.
-    pub fn read(metadata: Vec<u8>) -> Option<Self> {
-        let payload = payload(&metadata)?;
+impl<B: AsRef<[u8]>> Claims<B> {
+    /// Takes over what [`METADATA`] reads as, or borrows it; `None` if there is no verified token's payload in it.
+    pub fn read(metadata: B) -> Option<Self> {
+        let whole = metadata.as_ref();
+        let payload = payload(whole)?;
         // Both are slices of one buffer, so this is where the one begins in the other.
-        let start = (payload.as_ptr() as usize).checked_sub(metadata.as_ptr() as usize)?;
+        let start = (payload.as_ptr() as usize).checked_sub(whole.as_ptr() as usize)?;
         Some(Self {
             payload: start..start.checked_add(payload.len())?,
             metadata,
@@ -59,7 +60,7 @@ impl Claims {
     /// The claim at a path: its name, or the names of the objects around it, outermost first, and then its own. `None` if it is not
     /// there, if something else than an object is around it, or if the bytes on the way to it are no protobuf. What is in an array has no path.
     pub fn get<S: AsRef<str>>(&self, path: &[S]) -> Option<Claim<'_>> {
-        find(self.metadata.get(self.payload.clone())?, path)
+        find(self.metadata.as_ref().get(self.payload.clone())?, path)
     }
 }
 
@@ -253,6 +254,8 @@ mod tests {
     use prost_types::value::Kind;
     use prost_types::{ListValue, NullValue, Struct, Value as Written};
     use std::collections::{BTreeMap, HashMap};
+    use tollgate_host::Host;
+    use tollgate_host::memory::MemoryHost;
 
     /// `envoy.config.core.v3.Metadata`.
     #[derive(Clone, PartialEq, Message)]
@@ -390,6 +393,29 @@ mod tests {
             Claim::List(elements) => elements,
             other => panic!("{other:?} is no list"),
         }
+    }
+
+    #[test]
+    fn the_proxy_in_memory_encodes_as_others_do() {
+        let mut host = MemoryHost::new();
+        host.set_claims(serde_json::json!({"plan": "vip", "level": 41, "ok": true, "null": null, "roles": ["a", null], "realm": {"plan": "x"}}));
+        let metadata = host.property(&METADATA).unwrap().unwrap();
+        let payload = object(vec![
+            ("plan", text("vip")),
+            ("level", number(41.0)),
+            ("ok", written(Kind::BoolValue(true))),
+            ("null", null()),
+            ("roles", list(vec![text("a"), null()])),
+            ("realm", object(vec![("plan", text("x"))])),
+        ]);
+        let decoded = Metadata::decode(metadata.as_slice()).unwrap();
+        assert_eq!(
+            decoded.filter_metadata,
+            HashMap::from([(JWT_FILTER.to_owned(), fields_of(vec![(PAYLOAD, payload)]))])
+        );
+
+        let leaf = Leaf::of(&["realm", "plan"]).unwrap();
+        assert_eq!(host.property(&leaf.path()), Ok(Some(b"x".to_vec())));
     }
 
     #[test]

@@ -27,6 +27,7 @@ const NO_VERSION: u32 = u32::MAX;
 fn map_number(map: Map) -> u32 {
     match map {
         Map::RequestHeaders => 0,
+        Map::RequestTrailers => 1,
         Map::ResponseHeaders => 2,
     }
 }

@@ -1,6 +1,6 @@
 //! What a filter is to its host: a [`Plugin`] made from its configuration, and a [`Stream`] per request.
 
-use crate::headers::Request;
+use crate::headers::{Request, Trailers};
 use crate::host::{Host, HostError, LocalResponse};
 
 /// What the proxy does with a request after a filter has seen its headers.
@@ -44,6 +44,19 @@ pub trait Stream {
     /// Envoy shows headers always, unless it forbids the module to read them.
     fn on_unreadable_request(&mut self, error: HostError, host: &mut dyn Host) -> Action {
         log::error!("the proxy does not show a request's headers: {error:?}");
+        give_up(host)
+    }
+
+    /// The request's trailers are here and may still be changed. Runs only for requests that have some, and after the request's headers have been passed on:
+    /// what a client says there is too late to decide anything here, but a service may still read it as it reads headers.
+    fn on_request_trailers(&mut self, trailers: &mut Trailers, host: &mut dyn Host) -> Action {
+        let _ = (trailers, host);
+        Action::Continue
+    }
+
+    /// The proxy would not show the request's trailers. Answers 500, as [`Stream::on_unreadable_request`] does and for its reason.
+    fn on_unreadable_trailers(&mut self, error: HostError, host: &mut dyn Host) -> Action {
+        log::error!("the proxy does not show a request's trailers: {error:?}");
         give_up(host)
     }
 

@@ -5,6 +5,7 @@
 //! overlay here, so that the next filter of the same module sees it (two allocations for each header set).
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
 
 use crate::host::{Host, HostError, Map};
 
@@ -119,6 +120,37 @@ impl HeaderMap {
         self.remove(name);
         self.add(name, value);
     }
+
+    /// Removes every copy in any spelling, here and in the map of the proxy that this is a snapshot of.
+    fn strip(&mut self, map: Map, name: &str, host: &mut dyn Host) -> Result<(), HostError> {
+        self.strip_other_spellings(map, name, host)?;
+        if self.first(name).is_some() {
+            host.remove_header(map, name.as_bytes())?;
+            self.remove(name.as_bytes());
+        }
+        Ok(())
+    }
+
+    fn strip_other_spellings(
+        &mut self,
+        map: Map,
+        name: &str,
+        host: &mut dyn Host,
+    ) -> Result<(), HostError> {
+        // One at a time: a removal takes every copy of that spelling with it, so the loop ends.
+        while let Some(spelling) = self.other_spelling(name) {
+            host.remove_header(map, &spelling)?;
+            self.remove(&spelling);
+        }
+        Ok(())
+    }
+
+    fn other_spelling(&self, name: &str) -> Option<Vec<u8>> {
+        let mut names = self.iter().map(|(entry, _)| entry);
+        names
+            .find(|entry| *entry != name.as_bytes() && same_name(entry, name.as_bytes()))
+            .map(<[u8]>::to_vec)
+    }
 }
 
 impl PartialEq for HeaderMap {
@@ -232,11 +264,12 @@ impl<'a> Iterator for Entries<'a> {
     }
 }
 
-/// The request headers of one request: one snapshot, shared by all filters of a module. A change
+/// What filters read of one request: one snapshot of its headers, and of its metadata if one of them asks, shared by all filters of a module. A change
 /// goes to the proxy and into the snapshot, so that the next filter of the module sees it.
 #[derive(Debug, Default)]
 pub struct Request {
     headers: HeaderMap,
+    metadata: OnceCell<Result<Vec<u8>, HostError>>,
 }
 
 impl Request {
@@ -246,13 +279,27 @@ impl Request {
         if headers.is_empty() {
             return Err(HostError::Malformed);
         }
-        Ok(Self { headers })
+        Ok(Self {
+            headers,
+            metadata: OnceCell::new(),
+        })
     }
 
     /// A request with these headers that no proxy knows of; for tests of code that only reads.
     pub fn from_pairs<N: AsRef<[u8]>, V: AsRef<[u8]>>(pairs: &[(N, V)]) -> Self {
         Self {
             headers: HeaderMap::from_pairs(pairs),
+            metadata: OnceCell::new(),
+        }
+    }
+
+    /// The request's metadata, in which earlier filters of the proxy leave what they found out: the property `metadata`, empty if there is none. One
+    /// host call, however many filters ask.
+    pub fn metadata(&self, host: &dyn Host) -> Result<&[u8], HostError> {
+        let read = || Ok(host.property(&["metadata"])?.unwrap_or_default());
+        match self.metadata.get_or_init(read) {
+            Ok(metadata) => Ok(metadata),
+            Err(error) => Err(*error),
         }
     }
 
@@ -272,7 +319,8 @@ impl Request {
     /// some server reads as the same name ([`same_name`]: underscores for hyphens and the like), and sets `value`. No host call is made when the one
     /// copy there is has the right value already. An error means that a client's copy may still be there.
     pub fn own(&mut self, name: &str, value: &[u8], host: &mut dyn Host) -> Result<(), HostError> {
-        self.strip_other_spellings(name, host)?;
+        self.headers
+            .strip_other_spellings(Map::RequestHeaders, name, host)?;
         if self.headers.copies(name) == Copies::One(value) {
             return Ok(());
         }
@@ -282,28 +330,27 @@ impl Request {
     /// Removes every copy of a header in any spelling, as [`Request::own`] does. No host call is
     /// made when there is none. An error means that a client's copy may still be there.
     pub fn strip(&mut self, name: &str, host: &mut dyn Host) -> Result<(), HostError> {
-        self.strip_other_spellings(name, host)?;
-        if self.headers.first(name).is_some() {
-            host.remove_header(Map::RequestHeaders, name.as_bytes())?;
-            self.headers.remove(name.as_bytes());
-        }
-        Ok(())
+        self.headers.strip(Map::RequestHeaders, name, host)
+    }
+}
+
+/// The trailers of one request. No filter writes any, so they can only be stripped of what filters own.
+#[derive(Debug, Default)]
+pub struct Trailers {
+    trailers: HeaderMap,
+}
+
+impl Trailers {
+    /// Reads them (one host call). Unlike headers there may be none.
+    pub fn read(host: &dyn Host) -> Result<Self, HostError> {
+        Ok(Self {
+            trailers: host.headers(Map::RequestTrailers)?,
+        })
     }
 
-    fn strip_other_spellings(&mut self, name: &str, host: &mut dyn Host) -> Result<(), HostError> {
-        // One at a time: a removal takes every copy of that spelling with it, so the loop ends.
-        while let Some(spelling) = self.other_spelling(name) {
-            host.remove_header(Map::RequestHeaders, &spelling)?;
-            self.headers.remove(&spelling);
-        }
-        Ok(())
-    }
-
-    fn other_spelling(&self, name: &str) -> Option<Vec<u8>> {
-        let mut names = self.headers.iter().map(|(entry, _)| entry);
-        names
-            .find(|entry| *entry != name.as_bytes() && same_name(entry, name.as_bytes()))
-            .map(<[u8]>::to_vec)
+    /// Removes every copy of a trailer in any spelling, as [`Request::strip`] does of a header.
+    pub fn strip(&mut self, name: &str, host: &mut dyn Host) -> Result<(), HostError> {
+        self.trailers.strip(Map::RequestTrailers, name, host)
     }
 }
 
@@ -460,6 +507,52 @@ mod tests {
         let mut host = MemoryHost::new();
         host.request = HeaderMap::default();
         assert_eq!(Request::read(&host).err(), Some(HostError::Malformed));
+    }
+
+    #[test]
+    fn trailers_are_stripped_as_headers_are() {
+        let mut host = MemoryHost::new();
+        host.begin(&[("user-type", "ours")]);
+        host.begin_trailers(&[
+            ("user-type", "vip"),
+            ("user_type", "vip"),
+            ("user-type", "vip"),
+            ("grpc-status", "0"),
+        ]);
+        let mut trailers = Trailers::read(&host).unwrap();
+        trailers.strip("user-type", &mut host).unwrap();
+        let left: Vec<_> = host.trailers.iter().collect();
+        assert_eq!(left, [(b"grpc-status".as_slice(), b"0".as_slice())]);
+        assert_eq!(trailers.trailers, host.trailers);
+        assert_eq!(host.request.first("user-type"), Some(b"ours".as_slice()));
+
+        host.reset_calls();
+        trailers.strip("user-type", &mut host).unwrap();
+        assert!(host.all_calls().is_empty());
+        host.begin_trailers(&[("user_type", "vip")]);
+        let mut trailers = Trailers::read(&host).unwrap();
+        host.fail(Call::RemoveHeader, HostError::Status(2));
+        assert_eq!(
+            trailers.strip("user-type", &mut host),
+            Err(HostError::Status(2))
+        );
+    }
+
+    #[test]
+    fn metadata_is_read_once_and_only_if_asked_for() {
+        let mut host = MemoryHost::new();
+        let request = Request::read(&host).unwrap();
+        assert_eq!(host.calls(Call::Property), 0);
+        assert_eq!(request.metadata(&host), Ok(b"".as_slice()));
+        host.set_attribute(&["metadata"], b"late");
+        assert_eq!(request.metadata(&host), Ok(b"".as_slice()));
+        assert_eq!(host.calls(Call::Property), 1);
+
+        let request = Request::read(&host).unwrap();
+        assert_eq!(request.metadata(&host), Ok(b"late".as_slice()));
+        host.fail(Call::Property, HostError::Status(3));
+        let request = Request::read(&host).unwrap();
+        assert_eq!(request.metadata(&host), Err(HostError::Status(3)));
     }
 
     fn name() -> impl Strategy<Value = Vec<u8>> {

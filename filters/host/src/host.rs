@@ -7,6 +7,8 @@ use crate::headers::HeaderMap;
 pub enum Map {
     /// The request's headers: readable and writable in the request-headers phase, readable in `on_log`.
     RequestHeaders,
+    /// The request's trailers: readable and writable in the request-trailers phase only.
+    RequestTrailers,
     /// The response's headers: readable and writable in the response-headers phase, readable in `on_log`.
     ResponseHeaders,
 }
@@ -82,7 +84,8 @@ pub trait Host {
     fn add_header(&mut self, map: Map, name: &str, value: &[u8]) -> Result<(), HostError>;
     /// Removes every copy of a header.
     fn remove_header(&mut self, map: Map, name: &[u8]) -> Result<(), HostError>;
-    /// An attribute by path, as raw bytes (it has no type); `None` if there is none.
+    /// An attribute by path, as raw bytes (it has no type); `None` if there is none. Elements of the path may also be given as one, with a zero byte between
+    /// them, as the ABI takes them: a path that is made once that way is not joined for each request.
     fn property(&self, path: &[&str]) -> Result<Option<Vec<u8>>, HostError>;
     /// Sets `wasm.<name>` in the stream's filter state (`%FILTER_STATE(wasm.<name>:PLAIN)%` in an access log). Any filter of the
     /// stream, also one in another VM, reads it back as `property(&[name])` or `property(&["filter_state", "wasm.<name>"])`, in `on_log` too.

@@ -35,6 +35,8 @@ mod host;
     reason = "a proxy for tests: it fails them loudly"
 )]
 pub mod memory;
+pub mod peer;
+pub mod source;
 
 #[cfg(target_os = "wasi")]
 mod abi;
@@ -48,5 +50,5 @@ pub mod shell;
 pub use proxy_wasm;
 
 pub use filter::{Action, Plugin, Stream};
-pub use headers::{Copies, HeaderMap, Request, same_name};
+pub use headers::{Copies, HeaderMap, Request, Trailers, same_name};
 pub use host::{Expected, Host, HostError, LocalResponse, Map, MetricId, MetricKind, SharedValue};

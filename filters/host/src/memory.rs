@@ -1,6 +1,8 @@
 //! A proxy in memory, for native tests of filters: header maps that exist only in their phase, shared data with
 //! compare-and-swap, a clock that the test moves, and a record of everything a filter did.
 
+mod claims;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -37,6 +39,8 @@ pub enum Call {
 pub enum Phase {
     /// `on_request_headers`: request headers are readable and writable.
     Request,
+    /// `on_request_trailers`: request trailers are readable and writable.
+    Trailers,
     /// `on_response_headers`: response headers are readable and writable.
     Response,
     /// `on_log`: both maps are readable.
@@ -86,13 +90,17 @@ type Hook = Box<dyn FnMut(&[u8]) + Send>;
 pub struct MemoryHost {
     /// The request's headers.
     pub request: HeaderMap,
+    /// The request's trailers.
+    pub trailers: HeaderMap,
     /// The response's headers.
     pub response: HeaderMap,
     /// Which callback runs; see [`Phase`].
     pub phase: Phase,
     /// What [`Host::respond`] was called with, oldest first.
     pub responses: Vec<RecordedResponse>,
-    properties: BTreeMap<Vec<String>, Vec<u8>>,
+    properties: BTreeMap<Vec<String>, Result<Vec<u8>, HostError>>,
+    /// The payload of the token that the proxy has verified, if there is one.
+    claims: Option<serde_json::Value>,
     process: Arc<Mutex<Process>>,
     clock: Arc<Clock>,
     random: Arc<AtomicU64>,
@@ -127,10 +135,12 @@ impl MemoryHost {
     fn on(process: Arc<Mutex<Process>>, clock: Arc<Clock>, random: Arc<AtomicU64>) -> Self {
         Self {
             request: HeaderMap::default(),
+            trailers: HeaderMap::default(),
             response: HeaderMap::default(),
             phase: Phase::Request,
             responses: Vec::new(),
             properties: BTreeMap::new(),
+            claims: None,
             process,
             clock,
             random,
@@ -154,7 +164,7 @@ impl MemoryHost {
     }
 
     /// A new request with these headers after `:method` GET, `:path` `/`, `:authority` `shop` and `:scheme` `http`
-    /// (a pseudo-header in `headers` takes the default's place). Forgets the last request's answer, properties and response, and the counts of calls.
+    /// (a pseudo-header in `headers` takes the default's place). Forgets the last request's answer, attributes, claims, trailers and response, and the counts of calls.
     pub fn begin<N: AsRef<[u8]>, V: AsRef<[u8]>>(&mut self, headers: &[(N, V)]) {
         let defaults: [(&str, &str); 4] = [
             (":method", "GET"),
@@ -166,11 +176,19 @@ impl MemoryHost {
         let kept = defaults.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes()));
         let kept = kept.filter(|(n, _)| !headers.iter().any(|(given, _)| given.as_ref() == *n));
         self.request = HeaderMap::from_pairs(&kept.chain(given).collect::<Vec<_>>());
+        self.trailers = HeaderMap::default();
         self.response = HeaderMap::from_pairs(&[(":status", "200")]);
         self.phase = Phase::Request;
         self.responses.clear();
         self.properties.clear();
+        self.claims = None;
         self.reset_calls();
+    }
+
+    /// Goes on to the trailers of the request.
+    pub fn begin_trailers<N: AsRef<[u8]>, V: AsRef<[u8]>>(&mut self, trailers: &[(N, V)]) {
+        self.trailers = HeaderMap::from_pairs(trailers);
+        self.phase = Phase::Trailers;
     }
 
     /// Goes on to the response phase, with these headers from upstream after `:status`.
@@ -208,10 +226,18 @@ impl MemoryHost {
 
     /// Sets an attribute that the filter may read by path.
     pub fn set_attribute(&mut self, path: &[&str], value: &[u8]) {
-        self.properties.insert(
-            path.iter().map(|p| (*p).to_owned()).collect(),
-            value.to_vec(),
-        );
+        self.properties.insert(elements(path), Ok(value.to_vec()));
+    }
+
+    /// Makes the reading of one attribute fail.
+    pub fn fail_attribute(&mut self, path: &[&str], error: HostError) {
+        self.properties.insert(elements(path), Err(error));
+    }
+
+    /// Gives the request a token that the proxy has verified, with this payload (an object): its claims are then attributes as Envoy has them, in the
+    /// metadata and each by itself. Attributes that are set by path come before them.
+    pub fn set_claims(&mut self, payload: serde_json::Value) {
+        self.claims = Some(payload);
     }
 
     /// The answer that a filter gave to the current request.
@@ -315,6 +341,7 @@ impl MemoryHost {
     fn readable(&self, map: Map) -> Option<&HeaderMap> {
         match (map, self.phase) {
             (Map::RequestHeaders, Phase::Request | Phase::Log) => Some(&self.request),
+            (Map::RequestTrailers, Phase::Trailers) => Some(&self.trailers),
             (Map::ResponseHeaders, Phase::Response | Phase::Log) => Some(&self.response),
             _ => None,
         }
@@ -323,6 +350,7 @@ impl MemoryHost {
     fn writable(&mut self, map: Map) -> Result<&mut HeaderMap, HostError> {
         match (map, self.phase) {
             (Map::RequestHeaders, Phase::Request) => Ok(&mut self.request),
+            (Map::RequestTrailers, Phase::Trailers) => Ok(&mut self.trailers),
             (Map::ResponseHeaders, Phase::Response) => Ok(&mut self.response),
             _ => Err(BAD_ARGUMENT),
         }
@@ -330,6 +358,14 @@ impl MemoryHost {
 }
 
 const BAD_ARGUMENT: HostError = HostError::Status(2);
+
+/// The elements of a path, also of those that are joined.
+fn elements(path: &[&str]) -> Vec<String> {
+    path.iter()
+        .flat_map(|element| element.split('\0'))
+        .map(str::to_owned)
+        .collect()
+}
 
 impl Host for MemoryHost {
     fn headers(&self, map: Map) -> Result<HeaderMap, HostError> {
@@ -367,8 +403,13 @@ impl Host for MemoryHost {
 
     fn property(&self, path: &[&str]) -> Result<Option<Vec<u8>>, HostError> {
         self.called(Call::Property)?;
-        let path: Vec<String> = path.iter().map(|p| (*p).to_owned()).collect();
-        Ok(self.properties.get(&path).cloned())
+        let path = elements(path);
+        match (self.properties.get(&path), &self.claims) {
+            (Some(Ok(value)), _) => Ok(Some(value.clone())),
+            (Some(Err(error)), _) => Err(*error),
+            (None, Some(payload)) => claims::property(payload, &path),
+            (None, None) => Ok(None),
+        }
     }
 
     fn set_property(&mut self, name: &str, value: &[u8]) -> Result<(), HostError> {

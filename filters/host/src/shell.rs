@@ -9,7 +9,7 @@ use proxy_wasm::types::{Action as SdkAction, ContextType};
 use crate::abi;
 use crate::envoy::EnvoyHost;
 use crate::filter::{Action, Plugin, Stream};
-use crate::headers::{Request, lossy};
+use crate::headers::{Request, Trailers, lossy};
 use crate::host::Host;
 
 /// The environment variable (a WasmPlugin's `vmConfig.env`) that names the level from which on a module logs: `off`, `error`, `warn`,
@@ -111,6 +111,18 @@ struct Flow<S> {
     answered: bool,
 }
 
+impl<S> Flow<S> {
+    fn go_on(&mut self, action: Action) -> SdkAction {
+        match action {
+            Action::Continue => SdkAction::Continue,
+            Action::Stop => {
+                self.answered = true;
+                SdkAction::Pause
+            }
+        }
+    }
+}
+
 impl<S: Stream> Context for Flow<S> {}
 
 impl<S: Stream> HttpContext for Flow<S> {
@@ -123,13 +135,19 @@ impl<S: Stream> HttpContext for Flow<S> {
             Ok(mut request) => stream.on_request_headers(&mut request, &mut host),
             Err(error) => stream.on_unreadable_request(error, &mut host),
         };
-        match action {
-            Action::Continue => SdkAction::Continue,
-            Action::Stop => {
-                self.answered = true;
-                SdkAction::Pause
-            }
-        }
+        self.go_on(action)
+    }
+
+    fn on_http_request_trailers(&mut self, _count: usize) -> SdkAction {
+        let Some(stream) = &mut self.stream else {
+            return SdkAction::Continue;
+        };
+        let mut host = EnvoyHost;
+        let action = match Trailers::read(&host) {
+            Ok(mut trailers) => stream.on_request_trailers(&mut trailers, &mut host),
+            Err(error) => stream.on_unreadable_trailers(error, &mut host),
+        };
+        self.go_on(action)
     }
 
     fn on_http_response_headers(&mut self, _count: usize, _end_of_stream: bool) -> SdkAction {
