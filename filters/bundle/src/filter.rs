@@ -4,7 +4,7 @@ use business_metrics::BusinessMetrics;
 use business_metrics::filter::Measurement;
 use tenant_rate_limit::TenantRateLimit;
 use tenant_rate_limit::filter::TenantStream;
-use tollgate_host::{Action, Host, HostError, Plugin, Request, Stream};
+use tollgate_host::{Action, Host, HostError, Plugin, Request, Stream, Trailers};
 use user_classifier::UserClassifier;
 use user_classifier::filter::Classification;
 
@@ -93,6 +93,14 @@ impl Stream for Passage {
 
     fn on_unreadable_request(&mut self, error: HostError, host: &mut dyn Host) -> Action {
         self.pass(|filter| filter.on_unreadable_request(error, host))
+    }
+
+    fn on_request_trailers(&mut self, trailers: &mut Trailers, host: &mut dyn Host) -> Action {
+        self.pass(|filter| filter.on_request_trailers(trailers, host))
+    }
+
+    fn on_unreadable_trailers(&mut self, error: HostError, host: &mut dyn Host) -> Action {
+        self.pass(|filter| filter.on_unreadable_trailers(error, host))
     }
 
     fn on_response_headers(&mut self, host: &mut dyn Host) {

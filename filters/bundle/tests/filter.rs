@@ -10,7 +10,7 @@ use tenant_rate_limit::TenantRateLimit;
 use tollgate_bundle::Tollgate;
 use tollgate_common::refusal;
 use tollgate_host::memory::{Call, MemoryHost, Phase, RecordedResponse};
-use tollgate_host::{Action, HeaderMap, Host, HostError, Plugin, Request, Stream};
+use tollgate_host::{Action, HeaderMap, Host, HostError, Plugin, Request, Stream, Trailers};
 use user_classifier::UserClassifier;
 
 const LIMITER: &str = r#"{
@@ -90,6 +90,16 @@ where
 /// Takes a request through modules as a proxy does: each reads the request for itself, nobody behind the one that answers sees it,
 /// and all hear of its end. Nobody sees a response of his own.
 fn run(modules: &[Module], host: &mut MemoryHost, headers: &[(Vec<u8>, Vec<u8>)]) {
+    run_with_trailers(modules, host, headers, &[]);
+}
+
+/// The same of a request with trailers, which nobody is shown if there are none.
+fn run_with_trailers(
+    modules: &[Module],
+    host: &mut MemoryHost,
+    headers: &[(Vec<u8>, Vec<u8>)],
+    trailers: &[(Vec<u8>, Vec<u8>)],
+) {
     host.begin(headers);
     let mut streams: Vec<_> = modules.iter().map(|stream| stream()).collect();
     let answered = streams.iter_mut().position(|stream| {
@@ -99,6 +109,16 @@ fn run(modules: &[Module], host: &mut MemoryHost, headers: &[(Vec<u8>, Vec<u8>)]
         };
         action == Action::Stop
     });
+    if answered.is_none() && !trailers.is_empty() {
+        host.begin_trailers(trailers);
+        for stream in &mut streams {
+            let action = match Trailers::read(host) {
+                Ok(mut trailers) => stream.on_request_trailers(&mut trailers, host),
+                Err(error) => stream.on_unreadable_trailers(error, host),
+            };
+            assert_eq!(action, Action::Continue);
+        }
+    }
     let status = match host.answer() {
         Some(answer) => answer.status as u16,
         None => 200,
@@ -119,6 +139,7 @@ fn run(modules: &[Module], host: &mut MemoryHost, headers: &[(Vec<u8>, Vec<u8>)]
 #[derive(Debug, PartialEq)]
 struct Outcome {
     request: Pairs,
+    trailers: Pairs,
     response: Pairs,
     answers: Vec<RecordedResponse>,
     refusal: Option<Vec<u8>>,
@@ -135,6 +156,7 @@ fn outcome(host: &MemoryHost) -> Outcome {
     };
     Outcome {
         request: pairs(&host.request),
+        trailers: pairs(&host.trailers),
         response: pairs(&host.response),
         answers: host.responses.clone(),
         refusal: host.property(&[refusal::PROPERTY]).unwrap(),
@@ -289,6 +311,50 @@ fn a_request_that_cannot_be_read_passes_only_who_merely_counts() {
 }
 
 #[test]
+fn trailers_are_stripped_of_what_the_filters_that_are_there_own() {
+    let trailers = text(&[
+        ("x-tenant-id", "globex"),
+        ("x_tenant_tier", "premium"),
+        ("User-Type", "vip"),
+        ("grpc-status", "0"),
+    ]);
+    for (sections, left) in [
+        ([true, true, true], &["grpc-status"][..]),
+        ([true, false, false], &["User-Type", "grpc-status"]),
+        (
+            [false, true, true],
+            &["x-tenant-id", "x_tenant_tier", "grpc-status"],
+        ),
+        (
+            [false, false, true],
+            &["x-tenant-id", "x_tenant_tier", "User-Type", "grpc-status"],
+        ),
+    ] {
+        let mut host = MemoryHost::new();
+        let bundle = [bundle(sections, &mut host)];
+        run_with_trailers(&bundle, &mut host, &text(&[]), &trailers);
+        let names: Vec<_> = host.trailers.iter().map(|(name, _)| name).collect();
+        let left: Vec<_> = left.iter().map(|name| name.as_bytes()).collect();
+        assert_eq!(names, left, "{sections:?}");
+    }
+}
+
+#[test]
+fn trailers_that_cannot_be_read_pass_only_who_merely_counts() {
+    for (sections, expected) in [
+        ([true, true, true], Action::Stop),
+        ([false, true, true], Action::Stop),
+        ([false, false, true], Action::Continue),
+    ] {
+        let mut host = MemoryHost::new();
+        let bundle = bundle(sections, &mut host);
+        let mut stream = bundle();
+        let action = stream.on_unreadable_trailers(HostError::Status(2), &mut host);
+        assert_eq!(action, expected, "{sections:?}");
+    }
+}
+
+#[test]
 fn a_bad_section_is_refused_with_its_path() {
     let refused = Tollgate::configure(
         br#"{"userClassifier": {"default": "Standard"}}"#,
@@ -340,14 +406,14 @@ proptest! {
     #[test]
     fn the_bundle_does_what_the_three_modules_do(
         sections in any::<Sections>().prop_filter("none", |sections| sections.contains(&true)),
-        requests in vec((vec(header(), 0..6), 0_u64..1_500_000_000), 1..8),
+        requests in vec((vec(header(), 0..6), vec(header(), 0..3), 0_u64..1_500_000_000), 1..8),
     ) {
         let (mut one, mut three) = (MemoryHost::new(), MemoryHost::new());
         let bundle = [bundle(sections, &mut one)];
         let chain = chain(sections, &mut three);
-        for (headers, pause) in requests {
-            run(&bundle, &mut one, &headers);
-            run(&chain, &mut three, &headers);
+        for (headers, trailers, pause) in requests {
+            run_with_trailers(&bundle, &mut one, &headers, &trailers);
+            run_with_trailers(&chain, &mut three, &headers, &trailers);
             prop_assert_eq!(outcome(&one), outcome(&three));
             one.advance(pause);
             three.advance(pause);

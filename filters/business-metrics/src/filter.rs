@@ -81,6 +81,12 @@ impl Stream for Measurement {
         Action::Continue
     }
 
+    /// Likewise.
+    fn on_unreadable_trailers(&mut self, error: HostError, _host: &mut dyn Host) -> Action {
+        log::debug!("the proxy does not show a request's trailers: {error:?}");
+        Action::Continue
+    }
+
     fn on_log(&mut self, host: &mut dyn Host) {
         let captured = match self.captured.take() {
             Some(captured) => captured,

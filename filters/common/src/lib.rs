@@ -36,6 +36,7 @@ mod query;
 pub mod refusal;
 #[cfg(feature = "schema")]
 pub mod schema;
+mod spiffe;
 mod string_match;
 pub mod tenant;
 
@@ -50,6 +51,7 @@ pub use metrics::series_name;
 pub use path::{Path, PathTemplate, Target};
 pub use query::parameter;
 pub use refusal::Refusal;
+pub use spiffe::PeerTemplate;
 pub use string_match::StringMatch;
 pub use tenant::TenantId;
 

@@ -303,6 +303,11 @@ impl Request {
         }
     }
 
+    /// Whether [`Request::metadata`] has been asked for already, and so costs nothing any more.
+    pub fn has_metadata(&self) -> bool {
+        self.metadata.get().is_some()
+    }
+
     /// The headers as they are now.
     pub fn headers(&self) -> &HeaderMap {
         &self.headers
@@ -543,10 +548,12 @@ mod tests {
         let mut host = MemoryHost::new();
         let request = Request::read(&host).unwrap();
         assert_eq!(host.calls(Call::Property), 0);
+        assert!(!request.has_metadata());
         assert_eq!(request.metadata(&host), Ok(b"".as_slice()));
         host.set_attribute(&["metadata"], b"late");
         assert_eq!(request.metadata(&host), Ok(b"".as_slice()));
         assert_eq!(host.calls(Call::Property), 1);
+        assert!(request.has_metadata());
 
         let request = Request::read(&host).unwrap();
         assert_eq!(request.metadata(&host), Ok(b"late".as_slice()));

@@ -13,7 +13,7 @@ use std::hash::BuildHasherDefault;
 use siphasher::sip::SipHasher13;
 use tollgate_common::{ConfigError, NAME_RULE, at_most, is_name, metrics, parse, refuse};
 
-pub use identity::{IdRule, Missing, Source};
+pub use identity::{ClaimPath, IdRule, Missing, Source};
 pub use limits::{LIMITS_IN_ROUTES, LIMITS_IN_TIER};
 pub use routes::{Cost, Effect, LARGEST_COST, Match, Place, Route};
 
@@ -590,9 +590,18 @@ mod tests {
             (("/tenant/from", json!([])), "tenant.from: there is no source, write e.g. [{header: x-tenant-id}]".into()),
             (("/tenant/from", json!([{}])), "tenant.from[0]: says not where to look, write e.g. {header: x-tenant-id}".into()),
             (
-                ("/tenant/from", json!([{"claim": "a"}])),
-                "tenant.from[0].claim: unknown field \"claim\", expected one of \"header\", \"host\", \"path\", \"query\", \"cookie\"".into(),
+                ("/tenant/from", json!([{"jwt": "a"}])),
+                "tenant.from[0].jwt: unknown field \"jwt\", expected one of \"claim\", \"peer\", \"header\", \"host\", \"path\", \"query\", \"cookie\"".into(),
             ),
+            (("/tenant/from", json!([{"claim": "a", "peer": "b"}])), "tenant.from[0]: looks at claim and peer, write a source for each".into()),
+            (("/tenant/from", json!([{"claim": []}])), "tenant.from[0].claim: names no claim, write for example tenant, or [realm, tenant] for one in another".into()),
+            (("/tenant/from", json!([{"claim": ""}])), r#"tenant.from[0].claim: "" is not a claim's name, write for example "tenant""#.into()),
+            (("/tenant/from", json!([{"claim": ["realm", "a\0b"]}])), "tenant.from[0].claim[1]: \"a\\0b\" is not a claim's name, write for example \"tenant\"".into()),
+            (("/tenant/from", json!([{"claim": vec!["a"; 9]}])), "tenant.from[0].claim: 9 names are too many, write at most 8".into()),
+            (("/tenant/from", json!([{"claim": 7}])), "tenant.from[0].claim: 7 is given, expected a string".into()),
+            (("/tenant/from", json!([{"claim": "a"}, {"claim": ["a"]}])), "tenant.from[1]: is looked at twice, keep one".into()),
+            (("/tenant/from", json!([{"peer": "cluster.local/ns/{tenant}"}])), r#"tenant.from[0].peer: "cluster.local/ns/{tenant}" is not a template of SPIFFE ids, write for example "spiffe://cluster.local/ns/{tenant}/sa/*""#.into()),
+            (("/tenant/from", json!([{"peer": "spiffe://*/ns/{tenant}"}])), r#"tenant.from[0].peer: "spiffe://*/ns/{tenant}" would believe every trust domain, write the name of one, for example "spiffe://cluster.local/ns/{tenant}/sa/*""#.into()),
             (("/tenant/from", json!([{"cookie": "a", "header": "b"}])), "tenant.from[0]: looks at header and cookie, write a source for each".into()),
             (("/tenant/from", json!([{"cookie": "a;b"}])), "tenant.from[0].cookie: \"a;b\" is not a cookie's name, write for example \"tenant\"".into()),
             (("/tenant/from", json!([{"query": "a b"}])), "tenant.from[0].query: \"a b\" is not a query parameter's name, write for example \"tenant\"".into()),

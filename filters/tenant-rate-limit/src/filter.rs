@@ -2,11 +2,13 @@
 //!
 //! # Host calls
 //!
-//! A request that is admitted costs at most ten:
+//! A request that is admitted costs at most ten, and up to two more for each source that is no part of the request:
 //!
 //! | calls | for |
 //! |---|---|
 //! | 1 | the request's headers, all at once |
+//! | 0 to 2 | a claim: one if it cannot be but a string, one more for all claims together where one is not there or might be something else |
+//! | 0 to 2 | the peer: one to learn that there is no mutual TLS, one more for its identity |
 //! | 0 to 2 | setting `x-tenant-id` and `x-tenant-tier`, each only where it is not right already |
 //! | 1 to 2 | the monotonic clock if a limit, or a record in the tenant's row, is a rate; the wall clock if one is a quota |
 //! | 0 or 2 | reading and replacing the tenant's record, once more for each time that another worker was faster; none while this worker holds a run of what the tenant's limits allow ([`run`](crate::run)) |
@@ -24,19 +26,22 @@
 //! client's copies of the headers cannot be replaced, or the request's headers not be read, it is answered with 500.
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::rc::Rc;
 
-use tollgate_common::{header, refusal};
+use tollgate_common::claims::Leaf;
+use tollgate_common::{Claim, Claims, Given, header, refusal};
 use tollgate_host::filter::give_up;
+use tollgate_host::peer::peer;
 use tollgate_host::{
-    Action, HeaderMap, Host, HostError, LocalResponse, Map, Plugin, Request, Stream,
+    Action, HeaderMap, Host, HostError, LocalResponse, Map, Plugin, Request, Stream, Trailers,
 };
 
 use crate::answer::{self, Reason, Refused};
-use crate::config::{Allowance, Config, LimitSet, Missing};
+use crate::config::{Allowance, ClaimPath, Config, LimitSet, Missing};
 use crate::ledger::{Decision, Failure, Ledger, Limits};
 use crate::limit::Standing;
-use crate::limiter::{Identity, Limiter, NO_LIMITS, Toll};
+use crate::limiter::{Identity, Limiter, NO_LIMITS, Toll, Vouched};
 use crate::meters::{Meters, Whose, Why};
 
 /// The plugin.
@@ -115,7 +120,12 @@ impl Stream for TenantStream {
         } = &*shared;
         let (identity, toll) = {
             let view = limiter.view(request.headers());
-            (limiter.identify(&view), limiter.toll(&view))
+            let proxy = Proxy {
+                request,
+                host,
+                peer: OnceCell::new(),
+            };
+            (limiter.identify(&view, &proxy), limiter.toll(&view))
         };
         let tenant = match identity {
             Identity::Tenant(tenant) => tenant,
@@ -203,6 +213,14 @@ impl Stream for TenantStream {
         shared.refuse(&refused, whose, sets, route, request, host)
     }
 
+    fn on_request_trailers(&mut self, trailers: &mut Trailers, host: &mut dyn Host) -> Action {
+        let stripped = trailers.strip(header::TENANT_ID, host);
+        match stripped.and_then(|()| trailers.strip(header::TENANT_TIER, host)) {
+            Ok(()) => Action::Continue,
+            Err(error) => uncleaned(error, host),
+        }
+    }
+
     fn on_response_headers(&mut self, host: &mut dyn Host) {
         let Some(charged) = self.charged.take() else {
             return;
@@ -226,6 +244,43 @@ impl Stream for TenantStream {
                 log::debug!("cannot set {name} on a response: {error:?}");
             }
         }
+    }
+}
+
+/// What the proxy of a request vouches for.
+struct Proxy<'a> {
+    request: &'a Request,
+    host: &'a dyn Host,
+    peer: OnceCell<Option<Vec<u8>>>,
+}
+
+impl Vouched for Proxy<'_> {
+    fn claim(&self, claim: &ClaimPath) -> Given<Cow<'_, [u8]>> {
+        // By itself it is a small part of the metadata, but has no type. If it then may be something else than a string, or nothing, only the metadata knows.
+        if let Some(leaf) = &claim.leaf
+            && !self.request.has_metadata()
+            && let Ok(Some(text)) = self.host.property(&leaf.path())
+            && Leaf::decides(&text)
+        {
+            return Given::One(Cow::Owned(text));
+        }
+        let metadata = match self.request.metadata(self.host) {
+            Ok(metadata) => metadata,
+            Err(error) => {
+                log::debug!("the proxy does not show a request's metadata: {error:?}");
+                return Given::Ambiguous;
+            }
+        };
+        let claims = Claims::read(metadata);
+        match claims.as_ref().and_then(|claims| claims.get(&claim.names)) {
+            None => Given::Absent,
+            Some(Claim::Text(text)) => Given::One(Cow::Owned(text.as_bytes().to_vec())),
+            Some(_) => Given::Ambiguous,
+        }
+    }
+
+    fn peer(&self) -> Option<&[u8]> {
+        self.peer.get_or_init(|| peer(self.host)).as_deref()
     }
 }
 

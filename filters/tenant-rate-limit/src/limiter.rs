@@ -5,7 +5,9 @@ use std::borrow::Cow;
 use tollgate_common::{Given, Path, StringMatch, Target, TenantId, cookie, host, parameter};
 use tollgate_host::{Copies, HeaderMap, same_name};
 
-use crate::config::{Config, Cost, Effect, LimitSet, Match, Missing, Place, Plan, Route, Source};
+use crate::config::{
+    ClaimPath, Config, Cost, Effect, LimitSet, Match, Missing, Place, Plan, Route, Source,
+};
 use crate::ledger::Account;
 
 /// A configuration, ready to be asked.
@@ -25,6 +27,14 @@ pub struct View<'a> {
     path: Path<'a>,
     query: &'a [u8],
     host: Given<&'a [u8]>,
+}
+
+/// What the proxy vouches for. Only sources that need it ask.
+pub trait Vouched {
+    /// A claim of the token that was verified. Ambiguous if it is there and no string.
+    fn claim(&self, claim: &ClaimPath) -> Given<Cow<'_, [u8]>>;
+    /// The SPIFFE id of the peer, if the connection is mutual TLS.
+    fn peer(&self) -> Option<&[u8]>;
 }
 
 /// Whom a request is from.
@@ -122,10 +132,10 @@ impl Limiter {
     /// Who a request is from: whom the first source names in which there is anything. If that is no usable id, or there are several of
     /// which others might believe another one, the request has none: the next source is not looked at, because a client
     /// that can spoil the first must not choose by that which one counts.
-    pub fn identify(&self, view: &View<'_>) -> Identity {
+    pub fn identify(&self, view: &View<'_>, vouched: &dyn Vouched) -> Identity {
         let mut unusable = false;
         for source in &self.config.sources {
-            match source.read(view) {
+            match source.read(view, vouched) {
                 Given::Absent => {}
                 Given::Ambiguous => {
                     unusable = true;
@@ -249,8 +259,13 @@ fn copies<'a>(headers: &'a HeaderMap, name: &'a str) -> Given<&'a [u8]> {
 }
 
 impl Source {
-    fn read<'a>(&'a self, view: &'a View<'_>) -> Given<Cow<'a, [u8]>> {
+    fn read<'a>(&'a self, view: &'a View<'_>, vouched: &'a dyn Vouched) -> Given<Cow<'a, [u8]>> {
         match self {
+            Self::Claim(claim) => vouched.claim(claim),
+            Self::Peer(template) => match vouched.peer().and_then(|peer| template.read(peer)) {
+                Some(id) => Given::One(Cow::Borrowed(id)),
+                None => Given::Absent,
+            },
             Self::Header(name) => copies(view.headers, name).map(Cow::Borrowed),
             Self::Host(template) => match view.host {
                 Given::One(host) => match template.read(host) {

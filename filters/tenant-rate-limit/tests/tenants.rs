@@ -10,7 +10,7 @@ use proptest::sample::select;
 use serde_json::{Value, json};
 use tenant_rate_limit::TenantRateLimit;
 use tollgate_host::memory::{Call, MemoryHost, RecordedResponse};
-use tollgate_host::{Action, Host, HostError, Plugin, Request, Stream};
+use tollgate_host::{Action, Host, HostError, Plugin, Request, Stream, Trailers};
 
 /// A plugin and its proxy.
 struct Gate {
@@ -72,7 +72,17 @@ impl Gate {
         &mut self,
         headers: &[(N, V)],
     ) -> Option<RecordedResponse> {
+        self.send_vouched(headers, |_| {})
+    }
+
+    /// A request of which the proxy knows more than its headers.
+    fn send_vouched<N: AsRef<[u8]>, V: AsRef<[u8]>>(
+        &mut self,
+        headers: &[(N, V)],
+        vouch: impl FnOnce(&mut MemoryHost),
+    ) -> Option<RecordedResponse> {
         self.host.begin(headers);
+        vouch(&mut self.host);
         let mut request = Request::read(&self.host).unwrap();
         let mut stream = self.plugin.stream();
         let action = stream.on_request_headers(&mut request, &mut self.host);
@@ -226,6 +236,227 @@ fn each_source_names_a_tenant_and_the_first_that_says_anything_decides() {
         gate.send(headers);
         assert_eq!(gate.tenant().as_deref(), Some(expected), "{headers:?}");
     }
+}
+
+/// A gateway for tokens, a nested claim, other meshes, and then a header.
+fn vouched() -> Value {
+    let mut config = config();
+    config["tenant"]["from"] = json!([
+        {"claim": "tenant"},
+        {"claim": ["https://shop.example.com/realm", "tenant"]},
+        {"peer": "spiffe://partner.example/ns/{tenant}/sa/*"},
+        {"header": "x-tenant-id"},
+    ]);
+    config
+}
+
+#[test]
+fn a_claim_names_a_tenant_if_it_is_a_string() {
+    let realm = "https://shop.example.com/realm";
+    let eight = f64::from_le_bytes(*b"acme-eu1");
+    let mut gate = Gate::new(&vouched());
+    for (payload, expected) in [
+        (json!({"tenant": "globex"}), "globex"),
+        (json!({"tenant": " ACME "}), "acme"),
+        (
+            json!({"tenant": "globex", realm: {"tenant": "acme"}}),
+            "globex",
+        ),
+        (json!({realm: {"tenant": "globex"}}), "globex"),
+        // As many bytes as a number, and as a bool.
+        (json!({"tenant": "acme-eu1"}), "acme-eu1"),
+        (json!({"tenant": "a"}), "a"),
+        // What only looks like it without its type.
+        (json!({"tenant": eight}), "anonymous"),
+        (json!({"tenant": 41}), "anonymous"),
+        (json!({"tenant": true}), "anonymous"),
+        // What is there and no id is not left to the next source.
+        (json!({"tenant": ""}), "anonymous"),
+        (json!({"tenant": null}), "anonymous"),
+        (json!({"tenant": ["acme"]}), "anonymous"),
+        (json!({"tenant": ["acme", null]}), "anonymous"),
+        (json!({"tenant": {"id": "acme"}}), "anonymous"),
+        (json!({"tenant": {}}), "anonymous"),
+        (json!({"tenant": "acme,globex"}), "anonymous"),
+        (
+            json!({"tenant": "", realm: {"tenant": "acme"}}),
+            "anonymous",
+        ),
+        (json!({"tenant": "x".repeat(1 << 20)}), "anonymous"),
+        // Nulls elsewhere are no matter, and neither is how large a token is.
+        (
+            json!({"tenant": "globex", "null": null, "groups": ["a", null]}),
+            "globex",
+        ),
+        (
+            json!({"tenant": "acme-eu1", "null": null, "groups": ["a", null]}),
+            "acme-eu1",
+        ),
+        (
+            json!({"tenant": "acme-eu1", "long": "x".repeat(1 << 20)}),
+            "acme-eu1",
+        ),
+        (json!({realm: {"tenant": "globex", "null": null}}), "globex"),
+        // What is not there is.
+        (json!({}), "header"),
+        (
+            json!({"Tenant": "acme", realm: {"Tenant": "acme"}}),
+            "header",
+        ),
+        (json!({"null": null, realm: "acme"}), "header"),
+        (json!({realm: [{"tenant": "acme"}]}), "header"),
+    ] {
+        gate.send_vouched(&[("x-tenant-id", "header")], |host| {
+            host.set_claims(payload.clone())
+        });
+        assert_eq!(gate.tenant().as_deref(), Some(expected), "{payload:.200}");
+    }
+    gate.send(&[("x-tenant-id", "header")]);
+    assert_eq!(gate.tenant().as_deref(), Some("header"), "without a token");
+}
+
+#[test]
+fn a_peer_names_a_tenant_if_it_has_proven_its_identity() {
+    let mut gate = Gate::new(&vouched());
+    for (mtls, peer, expected) in [
+        (
+            Some(1),
+            Some("spiffe://partner.example/ns/acme/sa/orders"),
+            "acme",
+        ),
+        (
+            Some(1),
+            Some("spiffe://partner.example/ns/ACME/sa/orders"),
+            "acme",
+        ),
+        (
+            Some(1),
+            Some("spiffe://partner.example/ns/a%63me/sa/orders"),
+            "anonymous",
+        ),
+        (
+            Some(1),
+            Some("spiffe://partner.example/ns//sa/orders"),
+            "anonymous",
+        ),
+        (
+            Some(1),
+            Some("spiffe://partner.example/ns/acme/sa/orders/x"),
+            "header",
+        ),
+        (
+            Some(1),
+            Some("spiffe://cluster.local/ns/acme/sa/orders"),
+            "header",
+        ),
+        (
+            Some(1),
+            Some("https://partner.example/ns/acme/sa/orders"),
+            "header",
+        ),
+        (Some(1), None, "header"),
+        (
+            Some(0),
+            Some("spiffe://partner.example/ns/acme/sa/orders"),
+            "header",
+        ),
+        (
+            None,
+            Some("spiffe://partner.example/ns/acme/sa/orders"),
+            "header",
+        ),
+    ] {
+        gate.send_vouched(&[("x-tenant-id", "header")], |host| {
+            if let Some(mtls) = mtls {
+                host.set_attribute(&["connection", "mtls"], &[mtls]);
+            }
+            if let Some(peer) = peer {
+                host.set_attribute(&["connection", "uri_san_peer_certificate"], peer.as_bytes());
+            }
+        });
+        assert_eq!(
+            gate.tenant().as_deref(),
+            Some(expected),
+            "{mtls:?} {peer:?}"
+        );
+    }
+}
+
+#[test]
+fn the_proxy_is_asked_by_sources_alone() {
+    let calls = |gate: &mut Gate, vouch: &dyn Fn(&mut MemoryHost)| {
+        gate.send_vouched(&[("x-tenant-id", "header")], vouch);
+        gate.host.calls(Call::Property)
+    };
+    let with_claims =
+        |payload: Value| move |host: &mut MemoryHost| host.set_claims(payload.clone());
+    let mut gate = Gate::new(&config());
+    assert_eq!(
+        calls(&mut gate, &with_claims(json!({"tenant": "globex"}))),
+        0
+    );
+
+    let mut gate = Gate::new(&vouched());
+    assert_eq!(
+        calls(&mut gate, &with_claims(json!({"tenant": "globex"}))),
+        1
+    );
+    assert_eq!(
+        calls(&mut gate, &with_claims(json!({"tenant": "acme-eu1"}))),
+        2
+    );
+    // Each claim once by itself until one is not there, then all of them once, then the peer.
+    assert_eq!(calls(&mut gate, &with_claims(json!({}))), 3);
+    assert_eq!(calls(&mut gate, &|_| {}), 3);
+
+    let mut config = config();
+    config["tenant"]["from"] = json!([
+        {"peer": "spiffe://partner.example/ns/{tenant}/sa/*"},
+        {"peer": "spiffe://partner.example/ns/shop/sa/{tenant}"},
+    ]);
+    let mut gate = Gate::new(&config);
+    let peer = |host: &mut MemoryHost| {
+        host.set_attribute(&["connection", "mtls"], &[1]);
+        host.set_attribute(&["connection", "uri_san_peer_certificate"], b"spiffe://x/y");
+    };
+    assert_eq!(calls(&mut gate, &peer), 2);
+    assert_eq!(calls(&mut gate, &|_| {}), 1);
+}
+
+#[test]
+fn a_proxy_that_does_not_show_claims_names_nobody() {
+    let mut gate = Gate::new(&vouched());
+    gate.send_vouched(&[("x-tenant-id", "header")], |host| {
+        host.fail_attribute(&["metadata"], HostError::Status(10));
+    });
+    assert_eq!(gate.tenant().as_deref(), Some("anonymous"));
+}
+
+#[test]
+fn what_clients_say_in_trailers_is_taken_away() {
+    let mut gate = Gate::new(&config());
+    gate.send(&[("x-tenant-id", "acme")]);
+    let mut stream = gate.plugin.stream();
+    gate.host.begin_trailers(&[
+        ("x-tenant-id", "globex"),
+        ("x_tenant_id", "globex"),
+        ("X-Tenant-Tier", "internal"),
+        ("x-tenant-tier", "internal"),
+        ("x-tenant-tier", "internal"),
+        ("grpc-status", "0"),
+    ]);
+    let mut trailers = Trailers::read(&gate.host).unwrap();
+    let action = stream.on_request_trailers(&mut trailers, &mut gate.host);
+    assert_eq!(action, Action::Continue);
+    let left: Vec<_> = gate.host.trailers.iter().map(|(name, _)| name).collect();
+    assert_eq!(left, [b"grpc-status"]);
+
+    gate.host.begin_trailers(&[("x_tenant_tier", "internal")]);
+    gate.host.fail(Call::RemoveHeader, HostError::Status(2));
+    let mut trailers = Trailers::read(&gate.host).unwrap();
+    let action = stream.on_request_trailers(&mut trailers, &mut gate.host);
+    assert_eq!(action, Action::Stop);
+    assert_eq!(gate.host.answer().unwrap().status, 500);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use tollgate_host::filter::give_up;
-use tollgate_host::{Action, Host, Plugin, Request, Stream};
+use tollgate_host::{Action, Host, Plugin, Request, Stream, Trailers};
 
 use crate::config::Compiled;
 
@@ -61,6 +61,19 @@ impl Stream for Classification {
             Err(error) => {
                 // A client's own copy may still be there, so nobody behind this filter may see the request.
                 log::debug!("{header} can't be written: {error:?}");
+                give_up(host)
+            }
+        }
+    }
+
+    fn on_request_trailers(&mut self, trailers: &mut Trailers, host: &mut dyn Host) -> Action {
+        match trailers.strip(&self.compiled.header, host) {
+            Ok(()) => Action::Continue,
+            Err(error) => {
+                log::debug!(
+                    "{} can't be stripped from trailers: {error:?}",
+                    self.compiled.header
+                );
                 give_up(host)
             }
         }
@@ -137,6 +150,35 @@ mod tests {
         assert_eq!(classify(&[("x-user-id", b"Alice")]), ["standard"]);
         assert_eq!(classify(&[("x-user-id", b"\xff\xfe")]), ["standard"]);
         assert_eq!(classify(&[("x-user-id", b"")]), ["standard"]);
+    }
+
+    #[test]
+    fn what_a_client_says_in_trailers_is_taken_away() {
+        let filter = shop();
+        let mut host = MemoryHost::new();
+        let mut stream = filter.stream();
+        host.begin_trailers(&[
+            ("user-type", "vip"),
+            ("User_Type", "vip"),
+            ("user-type", "vip"),
+            ("grpc-status", "0"),
+        ]);
+        let mut trailers = Trailers::read(&host).unwrap();
+        assert_eq!(
+            stream.on_request_trailers(&mut trailers, &mut host),
+            Action::Continue
+        );
+        let left: Vec<_> = host.trailers.iter().map(|(name, _)| name).collect();
+        assert_eq!(left, [b"grpc-status"]);
+
+        host.begin_trailers(&[("user_type", "vip")]);
+        host.fail(Call::RemoveHeader, HostError::Status(2));
+        let mut trailers = Trailers::read(&host).unwrap();
+        assert_eq!(
+            stream.on_request_trailers(&mut trailers, &mut host),
+            Action::Stop
+        );
+        assert_eq!(host.answer().map(|answer| answer.status), Some(500));
     }
 
     #[test]

@@ -1,7 +1,11 @@
 //! Where a tenant's id comes from, and what a usable id is.
 
+use tollgate_common::claims::Leaf;
 use tollgate_common::tenant::ID_RULE;
-use tollgate_common::{ConfigError, HostTemplate, PathTemplate, TenantId, at_most, header, refuse};
+use tollgate_common::{
+    ConfigError, HostTemplate, OneOrMany, PathTemplate, PeerTemplate, TenantId, at_most, header,
+    refuse,
+};
 
 use super::written::{CaseWritten, IdWritten, MissingWritten, SourceWritten};
 
@@ -11,12 +15,20 @@ pub(super) const MAX_SOURCES: usize = 16;
 /// The longest name of a query parameter or a cookie.
 pub(super) const LONGEST_NAME: usize = 128;
 
+/// How many names the path of a claim may have, and how long each.
+pub(super) const MAX_CLAIM_NAMES: usize = 8;
+pub(super) const LONGEST_CLAIM_NAME: usize = 256;
+
 /// The longest challenge.
 pub(super) const LONGEST_CHALLENGE: usize = 256;
 
 /// Where a tenant's id is found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
+    /// In a claim of a verified token.
+    Claim(ClaimPath),
+    /// In the identity of the peer.
+    Peer(PeerTemplate),
     /// In a request header (in lower case).
     Header(String),
     /// In the host.
@@ -27,6 +39,15 @@ pub enum Source {
     Query(String),
     /// In a cookie.
     Cookie(String),
+}
+
+/// The way to a claim.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClaimPath {
+    /// The names of the objects around it, outermost first, and its own.
+    pub names: Vec<String>,
+    /// The claim by itself, where the proxy shows it so.
+    pub leaf: Option<Leaf>,
 }
 
 /// What a usable id is, beyond what [`TenantId`] asks for.
@@ -217,22 +238,30 @@ pub(super) fn sources(written: &[SourceWritten]) -> Result<Vec<Source>, ConfigEr
 
 fn source(written: &SourceWritten, path: &str) -> Result<Source, ConfigError> {
     let SourceWritten {
+        claim,
+        peer,
         header,
         host,
         path: in_path,
         query,
         cookie,
     } = written;
-    let given = [
+    let texts = [
+        ("peer", peer),
         ("header", header),
         ("host", host),
         ("path", in_path),
         ("query", query),
         ("cookie", cookie),
     ];
-    let mut given = given
+    let texts = texts
         .iter()
         .filter_map(|(key, value)| Some((*key, value.as_deref()?)));
+    let mut given = claim
+        .is_given()
+        .then_some(("claim", ""))
+        .into_iter()
+        .chain(texts);
     let (key, value) = match (given.next(), given.next()) {
         (Some(only), None) => only,
         (None, _) => {
@@ -251,6 +280,8 @@ fn source(written: &SourceWritten, path: &str) -> Result<Source, ConfigError> {
     let path = format!("{path}.{key}");
     let wrong = |message| ConfigError::new(path.clone(), message);
     match key {
+        "claim" => claim_path(claim, &path).map(Source::Claim),
+        "peer" => PeerTemplate::parse(value).map(Source::Peer).map_err(wrong),
         "header" => {
             let name = header::name(value, &path)?;
             if tollgate_host::same_name(name.as_bytes(), header::TENANT_TIER.as_bytes()) {
@@ -276,6 +307,29 @@ fn source(written: &SourceWritten, path: &str) -> Result<Source, ConfigError> {
             Ok(Source::Cookie(value.to_owned()))
         }
     }
+}
+
+fn claim_path(written: &OneOrMany<String>, path: &str) -> Result<ClaimPath, ConfigError> {
+    let names = written.values().to_vec();
+    if names.is_empty() {
+        return refuse(
+            path,
+            "names no claim, write for example tenant, or [realm, tenant] for one in another",
+        );
+    }
+    at_most(names.len(), MAX_CLAIM_NAMES, path, "names")?;
+    for (index, name) in names.iter().enumerate() {
+        if !(1..=LONGEST_CLAIM_NAME).contains(&name.len()) || name.contains('\0') {
+            return refuse(
+                written.path(path, index),
+                format!("{name:?} is not a claim's name, write for example \"tenant\""),
+            );
+        }
+    }
+    Ok(ClaimPath {
+        leaf: Leaf::of(&names),
+        names,
+    })
 }
 
 /// The name of a query parameter, as it is once decoded.

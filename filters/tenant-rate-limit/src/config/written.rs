@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde::de::{self, Deserializer, MapAccess, Visitor, value::MapAccessDeserializer};
 use tollgate_common::config::{optional_whole_number, whole_number};
-use tollgate_common::{StringMatch, UniqueMap, mapping};
+use tollgate_common::{OneOrMany, StringMatch, UniqueMap, mapping};
 #[cfg(feature = "schema")]
 use {
     super::identity::{LONGEST_CHALLENGE, LONGEST_NAME, MAX_SOURCES},
@@ -76,6 +76,15 @@ pub(super) struct TenantWritten {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "Source", transform = schema::source))]
 #[serde(remote = "Self", deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct SourceWritten {
+    /// A claim of the token that the proxy has verified: its name, or a list of the names of the objects around it, outermost first, and its own (at most 8). The
+    /// id is its value, if that is a string.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<schema::ClaimPath>"))]
+    pub(super) claim: OneOrMany<String>,
+    /// A template for the SPIFFE id of the peer, by mutual TLS: `spiffe://cluster.local/ns/{tenant}/sa/*`. `{tenant}` is one part of it or a part of
+    /// one, `*` any one part of its path, `**` at the end any number of them.
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = r"^spiffe://[^*/].*$")))]
+    pub(super) peer: Option<String>,
     /// The value of this request header. Case of the name does not matter.
     #[cfg_attr(
         feature = "schema",
