@@ -1,5 +1,7 @@
 //! Requests through the gateway.
 
+use std::net::IpAddr;
+
 use anyhow::{Context, Result};
 use serde_json::Value;
 use tollgate_tests::{LocalMesh, Target};
@@ -38,6 +40,45 @@ impl Client {
             http,
             gateway: mesh.gateway().to_owned(),
         })
+    }
+
+    /// What a pod's own program sends to other services: by the proxy beside it.
+    pub(crate) fn in_pod(mesh: &LocalMesh, workload: &str, service: &str) -> Result<Self> {
+        let pods = mesh.pods(workload);
+        let proxy = pods.first().and_then(|pod| pod.outbound_proxy.as_deref());
+        let proxy = proxy.with_context(|| format!("{workload} has no pod that sends"))?;
+        let http = reqwest::Client::builder()
+            .proxy(reqwest::Proxy::http(proxy)?)
+            .build()?;
+        Ok(Self {
+            http,
+            gateway: format!("http://{service}"),
+        })
+    }
+
+    /// A client whose address is this one.
+    pub(crate) fn at(mesh: &LocalMesh, address: IpAddr) -> Result<Self> {
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .local_address(address)
+            .pool_max_idle_per_host(0)
+            .build()?;
+        Ok(Self {
+            http,
+            gateway: mesh.gateway().to_owned(),
+        })
+    }
+
+    /// `method path` with these headers, and without a body.
+    pub(crate) async fn request(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> Result<Reply> {
+        let method = reqwest::Method::from_bytes(method.as_bytes())?;
+        let url = format!("{}{path}", self.gateway);
+        self.send(self.http.request(method, url), headers).await
     }
 
     /// `GET path` with these headers.

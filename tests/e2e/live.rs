@@ -22,8 +22,28 @@ const GATEWAY: &str = "istio/ingress/ingressgateway.yaml";
 /// Every file that a test edits.
 const EDITED: [&str; 6] = [PRODUCTS, ROUTING, LIMITER, METRICS, PEERS, GATEWAY];
 
+/// Whom the shop lets in by their identity, also without one: nobody has any where mutual TLS is given up.
+const ANYBODY: &str = "\
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: anybody, namespace: ecommerce}
+spec: {rules: [{}]}
+";
+
 /// The shop, with a tenant whose limits are out of reach, and one with 20 requests a day.
 pub(crate) fn mesh(form: Form) -> Result<LocalMesh> {
+    let manifests = manifests(form)?;
+    manifests.write("istio/security/anybody.yaml", ANYBODY)?;
+    manifests.replace(
+        "istio/security/kustomization.yaml",
+        "resources:\n",
+        "resources:\n- anybody.yaml\n",
+    )?;
+    LocalMesh::start(manifests, Options::default())
+}
+
+/// The same, with the shop's access rules.
+pub(crate) fn manifests(form: Form) -> Result<Manifests> {
     let manifests = Manifests::of(form)?;
     manifests.replace(
         LIMITER,
@@ -39,7 +59,7 @@ pub(crate) fn mesh(form: Form) -> Result<LocalMesh> {
             "\n    tenants:\n      {TENANT}: {{tier: unlimited}}\n      thrifty: {{tier: counted}}\n"
         ),
     )?;
-    LocalMesh::start(manifests, Options::default())
+    Ok(manifests)
 }
 
 /// One test at a time, and what the manifests said before the first.
@@ -95,7 +115,7 @@ async fn turn(mesh: &LocalMesh) -> Result<Turn> {
 }
 
 /// The edit must be applied.
-fn applied(mesh: &LocalMesh) -> Result<Duration> {
+pub(crate) fn applied(mesh: &LocalMesh) -> Result<Duration> {
     match mesh.outcome()? {
         Outcome::Applied(after) => Ok(after),
         Outcome::Refused(finding) => bail!("a good edit was refused: {finding:?}"),
@@ -103,7 +123,7 @@ fn applied(mesh: &LocalMesh) -> Result<Duration> {
 }
 
 /// The edit must be refused.
-fn refused(mesh: &LocalMesh) -> Result<Finding> {
+pub(crate) fn refused(mesh: &LocalMesh) -> Result<Finding> {
     match mesh.outcome()? {
         Outcome::Refused(finding) => Ok(finding),
         Outcome::Applied(_) => bail!("a bad edit was applied"),

@@ -12,6 +12,7 @@
 //! `TOLLGATE_TEST_POSTGRES` is the URL of a PostgreSQL whose user may create databases (`.ci/postgres` starts one for a command);
 //! without it, what needs one is reported as ignored.
 
+mod access;
 mod bench;
 mod client;
 mod databases;
@@ -27,6 +28,7 @@ mod resilience;
 mod routing;
 mod shared;
 mod tenants;
+mod tokens;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -86,6 +88,8 @@ fn main() -> ExitCode {
                 limits::a_refusal_says_when_to_come_back,
                 orders::an_order_travels_the_mesh_with_tenant_and_class,
                 orders::a_sidecar_refuses_plaintext_and_strangers,
+                access::the_gateway_may_ask_what_customers_need,
+                access::services_may_ask_each_other_what_they_need,
                 hostile::odd_headers_are_answered,
             ]
         );
@@ -134,6 +138,18 @@ fn main() -> ExitCode {
             live::what_needs_a_restart_says_so_and_changes_nothing,
             live::mutual_tls_is_given_up_and_taken_up_under_load,
             live::two_hundred_random_edits_fail_no_request,
+        ]
+    );
+    trials!(
+        trials,
+        "",
+        Shared::new("tokens and access rules", tokens::mesh, &stops),
+        [
+            tokens::only_a_valid_token_passes,
+            tokens::what_a_token_says_is_passed_on_and_it_is_not,
+            tokens::a_rule_decides_by_all_that_a_request_has,
+            tokens::a_deny_comes_before_every_allow,
+            tokens::rules_and_keys_change_under_load,
         ]
     );
     trials!(

@@ -26,7 +26,7 @@ const VIP: (&str, &str) = ("x-user-id", "alice");
 const DEADLINE: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(10);
 
-/// A route without retries to the user service.
+/// A route without retries to the user service, which the gateway may take.
 const UNRETRIED: &str = "\
 apiVersion: networking.istio.io/v1
 kind: VirtualService
@@ -40,6 +40,15 @@ spec:
     route:
     - destination: {host: user-service, port: {number: 3004}}
     retries: {attempts: 0}
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: unretried, namespace: ecommerce}
+spec:
+  selector: {matchLabels: {app: user-service}}
+  rules:
+  - from: [{source: {principals: [cluster.local/ns/istio-system/sa/ingressgateway]}}]
+    to: [{operation: {methods: [GET], paths: [/unretried]}}]
 ";
 
 fn without_limits(manifests: &Manifests) -> Result<()> {

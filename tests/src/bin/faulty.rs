@@ -2,7 +2,7 @@
 //! manifests make of that. It remembers nothing: what a request meets depends on the request, on which try it is
 //! (`x-envoy-attempt-count`), and on the pod it has reached.
 //!
-//! Every path takes these parameters. `until=N` answers 503 to every try before the Nth; `slow=MS` has these tries wait
+//! It says which pod it is, which try it was, and which headers it was sent. Every path takes these parameters. `until=N` answers 503 to every try before the Nth; `slow=MS` has these tries wait
 //! first; `pod=NAME` makes them fail in this pod only. `while=FILE` waits as long as there is such a file.
 
 use std::collections::HashMap;
@@ -48,5 +48,13 @@ async fn answer(
     } else {
         StatusCode::OK
     };
-    (status, Json(json!({ "pod": pod, "attempt": attempt })))
+    let headers: HashMap<&str, String> = headers
+        .iter()
+        .map(|(name, value)| {
+            let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
+            (name.as_str(), value)
+        })
+        .collect();
+    let said = json!({ "pod": pod, "attempt": attempt, "headers": headers });
+    (status, Json(said))
 }
