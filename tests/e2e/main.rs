@@ -1,7 +1,8 @@
 //! The shop on real Envoys, seen from outside: through the gateway, from a workload, and by the metrics.
 //!
-//! Three meshes serve all tests of the filters: `shop`, as it ships; `quota`, whose manifests have a few test tenants and which
-//! runs four workers an Envoy; and `tenants`, whose limiter is configured with all there is. There are two of each: with a module
+//! Four meshes serve all tests of the filters: `shop`, as it ships; `quota`, whose manifests have a few test tenants and which
+//! runs four workers an Envoy; `tenants`, whose limiter is configured with all there is; and `vouched`, whose limiters believe
+//! tokens and certificates. There are two of each: with a module
 //! per filter, and (tests named `bundle::`) with the bundle.
 //! Tests share a mesh, so each uses tenants of its own. A mesh starts when a test first needs it and is stopped, which is
 //! checked, when the last of its tests is done.
@@ -29,6 +30,7 @@ mod routing;
 mod shared;
 mod tenants;
 mod tokens;
+mod vouched;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -122,6 +124,20 @@ fn main() -> ExitCode {
                 tenants::a_grpc_call_is_refused_in_one_frame,
                 tenants::what_became_of_requests_is_counted_by_reason,
                 hostile::every_kind_of_request_is_answered,
+            ]
+        );
+        trials!(
+            trials,
+            prefix,
+            Shared::new(
+                format!("{form:?} with tokens and trailers"),
+                move || vouched::mesh(form),
+                &stops
+            ),
+            [
+                vouched::a_token_names_the_tenant,
+                vouched::a_peer_names_the_tenant,
+                vouched::no_trailer_of_a_client_arrives_under_a_name_of_ours,
             ]
         );
     }

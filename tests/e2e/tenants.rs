@@ -7,6 +7,7 @@ use tollgate_tests::http2::{self, Body};
 use tollgate_tests::{Answer, Form, LocalMesh, Manifests, Options, Outcome, Target, send};
 
 use crate::metrics::settled;
+use crate::vouched;
 
 type Test = fn() -> Result<()>;
 
@@ -75,7 +76,7 @@ fn configuration() -> Value {
 }
 
 /// Puts another configuration into the limiter's manifest: in place of all lines that are as far in as its field `tenant`.
-fn configure(manifests: &Manifests, form: Form, configuration: &Value) -> Result<()> {
+pub(crate) fn configure(manifests: &Manifests, form: Form, configuration: &Value) -> Result<()> {
     let (file, indent) = form.limiter();
     let manifest = manifests.read(file)?;
     let begin = manifest
@@ -508,7 +509,9 @@ pub(crate) const TESTS: &[(&str, Test)] = &[(
 
 /// Every example that ships, run one after the other on one mesh.
 fn the_examples_do_what_they_say() -> Result<()> {
-    let mesh = LocalMesh::start(Manifests::shipped()?, Options::default())?;
+    let manifests = Manifests::shipped()?;
+    vouched::believe_tokens(&manifests)?;
+    let mesh = LocalMesh::start(manifests, Options::default())?;
     let folder = concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/../wasm-plugins/tenant-rate-limit/examples"
@@ -578,6 +581,27 @@ async fn runs(mesh: &LocalMesh, example: &str) -> Result<()> {
                 ensure!(left(&answer, "rate")? == 3 - sent, "{answer:?}");
             }
             status(&of(mesh, "somebody", "/products", &[]).await?, 429)?;
+        }
+        "tokens-and-peers.yaml" => {
+            for (claims, expected) in [
+                (json!({"tenant": "acme"}), "\"rate\";q=100;w=1"),
+                (
+                    json!({"realm_access": {"tenant": "acme"}}),
+                    "\"rate\";q=100;w=1",
+                ),
+                (json!({"tenant": "globex"}), "\"rate\";q=8;w=2"),
+            ] {
+                let token = format!("authorization: Bearer {}", vouched::token(&claims)?);
+                let answer = get(mesh, "shop", "/products", &[token.as_str()]).await?;
+                let told = answer.header("ratelimit-policy");
+                ensure!(told == Some(expected), "{claims}: {answer:?}");
+            }
+            let answer = of(mesh, "acme", "/products", &[]).await?;
+            status(&answer, 401)?;
+            ensure!(
+                answer.header("www-authenticate") == Some("Bearer realm=\"shop\""),
+                "{answer:?}"
+            );
         }
         "unknown-together.yaml" => {
             let with = async |target: &str, headers: &[&str]| {

@@ -42,6 +42,24 @@ pub enum Body {
 
 /// Sends a request on a fresh connection, and reads the answer.
 pub async fn send(to: SocketAddr, request: Request<()>, body: Body) -> Result<Answer> {
+    converse(to, request, body, None).await
+}
+
+/// The same with trailers after some of a body.
+pub async fn send_with_trailers(
+    to: SocketAddr,
+    request: Request<()>,
+    trailers: HeaderMap,
+) -> Result<Answer> {
+    converse(to, request, Body::Streamed, Some(trailers)).await
+}
+
+async fn converse(
+    to: SocketAddr,
+    request: Request<()>,
+    body: Body,
+    trailers: Option<HeaderMap>,
+) -> Result<Answer> {
     let conversation = async {
         let (requests, connection) = client::handshake(TcpStream::connect(to).await?).await?;
         let connection = tokio::spawn(connection);
@@ -49,6 +67,9 @@ pub async fn send(to: SocketAddr, request: Request<()>, body: Body) -> Result<An
         let (answer, mut stream) = requests.send_request(request, body == Body::None)?;
         if body == Body::Streamed {
             stream.send_data(vec![0; 5].into(), false)?;
+        }
+        if let Some(trailers) = trailers {
+            stream.send_trailers(trailers)?;
         }
         let answer = answer.await?;
         let (parts, mut received) = answer.into_parts();

@@ -91,7 +91,12 @@ impl Plan {
 fn header(limits: &Limits) -> String {
     let mut names = limits.sources.iter().filter_map(|source| match source {
         Source::Header(name) => Some(name),
-        Source::Host(_) | Source::Path(_) | Source::Query(_) | Source::Cookie(_) => None,
+        Source::Claim(_)
+        | Source::Peer(_)
+        | Source::Host(_)
+        | Source::Path(_)
+        | Source::Query(_)
+        | Source::Cookie(_) => None,
     });
     names
         .next()

@@ -1,0 +1,333 @@
+//! Tenants by what the proxy vouches for, tokens at the gateway and certificates at a sidecar; and what becomes of a request's trailers.
+
+use std::sync::OnceLock;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, ensure};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::{HeaderMap, HeaderValue, Request};
+use ring::rand::SystemRandom;
+use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
+use serde_json::{Value, json};
+use tollgate_tests::{Form, LocalMesh, Manifests, Options, Target, http2};
+
+use crate::tenants::configure;
+
+const ISSUER: &str = "https://issuer.test";
+
+/// The tenants of the tests, with quotas of the day that tell whom a limiter took them for; and what others have.
+const TENANTS: [(&str, u64); 6] = [
+    ("by-claim", 1001),
+    // As long as a number is, and as a bool is.
+    ("eight-by", 1002),
+    ("b", 1003),
+    ("by-realm", 1004),
+    ("by-header", 1005),
+    ("anonymous", 1006),
+];
+const PEERS: [(&str, u64); 3] = [
+    ("order-service", 2001),
+    ("istio-system", 2002),
+    ("anonymous", 2003),
+];
+const STRANGERS: u64 = 9;
+
+fn limits(tenants: &[(&str, u64)], sources: &Value) -> Value {
+    let daily = |quota: u64| json!([{"name": "daily", "quota": quota, "per": "day"}]);
+    let listed: serde_json::Map<String, Value> = tenants
+        .iter()
+        .map(|(tenant, quota)| {
+            let own = json!({"tier": "all", "limits": daily(*quota)});
+            ((*tenant).to_owned(), own)
+        })
+        .collect();
+    json!({
+        "tenant": {"from": sources, "unknown": {"tier": "all"}},
+        "tiers": {"all": {"limits": daily(STRANGERS)}},
+        "tenants": listed,
+    })
+}
+
+/// The shop with a gateway that believes tokens, and with a limiter at the users' sidecar that believes certificates. The users are replaced
+/// by a program that says what trailers it sees.
+pub(crate) fn mesh(form: Form) -> Result<LocalMesh> {
+    let manifests = Manifests::of(form)?;
+    let at_gateway = json!([
+        {"claim": "tenant"},
+        {"claim": ["https://shop.test/realm", "tenant"]},
+        {"header": "x-tenant-id"},
+    ]);
+    configure(&manifests, form, &limits(&TENANTS, &at_gateway))?;
+    let at_sidecar = json!([
+        {"peer": "spiffe://cluster.local/ns/ecommerce/sa/{tenant}"},
+        {"peer": "spiffe://cluster.local/ns/{tenant}/sa/*"},
+    ]);
+    let limiter = format!(
+        "apiVersion: extensions.istio.io/v1alpha1
+kind: WasmPlugin
+metadata: {{name: by-peer, namespace: ecommerce}}
+spec:
+  selector: {{matchLabels: {{app: user-service}}}}
+  url: oci://ghcr.io/tollgate/tenant-rate-limit:0.1.0
+  phase: AUTHZ
+  match: [{{mode: SERVER}}]
+  pluginConfig: {}
+",
+        limits(&PEERS, &at_sidecar),
+    );
+    add(&manifests, "by-peer.yaml", &limiter)?;
+    believe_tokens(&manifests)?;
+    manifests.replace(
+        "services/kubernetes/user-service.yaml",
+        "  - name: http\n    port: 3004\n",
+        "  - name: http2\n    port: 3004\n",
+    )?;
+    let options = Options {
+        run: vec![format!("user-service={}", env!("CARGO_BIN_EXE_trailers"))],
+        ..Options::default()
+    };
+    LocalMesh::start(manifests, options)
+}
+
+/// Lets the gateway verify the tokens of these tests.
+pub(crate) fn believe_tokens(manifests: &Manifests) -> Result<()> {
+    let authentication = format!(
+        "apiVersion: security.istio.io/v1
+kind: RequestAuthentication
+metadata: {{name: tests, namespace: istio-system}}
+spec:
+  selector: {{matchLabels: {{istio: ingressgateway}}}}
+  jwtRules:
+  - issuer: {ISSUER}
+    jwks: '{}'
+",
+        signer()?.jwks()?,
+    );
+    add(manifests, "tokens.yaml", &authentication)
+}
+
+fn add(manifests: &Manifests, name: &str, manifest: &str) -> Result<()> {
+    manifests.write(&format!("istio/security/{name}"), manifest)?;
+    manifests.replace(
+        "istio/security/kustomization.yaml",
+        "resources:\n",
+        &format!("resources:\n- {name}\n"),
+    )
+}
+
+/// A token with these claims that the gateway believes.
+pub(crate) fn token(claims: &Value) -> Result<String> {
+    signer()?.token(claims)
+}
+
+/// What signs tokens.
+struct Signer {
+    key: EcdsaKeyPair,
+    random: SystemRandom,
+}
+
+impl Signer {
+    fn new() -> Result<Self> {
+        let random = SystemRandom::new();
+        let algorithm = &ECDSA_P256_SHA256_FIXED_SIGNING;
+        let document = EcdsaKeyPair::generate_pkcs8(algorithm, &random).ok();
+        let document = document.context("no key can be made")?;
+        let key = EcdsaKeyPair::from_pkcs8(algorithm, document.as_ref(), &random).ok();
+        Ok(Self {
+            key: key.context("the key cannot be read")?,
+            random,
+        })
+    }
+
+    fn jwks(&self) -> Result<String> {
+        // An uncompressed point: 4, x, y.
+        let point = self.key.public_key().as_ref().get(1..65);
+        let (x, y) = point.context("no point")?.split_at(32);
+        let [x, y] = [x, y].map(|part| URL_SAFE_NO_PAD.encode(part));
+        let key = json!({"kty": "EC", "crv": "P-256", "x": x, "y": y, "kid": "test"});
+        Ok(json!({ "keys": [key] }).to_string())
+    }
+
+    /// A token with these claims beside who it is from and until when.
+    fn token(&self, claims: &Value) -> Result<String> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+        let mut payload = json!({"iss": ISSUER, "sub": "alice", "exp": now + 600});
+        if let (Some(payload), Value::Object(claims)) = (payload.as_object_mut(), claims) {
+            payload.extend(claims.clone());
+        }
+        let header = json!({"alg": "ES256", "kid": "test", "typ": "JWT"});
+        let [header, payload] =
+            [header, payload].map(|part| URL_SAFE_NO_PAD.encode(part.to_string()));
+        let signed = format!("{header}.{payload}");
+        let signature = self.key.sign(&self.random, signed.as_bytes()).ok();
+        let signature = signature.context("nothing can be signed")?;
+        Ok(format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature)))
+    }
+}
+
+/// The signer of this test process.
+fn signer() -> Result<&'static Signer> {
+    static SIGNER: OnceLock<Signer> = OnceLock::new();
+    if let Some(signer) = SIGNER.get() {
+        return Ok(signer);
+    }
+    let signer = Signer::new()?;
+    Ok(SIGNER.get_or_init(|| signer))
+}
+
+/// The quotas that limiters say they have applied, from the service outward.
+fn quotas(answer: &reqwest::Response) -> Result<Vec<u64>> {
+    let told = answer.headers().get_all("ratelimit-policy").iter();
+    let told = told.map(|policy| {
+        let quota = policy.to_str()?.strip_prefix("\"daily\";q=");
+        let quota = quota.and_then(|rest| rest.split(';').next());
+        Ok(quota.with_context(|| format!("{policy:?}"))?.parse()?)
+    });
+    told.collect()
+}
+
+pub(crate) async fn a_token_names_the_tenant(mesh: &LocalMesh) -> Result<()> {
+    let client = reqwest::Client::builder().no_proxy().build()?;
+    let url = format!("{}/products", mesh.gateway());
+    let get = async |token: Option<&str>| {
+        let mut request = client.get(&url).header("x-tenant-id", "by-header");
+        if let Some(token) = token {
+            request = request.bearer_auth(token);
+        }
+        anyhow::Ok(request.send().await?)
+    };
+    let realm = "https://shop.test/realm";
+    let eight = f64::from_le_bytes(*b"eight-by");
+    for (claims, expected) in [
+        (json!({"tenant": "by-claim"}), "by-claim"),
+        (json!({"tenant": "BY-claim"}), "by-claim"),
+        (json!({"tenant": "eight-by"}), "eight-by"),
+        (json!({"tenant": "b"}), "b"),
+        (json!({realm: {"tenant": "by-realm"}}), "by-realm"),
+        (
+            json!({"tenant": "by-claim", realm: {"tenant": "by-realm"}}),
+            "by-claim",
+        ),
+        // No string, so no id; and the header is not asked.
+        (json!({"tenant": eight}), "anonymous"),
+        (json!({"tenant": 98}), "anonymous"),
+        (json!({"tenant": true}), "anonymous"),
+        (json!({"tenant": ""}), "anonymous"),
+        (json!({"tenant": null}), "anonymous"),
+        (json!({"tenant": ["by-claim"]}), "anonymous"),
+        (json!({"tenant": ["by-claim", null]}), "anonymous"),
+        (json!({"tenant": {"id": "by-claim"}}), "anonymous"),
+        (
+            json!({"tenant": [], realm: {"tenant": "by-realm"}}),
+            "anonymous",
+        ),
+        // What else is in a token is no matter.
+        (
+            json!({"tenant": "by-claim", "a": null, "b": ["x", null]}),
+            "by-claim",
+        ),
+        (
+            json!({"tenant": "eight-by", "a": null, "b": ["x", null]}),
+            "eight-by",
+        ),
+        (json!({"tenant": "b", "long": "x".repeat(30_000)}), "b"),
+        (
+            json!({realm: {"tenant": "by-realm", "a": null}}),
+            "by-realm",
+        ),
+        // No such claim.
+        (json!({}), "by-header"),
+        (
+            json!({"Tenant": "by-claim", realm: ["by-realm"]}),
+            "by-header",
+        ),
+    ] {
+        let token = token(&claims)?;
+        let answer = get(Some(&token)).await?;
+        let expected = TENANTS.iter().find(|(tenant, _)| *tenant == expected);
+        let expected = expected.context("a tenant of the tests")?.1;
+        ensure!(
+            quotas(&answer)? == [expected],
+            "{expected} for {claims:.200}: {answer:?}"
+        );
+    }
+    let answer = get(None).await?;
+    ensure!(quotas(&answer)? == [1005], "without a token: {answer:?}");
+    let mut forged = token(&json!({"tenant": "by-claim"}))?;
+    let first = forged.rfind('.').context("a signature")? + 1;
+    let other = if forged[first..].starts_with('A') {
+        "B"
+    } else {
+        "A"
+    };
+    forged.replace_range(first..=first, other);
+    let answer = get(Some(&forged)).await?;
+    ensure!(answer.status() == 401, "a forged token: {answer:?}");
+    Ok(())
+}
+
+pub(crate) async fn a_peer_names_the_tenant(mesh: &LocalMesh) -> Result<()> {
+    let pods = mesh.pods("order-service");
+    let proxy = pods.first().and_then(|pod| pod.outbound_proxy.as_deref());
+    let orders = reqwest::Client::builder()
+        .proxy(reqwest::Proxy::http(proxy.context("no order-service")?)?)
+        .build()?;
+    let answer = orders
+        .get("http://user-service:3004/users/alice")
+        // What the caller says of itself is nothing beside what it has proven.
+        .header("x-tenant-id", "istio-system")
+        .send()
+        .await?;
+    ensure!(answer.status() == 200, "{answer:?}");
+    ensure!(quotas(&answer)? == [2001], "{answer:?}");
+
+    let customer = reqwest::Client::builder().no_proxy().build()?;
+    let answer = customer
+        .get(format!("{}/users/alice", mesh.gateway()))
+        .header("x-tenant-id", "by-header")
+        .send()
+        .await?;
+    ensure!(answer.status() == 200, "{answer:?}");
+    // Both limiters speak: the sidecar's of the gateway, and the gateway's of the customer.
+    ensure!(quotas(&answer)? == [2002, 1005], "{answer:?}");
+    Ok(())
+}
+
+pub(crate) async fn no_trailer_of_a_client_arrives_under_a_name_of_ours(
+    mesh: &LocalMesh,
+) -> Result<()> {
+    let gateway = mesh.gateway_address()?;
+    let request = || Request::get(format!("http://{gateway}/users/alice")).body(());
+    let mut trailers = HeaderMap::new();
+    for name in [
+        "user-type",
+        "user_type",
+        "user.type",
+        "x-tenant-id",
+        "x_tenant_id",
+        "x-tenant_id",
+        "x-tenant-tier",
+        "x_tenant_tier",
+        "x~tenant~tier",
+    ] {
+        trailers.append(name, HeaderValue::from_static("vip"));
+        trailers.append(name, HeaderValue::from_static("globex"));
+    }
+    trailers.append("x-checksum", HeaderValue::from_static("7"));
+    trailers.append("x-tenant", HeaderValue::from_static("kept"));
+    let answer = http2::send_with_trailers(gateway, request()?, trailers).await?;
+    ensure!(answer.status == 200, "{answer:?}");
+    let arrived = answer.header("x-trailers");
+    ensure!(arrived == Some("x-checksum=7;x-tenant=kept"), "{answer:?}");
+
+    // Nothing but ours: then none is left, and the request ends all the same.
+    let mut ours = HeaderMap::new();
+    ours.append("user-type", HeaderValue::from_static("vip"));
+    let answer = http2::send_with_trailers(gateway, request()?, ours).await?;
+    ensure!(answer.status == 200, "{answer:?}");
+    ensure!(answer.header("x-trailers") == Some(""), "{answer:?}");
+    let answer = http2::send(gateway, request()?, http2::Body::None).await?;
+    ensure!(answer.status == 200, "{answer:?}");
+    Ok(())
+}
