@@ -222,7 +222,7 @@ Examples:
   tollgate token --user bob --claim 'roles=[\"admin\"]' --claim beta=true --claim 'plan=\"gold\"'
       with further claims: a list, a flag, a text
   tollgate token --user alice --expires 10s --audience somebody-else
-      one that is refused: its audience is not the shop
+      one that is refused: it is not meant for the shop
   tollgate token --user alice --format json | jq .claims
       what a token says
 

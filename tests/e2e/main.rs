@@ -14,6 +14,7 @@
 //! without it, what needs one is reported as ignored.
 
 mod access;
+mod access;
 mod bench;
 mod client;
 mod databases;
@@ -159,13 +160,13 @@ fn main() -> ExitCode {
     trials!(
         trials,
         "",
-        Shared::new("tokens and access rules", tokens::mesh, &stops),
+        Shared::new("tokens and access rules", access::mesh, &stops),
         [
-            tokens::only_a_valid_token_passes,
-            tokens::what_a_token_says_is_passed_on_and_it_is_not,
-            tokens::a_rule_decides_by_all_that_a_request_has,
-            tokens::a_deny_comes_before_every_allow,
-            tokens::rules_and_keys_change_under_load,
+            access::only_a_valid_token_passes,
+            access::what_a_token_says_is_passed_on_and_it_is_not,
+            access::a_rule_decides_by_all_that_a_request_has,
+            access::a_deny_comes_before_every_allow,
+            access::rules_and_keys_change_under_load,
         ]
     );
     trials!(
@@ -185,6 +186,15 @@ fn main() -> ExitCode {
         Shared::new("faults on purpose", resilience::faults, &stops),
         [resilience::faults_come_as_often_as_configured]
     );
+    trials!(
+        trials,
+        "",
+        Shared::new("a local issuer", tokens::mesh, &stops),
+        [
+            tokens::a_token_is_taken_and_says_who_somebody_is,
+            tokens::a_thousand_forged_tokens_win_nothing,
+        ]
+    );
     let postgres = "databases::two_replicas_share_a_postgresql_and_the_next_run_finds_their_data";
     trials.push(Trial::ignorable_test(postgres, || {
         let Some(server) = databases::server() else {
@@ -197,6 +207,7 @@ fn main() -> ExitCode {
     for (module, tests) in [
         ("demo", demo::TESTS),
         ("tenants", tenants::TESTS),
+        ("tokens", tokens::TESTS),
         ("lifecycle", lifecycle::TESTS),
         ("bench", bench::TESTS),
     ] {

@@ -12,6 +12,7 @@ mod raw;
 mod room;
 mod target;
 mod terminal;
+pub mod tokens;
 
 pub use local::{LocalMesh, Options, Process, envoy, tollgate};
 pub use manifests::{Form, Manifests, repository};

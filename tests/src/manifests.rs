@@ -2,14 +2,15 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 
-/// A folder of manifests that a test may change.
-#[derive(Debug)]
+/// A folder of manifests that a test may change. It is there as long as anybody has it.
+#[derive(Clone, Debug)]
 pub struct Manifests {
-    folder: TempDir,
+    folder: Arc<TempDir>,
     /// The folder in it whose kustomization is the mesh; empty for the folder itself.
     mesh: &'static str,
 }
@@ -76,6 +77,7 @@ impl Manifests {
         for part in ["services", "istio", "wasm-plugins"] {
             copy_yaml(&repository().join(part), &folder.path().join(part))?;
         }
+        let folder = Arc::new(folder);
         Ok(Self { folder, mesh })
     }
 
@@ -120,6 +122,7 @@ impl Manifests {
     }
 }
 
+/// What is in git: not what a checkout's own local issuer has made.
 fn copy_yaml(from: &Path, to: &Path) -> Result<()> {
     let entries: Vec<PathBuf> = fs::read_dir(from)?
         .map(|e| Ok(e?.path()))
@@ -130,7 +133,7 @@ fn copy_yaml(from: &Path, to: &Path) -> Result<()> {
         };
         if path.is_dir() {
             copy_yaml(&path, &to.join(name))?;
-        } else if path.extension().is_some_and(|e| e == "yaml") {
+        } else if path.extension().is_some_and(|e| e == "yaml") && name != "jwks.yaml" {
             fs::create_dir_all(to)?;
             fs::copy(&path, to.join(name))?;
         }
