@@ -14,7 +14,6 @@
 //! without it, what needs one is reported as ignored.
 
 mod access;
-mod access;
 mod bench;
 mod client;
 mod databases;
@@ -28,6 +27,7 @@ mod metrics;
 mod orders;
 mod resilience;
 mod routing;
+mod rules;
 mod shared;
 mod tenants;
 mod tokens;
@@ -160,13 +160,13 @@ fn main() -> ExitCode {
     trials!(
         trials,
         "",
-        Shared::new("tokens and access rules", access::mesh, &stops),
+        Shared::new("tokens and access rules", rules::mesh, &stops),
         [
-            access::only_a_valid_token_passes,
-            access::what_a_token_says_is_passed_on_and_it_is_not,
-            access::a_rule_decides_by_all_that_a_request_has,
-            access::a_deny_comes_before_every_allow,
-            access::rules_and_keys_change_under_load,
+            rules::only_a_valid_token_passes,
+            rules::what_a_token_says_is_passed_on_and_it_is_not,
+            rules::a_rule_decides_by_all_that_a_request_has,
+            rules::a_deny_comes_before_every_allow,
+            rules::rules_and_keys_change_under_load,
         ]
     );
     trials!(
