@@ -13,6 +13,7 @@ use tollgate_mesh::Manifests;
 use tollgate_mesh::api::networking::{HttpMatchRequest, HttpRoute, StringMatch, ValueMatch};
 use tollgate_mesh::model::Role;
 use user_classifier::Config as Classes;
+use user_classifier::config::When;
 
 use super::statistics::counters::section;
 
@@ -255,8 +256,12 @@ struct Class<'a> {
 fn class<'a>(classes: &'a Classes, entry: &Entry<'_>) -> Option<Class<'a>> {
     // Before it, others might decide.
     let rule = classes.rules.first()?;
-    let [condition] = rule.when.as_slice() else {
-        return None;
+    let condition = match &rule.when {
+        When::One(condition) => condition,
+        When::All(conditions) => match conditions.as_slice() {
+            [condition] => condition,
+            _ => return None,
+        },
     };
     let wanted = condition.header.as_ref()?;
     let one_of = wanted.one_of.as_ref().and_then(|values| values.first());

@@ -10,8 +10,45 @@ use crate::shipped::{PLUGINS, Plugin};
 
 type Check = fn(&[u8]) -> Result<(), ConfigError>;
 
-/// The keys of conditions on strings, which READMEs describe once and not for each field that is one.
-const MATCH_KEYS: [&str; 6] = ["exact", "prefix", "suffix", "regex", "in", "present"];
+/// The keys of conditions on values, which READMEs describe once and not for each field that is one.
+const MATCH_KEYS: [&str; 10] = [
+    "exact", "prefix", "suffix", "regex", "in", "hashes", "number", "present", "boolean",
+    "contains",
+];
+
+/// The path of a field as READMEs have it. Below `rules[].when` a condition that stands alone is as one in a list, and one within others as
+/// those around it; what a match consists of is the same in each of them.
+fn plain(path: &str) -> String {
+    let Some((rule, inner)) = path
+        .split_once("rules[].when.")
+        .or_else(|| path.split_once("rules[].when[]."))
+        .or_else(|| path.split_once("match.contains."))
+        .filter(|_| path.starts_with("rules[]") || path.starts_with("match."))
+    else {
+        return path.to_owned();
+    };
+    let mut parts: Vec<&str> = match path.strip_prefix("match.") {
+        Some(_) => vec!["match", "contains"],
+        None => Vec::new(),
+    };
+    for part in inner.split('.') {
+        match part {
+            "all[]" | "any[]" => parts.clear(),
+            "not" if parts.is_empty() && inner.len() > part.len() => {}
+            "hashes" | "number" | "contains" => parts = vec!["match", part],
+            part => parts.push(part),
+        }
+    }
+    // A `not` that nothing is behind is the field itself.
+    if parts.is_empty() {
+        parts.push("not");
+    }
+    match parts.as_slice() {
+        ["match", key] => format!("{rule}match.{key}"),
+        ["match", ..] => format!("{rule}{}", parts.join(".")),
+        parts => format!("{rule}rules[].when[].{}", parts.join(".")),
+    }
+}
 
 #[test]
 fn the_tables_have_every_field_with_its_type_and_default() {
@@ -159,7 +196,7 @@ impl Field {
     }
 
     fn is_match_key(&self) -> bool {
-        MATCH_KEYS.contains(&self.name())
+        MATCH_KEYS.contains(&self.name()) || self.path.starts_with("match.")
     }
 
     /// The type in a reader's words.
@@ -276,21 +313,21 @@ fn collect(
         .into_iter()
         .flatten()
     {
-        let path = join(path, name);
+        let path = plain(&join(path, name));
         let mut property = resolve(root, property);
         if let Some(default) = default.get(name) {
             property["default"] = default.clone();
-        }
-        if !is_plugin(&property) {
-            collect(root, &property, &path, &property["default"], found);
         }
         let field = Field {
             path: path.clone(),
             required: required
                 .is_some_and(|required| required.contains(&Value::from(name.as_str()))),
-            schema: property,
+            schema: property.clone(),
         };
-        found.insert(path, field);
+        // Conditions have conditions in them.
+        if found.insert(path.clone(), field).is_none() && !is_plugin(&property) {
+            collect(root, &property, &path, &property["default"], found);
+        }
     }
 }
 
@@ -315,7 +352,7 @@ fn fields(configuration: &Value, check: Check) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     walk(configuration, "", "", &mut |pointer, path| {
         let expected = expected(configuration, pointer, check)?;
-        found.extend(expected.iter().map(|field| join(path, field)));
+        found.extend(expected.iter().map(|field| plain(&join(path, field))));
         Some(())
     });
     found

@@ -155,6 +155,9 @@ fn the_schemas_refuse_typical_mistakes() {
                 ("default", json!("")),
                 ("rules", json!({})),
                 ("selfAssignable", json!(["vip", "vip"])),
+                ("trust", json!({"peers": []})),
+                ("rules", json!([{"type": "vip", "when": []}])),
+                ("rules", json!([{"type": "vip", "when": {"any": []}}])),
                 ("self_assignable", json!(["vip"])),
             ],
         ),
@@ -170,6 +173,52 @@ fn the_schemas_refuse_typical_mistakes() {
                 ("tier", json!({"present": false})),
                 ("tier", json!({"prefix": ""})),
                 ("tier", json!("premium")),
+            ],
+        ),
+        (
+            "user-classifier",
+            &classifier,
+            "/rules/0",
+            vec![
+                ("when", json!({"claim": {"name": "a", "contains": {}}})),
+                (
+                    "when",
+                    json!({"claim": {"name": "a", "exact": "b", "boolean": true}}),
+                ),
+                ("when", json!({"claim": {"exact": "b"}})),
+                (
+                    "when",
+                    json!({"not": {"tier": {"exact": "a"}, "tenant": {"exact": "b"}}}),
+                ),
+                (
+                    "when",
+                    json!({"all": [{"any": [{"tier": {"number": {}}}]}]}),
+                ),
+                (
+                    "when",
+                    json!({"tier": {"hashes": {"in": ["0123456789abcdef01234567"]}}}),
+                ),
+                (
+                    "when",
+                    json!([{"tier": {"exact": "a"}}, {"time": {"days": ["monday"]}}]),
+                ),
+                (
+                    "when",
+                    json!([{"tier": {"exact": "a"}}, {"time": {"from": "today"}}]),
+                ),
+                (
+                    "when",
+                    json!([{"tier": {"exact": "a"}}, {"percent": {"share": 10, "salt": "a"}}]),
+                ),
+                (
+                    "when",
+                    json!([{"tier": {"exact": "a"}}, {"percent": {"share": 10, "salt": "a", "tenant": true, "cookie": "a"}}]),
+                ),
+                (
+                    "when",
+                    json!([{"tier": {"exact": "a"}}, {"percent": {"share": 10, "tenant": true}}]),
+                ),
+                ("when", json!("always")),
             ],
         ),
         (
@@ -234,5 +283,5 @@ fn the_schemas_refuse_typical_mistakes() {
             tried += 1;
         }
     }
-    assert_eq!(tried, 65);
+    assert_eq!(tried, 80);
 }

@@ -97,11 +97,21 @@ impl StringMatch {
             Self::Exact(text) => bytes == text.as_bytes(),
             Self::Prefix(text) => bytes.starts_with(text.as_bytes()),
             Self::Suffix(text) => bytes.ends_with(text.as_bytes()),
-            Self::Regex(regex) => {
-                bytes.len() <= LONGEST_FOR_REGEX
-                    && std::str::from_utf8(bytes).is_ok_and(|text| regex.is_match(text))
-            }
+            Self::Regex(_) => self.judge(bytes).unwrap_or(false),
         }
+    }
+
+    /// Whether these bytes match; `None` for those that a regular expression is not tried on, where `not` must not take silence for a no.
+    pub fn judge(&self, bytes: &[u8]) -> Option<bool> {
+        let Self::Regex(regex) = self else {
+            return Some(self.matches(bytes));
+        };
+        if bytes.len() > LONGEST_FOR_REGEX {
+            return None;
+        }
+        std::str::from_utf8(bytes)
+            .ok()
+            .map(|text| regex.is_match(text))
     }
 }
 

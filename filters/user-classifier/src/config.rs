@@ -1,217 +1,92 @@
-//! The configuration as it is written, and what makes it acceptable.
+//! The configuration, and what makes it acceptable.
 //!
 //! ```yaml
 //! header: user-type
 //! default: standard
-//! selfAssignable: [vip]
+//! selfAssignable: [beta]
 //! rules:
 //! - type: vip
-//!   when: [{header: {name: x-user-id, in: [alice, bob]}}]
-//! - type: premium
-//!   when: [{tier: {exact: premium}}]
+//!   when: [{claim: {name: plan, exact: vip}}]
+//! - type: beta
+//!   when:
+//!     any:
+//!     - header: {name: x-beta, exact: "true"}
+//!     - percent: {share: 10, cookie: visitor, salt: beta}
 //! ```
+
+mod conditions;
+mod problems;
+mod reach;
+mod written;
 
 use std::collections::HashSet;
 
-use serde::Deserialize;
 use tollgate_common::header::{self, TENANT_ID, TENANT_TIER, USER_TYPE};
-use tollgate_common::tenant::ID_RULE;
-use tollgate_common::{
-    ConfigError, NAME_RULE, StringMatch, TenantId, at_most, is_name, mapping, parse, refuse,
-};
+use tollgate_common::{ConfigError, NAME_RULE, StringMatch, is_name, parse};
 use tollgate_host::same_name;
 
-use crate::classifier::{Classifier, Condition, MAX_SUBJECTS, Rule, Subject, Test};
+use self::conditions::{Conditions, is_identity};
+use self::problems::Problems;
+use self::reach::Reach;
+use crate::classifier::{Classifier, Rule};
+use crate::condition::{Subject, Test};
+use crate::facts::{MAX_SUBJECTS, Subjects};
+
+pub use self::written::{
+    ClaimMatch, ConditionConfig, Config, HashesConfig, NamedMatch, NumberConfig, PercentConfig,
+    RuleConfig, TimeConfig, TrustConfig, ValueMatch, When,
+};
 
 /// How many rules a configuration may have.
-pub const MAX_RULES: usize = 1_000;
-/// How many conditions a rule may have.
-pub const MAX_CONDITIONS: usize = 16;
-/// How many values an `in` list may have.
-pub const MAX_VALUES: usize = 10_000;
+pub const MAX_RULES: usize = 10_000;
+/// How many conditions a rule may have, with those within others.
+pub const MAX_CONDITIONS: usize = 64;
+/// How many conditions a condition may be within.
+pub const MAX_DEPTH: usize = 8;
+/// How many values an `in` list may have. A manifest of so many is about as large as a cluster takes.
+pub const MAX_VALUES: usize = 50_000;
 /// How many bytes a value or a pattern may have.
 pub const MAX_LENGTH: usize = 256;
+/// How many networks a condition may have.
+pub const MAX_NETWORKS: usize = 256;
+/// How many identities may be trusted.
+pub const MAX_PEERS: usize = 256;
 
-/// The configuration of a user-classifier.
-#[derive(Debug, Deserialize)]
-#[cfg_attr(
-    feature = "schema",
-    derive(schemars::JsonSchema),
-    schemars(rename = "UserClassifier", title = "user-classifier")
-)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, remote = "Self")]
-pub struct Config {
-    /// The header that carries the type, in any case. What clients send in it is taken away. Not `x-tenant-id` or `x-tenant-tier`,
-    /// which are another filter's.
-    #[serde(default = "default_header")]
-    #[cfg_attr(
-        feature = "schema",
-        schemars(with = "tollgate_common::schema::HeaderName")
-    )]
-    pub header: String,
-    /// The type of everybody for whom no rule holds: 1 to 64 of `a-z`, `0-9`, `_` and `-`, not starting with `-`.
-    #[cfg_attr(feature = "schema", schemars(with = "tollgate_common::schema::Name"))]
-    pub default: String,
-    /// The types that a rule may give for headers alone, which a client can write as it likes. Each once.
-    #[serde(default)]
-    #[cfg_attr(feature = "schema", schemars(with = "Vec<tollgate_common::schema::Name>", extend("uniqueItems" = true)))]
-    pub self_assignable: Vec<String>,
-    /// The rules, at most 1,000; the first that holds decides.
-    #[serde(default)]
-    #[cfg_attr(feature = "schema", schemars(length(max = MAX_RULES), extend("default" = [])))]
-    pub rules: Vec<RuleConfig>,
-}
+/// What a condition may be.
+const CONDITIONS: [&str; 17] = [
+    "all",
+    "any",
+    "not",
+    "claim",
+    "tenant",
+    "tier",
+    "peer",
+    "source",
+    "header",
+    "cookie",
+    "query",
+    "userAgent",
+    "host",
+    "path",
+    "method",
+    "time",
+    "percent",
+];
 
-/// A rule.
-#[derive(Debug, Deserialize)]
-#[cfg_attr(
-    feature = "schema",
-    derive(schemars::JsonSchema),
-    schemars(rename = "Rule")
-)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, remote = "Self")]
-pub struct RuleConfig {
-    /// The type that the rule gives. Several rules may give the same.
-    #[serde(rename = "type")]
-    #[cfg_attr(feature = "schema", schemars(with = "tollgate_common::schema::Name"))]
-    pub user_type: String,
-    /// The conditions, 1 to 16, all of which must hold. At least one is on `tenant` or `tier`, unless `selfAssignable` has the
-    /// rule's type.
-    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = MAX_CONDITIONS)))]
-    pub when: Vec<ConditionConfig>,
-}
-
-/// A condition: exactly one of these. Of a header that a request has more than once no condition holds.
-#[derive(Debug, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "Condition", transform = schema::condition))]
-#[serde(rename_all = "camelCase", deny_unknown_fields, remote = "Self")]
-pub struct ConditionConfig {
-    /// On a header of the request.
-    pub header: Option<HeaderMatch>,
-    /// On the tenant's id, as the tenant-rate-limit filter in front found it.
-    pub tenant: Option<ValueMatch>,
-    /// On the tenant's tier, likewise.
-    pub tier: Option<ValueMatch>,
-}
-
-/// What a value must be: exactly one of these.
-#[derive(Debug, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(transform = schema::value_match))]
-#[serde(rename_all = "camelCase", deny_unknown_fields, remote = "Self")]
-pub struct ValueMatch {
-    /// The whole value.
-    #[cfg_attr(feature = "schema", schemars(length(max = MAX_LENGTH)))]
-    pub exact: Option<String>,
-    /// What the value begins with.
-    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = MAX_LENGTH)))]
-    pub prefix: Option<String>,
-    /// What the value ends with.
-    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = MAX_LENGTH)))]
-    pub suffix: Option<String>,
-    /// A regular expression (of the Rust crate `regex-lite`) for the whole value, which matches nothing of more than 1,024 bytes.
-    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = MAX_LENGTH)))]
-    pub regex: Option<String>,
-    /// The values, one of which it must be; found in constant time. At most 10,000, each once.
-    #[serde(rename = "in")]
-    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = MAX_VALUES), extend("uniqueItems" = true)))]
-    pub one_of: Option<Vec<String>>,
-    /// `true`: any value, also an empty one.
-    #[cfg_attr(feature = "schema", schemars(extend("const" = true)))]
-    pub present: Option<bool>,
-}
-
-/// The name of a header and what its value must be.
-#[derive(Debug, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(transform = schema::header_match))]
-#[serde(rename_all = "camelCase", deny_unknown_fields, remote = "Self")]
-pub struct HeaderMatch {
-    /// The header's name, in any case. Not the header that this filter writes, nor those of tenant and tier.
-    #[cfg_attr(
-        feature = "schema",
-        schemars(with = "tollgate_common::schema::HeaderName")
-    )]
-    pub name: String,
-    /// The whole value.
-    #[cfg_attr(feature = "schema", schemars(length(max = MAX_LENGTH)))]
-    pub exact: Option<String>,
-    /// What the value begins with.
-    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = MAX_LENGTH)))]
-    pub prefix: Option<String>,
-    /// What the value ends with.
-    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = MAX_LENGTH)))]
-    pub suffix: Option<String>,
-    /// A regular expression (of the Rust crate `regex-lite`) for the whole value, which matches nothing of more than 1,024 bytes.
-    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = MAX_LENGTH)))]
-    pub regex: Option<String>,
-    /// The values, one of which it must be; found in constant time. At most 10,000, each once.
-    #[serde(rename = "in")]
-    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = MAX_VALUES), extend("uniqueItems" = true)))]
-    pub one_of: Option<Vec<String>>,
-    /// `true`: any value, also an empty one.
-    #[cfg_attr(feature = "schema", schemars(extend("const" = true)))]
-    pub present: Option<bool>,
-}
-
-mapping!(Config, RuleConfig, ConditionConfig, ValueMatch, HeaderMatch);
-
-/// What the fields say together.
-#[cfg(feature = "schema")]
-mod schema {
-    use schemars::Schema;
-    use tollgate_common::schema::{exactly_one, named};
-
-    const KEYS: [&str; 6] = ["exact", "prefix", "suffix", "regex", "in", "present"];
-
-    pub(super) fn condition(schema: &mut Schema) {
-        exactly_one(schema, &["header", "tenant", "tier"]);
-    }
-
-    pub(super) fn value_match(schema: &mut Schema) {
-        named(schema, "match");
-        exactly_one(schema, &KEYS);
-    }
-
-    pub(super) fn header_match(schema: &mut Schema) {
-        named(schema, "match with `name`");
-        exactly_one(schema, &KEYS);
-    }
-}
-
-impl HeaderMatch {
-    // Not `#[serde(flatten)]`: it can't be combined with refusing unknown fields.
-    fn into_parts(self) -> (String, ValueMatch) {
-        let Self {
-            name,
-            exact,
-            prefix,
-            suffix,
-            regex,
-            one_of,
-            present,
-        } = self;
-        (
-            name,
-            ValueMatch {
-                exact,
-                prefix,
-                suffix,
-                regex,
-                one_of,
-                present,
-            },
-        )
-    }
-}
-
-fn default_header() -> String {
-    USER_TYPE.to_owned()
-}
+/// What a match may have.
+const KEYS: [&str; 8] = [
+    "exact", "prefix", "suffix", "regex", "in", "hashes", "number", "present",
+];
 
 /// A configuration that was accepted, ready to run.
 #[derive(Debug)]
 pub struct Compiled {
     /// The header to write, in lower case.
     pub header: String,
+    /// The type where no rule holds; `None` for no header.
+    pub default: Option<String>,
+    /// The identities whose word counts; `None` where nobody's does.
+    pub trusted: Option<Vec<StringMatch>>,
     /// The rules.
     pub classifier: Classifier,
 }
@@ -224,313 +99,230 @@ pub fn check(configuration: &[u8]) -> Result<(), ConfigError> {
 impl Compiled {
     /// Reads and compiles a configuration (JSON).
     pub fn read(configuration: &[u8]) -> Result<Self, ConfigError> {
-        parse::<Config>(configuration)?.compile()
+        let written = parse::<Config>(configuration)?;
+        let mut problems = Problems::default();
+        let compiled = compile(written, &mut problems);
+        match (compiled, problems.0.into_iter().next()) {
+            (Some(compiled), None) => Ok(compiled),
+            (_, Some(error)) => Err(error),
+            (None, None) => Err(ConfigError::new("", "cannot be compiled")),
+        }
     }
 }
 
-impl Config {
-    /// Checks what the types alone can't, and compiles the rules.
-    pub fn compile(self) -> Result<Compiled, ConfigError> {
-        let header = header::name(&self.header, "header")?;
-        if same(&header, TENANT_ID) || same(&header, TENANT_TIER) {
-            return refuse(
-                "header",
+/// Checks what the types alone can't, and compiles the rules.
+fn compile(config: Config, problems: &mut Problems) -> Option<Compiled> {
+    let Config {
+        header,
+        default,
+        self_assignable,
+        trust,
+        rules,
+    } = config;
+    let header = own_header(&header, "header", problems);
+    match &default {
+        Some(default) => user_type(default, "default", problems),
+        None if trust.is_some() => {}
+        None => problems.tell("", "missing field \"default\""),
+    }
+    let mut assignable = HashSet::new();
+    for (i, name) in self_assignable.iter().enumerate() {
+        let path = format!("selfAssignable[{i}]");
+        user_type(name, &path, problems);
+        if !assignable.insert(name.as_str()) {
+            problems.tell(path, format!("\"{name}\" is there twice, take one out"));
+        }
+    }
+    let at_gateway = trust.is_none();
+    let trusted = match trust {
+        Some(trust) => Some(peers(trust, problems)),
+        None => None,
+    };
+    let own: Vec<String> = header.iter().cloned().collect();
+    let mut conditions = Conditions {
+        subjects: Subjects::default(),
+        own: &own,
+    };
+    bounded(rules.len(), MAX_RULES, "rules", "rules", problems)?;
+    let mut compiled: Vec<Rule> = Vec::with_capacity(rules.len());
+    let mut reach = Reach::default();
+    let count = rules.len();
+    let mut sound = true;
+    for (i, rule) in rules.into_iter().enumerate() {
+        let path = format!("rules[{i}]");
+        let Some(rule) = compile_rule(
+            rule,
+            &path,
+            at_gateway,
+            &assignable,
+            &mut conditions,
+            problems,
+        ) else {
+            sound = false;
+            continue;
+        };
+        // Positions are those of the configuration as long as nothing was left out.
+        if sound && let Some(earlier) = reach.earlier(&compiled, &rule.condition) {
+            problems.tell(
+                path,
                 format!(
-                    "\"{header}\" is the tenant-rate-limit filter's own, choose another, for example \"{USER_TYPE}\""
+                    "is never reached, because rules[{earlier}] holds whenever it does; move it before rules[{earlier}] or take it out"
                 ),
             );
         }
-        user_type(&self.default, "default")?;
-
-        let mut self_assignable = HashSet::new();
-        for (i, name) in self.self_assignable.iter().enumerate() {
-            let path = format!("selfAssignable[{i}]");
-            user_type(name, &path)?;
-            if !self_assignable.insert(name.as_str()) {
-                return refuse(path, format!("\"{name}\" is there twice, take one out"));
-            }
-        }
-
-        at_most(self.rules.len(), MAX_RULES, "rules", "rules")?;
-        let mut rules: Vec<Rule> = Vec::with_capacity(self.rules.len());
-        for (i, rule) in self.rules.into_iter().enumerate() {
-            let rule = compile_rule(rule, &format!("rules[{i}]"), &header, &self_assignable)?;
-            if let Some(earlier) = rules
-                .iter()
-                .position(|earlier| holds_wherever(earlier, &rule))
-            {
-                return refuse(
-                    format!("rules[{i}]"),
-                    format!(
-                        "is never reached, because rules[{earlier}] holds whenever it does; move it before rules[{earlier}] or take it out"
-                    ),
-                );
-            }
-            rules.push(rule);
-        }
-        let subjects: HashSet<&Subject> = rules
-            .iter()
-            .flat_map(|rule| &rule.conditions)
-            .map(|condition| &condition.subject)
-            .collect();
-        at_most(subjects.len(), MAX_SUBJECTS, "rules", "different headers")?;
-        Ok(Compiled {
-            header,
-            classifier: Classifier::new(rules, self.default),
-        })
+        compiled.push(rule);
     }
+    bounded(
+        conditions.subjects.count(),
+        MAX_SUBJECTS,
+        "rules",
+        "different things to look at (headers, cookies, claims …)",
+        problems,
+    )?;
+    if compiled.len() < count {
+        return None;
+    }
+    Some(Compiled {
+        header: header?,
+        default,
+        trusted: match trusted {
+            Some(peers) => Some(peers?),
+            None => None,
+        },
+        classifier: Classifier::new(conditions.subjects, compiled),
+    })
 }
 
-/// Whether `earlier` takes every request that `later` would.
-fn holds_wherever(earlier: &Rule, later: &Rule) -> bool {
-    earlier
-        .conditions
-        .iter()
-        .all(|needed| later.conditions.iter().any(|given| given.implies(needed)))
+/// The name of a header that the filter is to own, in lower case.
+fn own_header(name: &str, path: &str, problems: &mut Problems) -> Option<String> {
+    let name = problems.take(header::name(name, path))?;
+    if same(&name, TENANT_ID) || same(&name, TENANT_TIER) {
+        return problems.refuse(
+            path,
+            format!(
+                "\"{name}\" is the tenant-rate-limit filter's own, choose another, for example \"{USER_TYPE}\""
+            ),
+        );
+    }
+    Some(name)
+}
+
+/// Those whose word counts.
+fn peers(trust: TrustConfig, problems: &mut Problems) -> Option<Vec<StringMatch>> {
+    let path = "trust.peers";
+    let peers = trust.peers;
+    if peers.is_empty() {
+        return problems.refuse(
+            path,
+            "is empty and trusts nobody, list identities, or leave `trust` out",
+        );
+    }
+    bounded(peers.len(), MAX_PEERS, path, "identities", problems)?;
+    let mut known: HashSet<String> = HashSet::new();
+    let mut sound = true;
+    for (i, peer) in peers.iter().enumerate() {
+        let text = match peer {
+            StringMatch::Exact(text) | StringMatch::Prefix(text) => text.clone(),
+            // As it was written, without what anchors it.
+            StringMatch::Regex(regex) => {
+                let text = regex.as_str();
+                let text = text.strip_prefix("\\A(?:").unwrap_or(text);
+                text.strip_suffix(")\\z").unwrap_or(text).to_owned()
+            }
+            StringMatch::Suffix(text) => {
+                sound = false;
+                problems.tell(
+                    format!("{path}[{i}].suffix"),
+                    format!(
+                        "\"{text}\" would trust identities of every trust domain, write exact, prefix or regex"
+                    ),
+                );
+                continue;
+            }
+        };
+        if !is_identity(&text) {
+            sound = false;
+            problems.tell(
+                format!("{path}[{i}]"),
+                format!(
+                    "{text:?} does not begin with the trust domain of those who are meant, write for example \
+                     \"spiffe://cluster.local/ns/istio-system/sa/istio-ingressgateway\""
+                ),
+            );
+        }
+        if !known.insert(format!("{peer:?}")) {
+            sound = false;
+            problems.tell(
+                format!("{path}[{i}]"),
+                format!("{text:?} is there twice, take one out"),
+            );
+        }
+    }
+    sound.then_some(peers)
 }
 
 fn compile_rule(
     rule: RuleConfig,
     path: &str,
-    own_header: &str,
+    at_gateway: bool,
     self_assignable: &HashSet<&str>,
-) -> Result<Rule, ConfigError> {
-    user_type(&rule.user_type, &format!("{path}.type"))?;
-    if rule.when.is_empty() {
-        return refuse(
-            format!("{path}.when"),
-            format!(
-                "is empty and would hold for everybody, write `default: {}` instead of this rule",
-                rule.user_type
-            ),
+    conditions: &mut Conditions<'_>,
+    problems: &mut Problems,
+) -> Option<Rule> {
+    let RuleConfig {
+        user_type: name,
+        when,
+    } = rule;
+    user_type(&name, &format!("{path}.type"), problems);
+    let of_when = format!("{path}.when");
+    if matches!(&when, When::All(conditions) if conditions.is_empty()) {
+        return problems.refuse(
+            of_when,
+            format!("is empty and would hold for everybody, write `default: {name}` instead of this rule"),
         );
     }
-    at_most(
-        rule.when.len(),
-        MAX_CONDITIONS,
-        &format!("{path}.when"),
-        "conditions",
-    )?;
-    let mut conditions: Vec<Condition> = Vec::with_capacity(rule.when.len());
-    for (i, condition) in rule.when.into_iter().enumerate() {
-        let path = format!("{path}.when[{i}]");
-        let condition = compile_condition(condition, &path, own_header)?;
-        if let Some(other) = conditions
-            .iter()
-            .position(|other| other.excludes(&condition))
-        {
-            return refuse(
-                path,
-                format!(
-                    "never holds together with when[{other}], write two rules if either is enough"
-                ),
-            );
-        }
-        conditions.push(condition);
-    }
-    if !conditions.iter().any(Condition::is_trusted)
-        && !self_assignable.contains(rule.user_type.as_str())
-    {
-        return refuse(
+    let condition = conditions.when(when, &of_when, problems)?;
+    let subjects = &conditions.subjects;
+    let verified = |subject: usize, test: &Test| {
+        subjects
+            .get(subject)
+            .is_some_and(|subject| is_verified(subject, test, at_gateway))
+    };
+    if !self_assignable.contains(name.as_str()) && condition.is_in_reach(true, &verified) {
+        problems.tell(
             format!("{path}.type"),
             format!(
-                "\"{0}\" would be given for headers alone, which clients can write as they like: add a condition on a tenant or a tier, \
-                 or write \"{0}\" in selfAssignable if anybody may call himself so",
-                rule.user_type
+                "\"{name}\" would be given for what clients can write as they like: add a condition on a claim, a tenant, a tier, a peer or \
+                 a source, or write \"{name}\" in selfAssignable if anybody may call himself so"
             ),
         );
     }
-    Ok(Rule {
-        user_type: rule.user_type,
-        conditions,
+    Some(Rule {
+        user_type: name,
+        condition,
     })
 }
 
-fn compile_condition(
-    condition: ConditionConfig,
-    path: &str,
-    own_header: &str,
-) -> Result<Condition, ConfigError> {
-    let (subject, value, path) = match condition {
-        ConditionConfig {
-            header: Some(header),
-            tenant: None,
-            tier: None,
-        } => {
-            let (name, value) = header.into_parts();
-            let path = format!("{path}.header");
-            let name = condition_header(&name, &format!("{path}.name"), own_header)?;
-            (Subject::Header(name), value, path)
-        }
-        ConditionConfig {
-            header: None,
-            tenant: Some(value),
-            tier: None,
-        } => (Subject::Tenant, value, format!("{path}.tenant")),
-        ConditionConfig {
-            header: None,
-            tenant: None,
-            tier: Some(value),
-        } => (Subject::Tier, value, format!("{path}.tier")),
-        ConditionConfig {
-            header: None,
-            tenant: None,
-            tier: None,
-        } => {
-            return refuse(path, "looks at nothing, write one of header, tenant, tier");
-        }
-        _ => {
-            return refuse(
-                path,
-                "looks at more than one of header, tenant and tier, write a condition for each",
-            );
-        }
-    };
-    let test = compile_test(value, &subject, &path)?;
-    Ok(Condition { subject, test })
-}
-
-fn compile_test(value: ValueMatch, subject: &Subject, path: &str) -> Result<Test, ConfigError> {
-    const KEYS: &str = "one of exact, prefix, suffix, regex, in, present";
-    let ValueMatch {
-        exact,
-        prefix,
-        suffix,
-        regex,
-        one_of,
-        present,
-    } = value;
-    let given = [
-        ("exact", exact.is_some()),
-        ("prefix", prefix.is_some()),
-        ("suffix", suffix.is_some()),
-        ("regex", regex.is_some()),
-        ("in", one_of.is_some()),
-        ("present", present.is_some()),
-    ];
-    let given: Vec<&str> = given
-        .into_iter()
-        .filter(|(_, given)| *given)
-        .map(|(key, _)| key)
-        .collect();
-    if given.len() > 1 {
-        return refuse(
-            path,
-            format!("has {}, write a condition for each", given.join(" and ")),
-        );
-    }
-    if let Some(exact) = exact {
-        literal(&exact, subject, &format!("{path}.exact"))?;
-        return Ok(Test::OneOf(HashSet::from([exact.into_bytes().into()])));
-    }
-    if let Some(values) = one_of {
-        return compile_list(values, subject, &format!("{path}.in"));
-    }
-    for (key, text) in [("prefix", prefix), ("suffix", suffix), ("regex", regex)] {
-        let Some(text) = text else { continue };
-        let path = format!("{path}.{key}");
-        if text.is_empty() {
-            return refuse(path, "is empty, write `present: true` for any value");
-        }
-        short(&text, &path)?;
-        let pattern = match key {
-            "prefix" => StringMatch::Prefix(text),
-            "suffix" => StringMatch::Suffix(text),
-            _ => StringMatch::regex(&text).or_else(|message| refuse(path, message))?,
-        };
-        return Ok(Test::Pattern(pattern));
-    }
-    match present {
-        Some(true) => Ok(Test::Present),
-        Some(false) => refuse(
-            format!("{path}.present"),
-            "false is not a condition, write `present: true` or take the condition out",
-        ),
-        None => refuse(
-            path,
-            format!("does not say what the value must be, write {KEYS}"),
-        ),
-    }
-}
-
-fn compile_list(values: Vec<String>, subject: &Subject, path: &str) -> Result<Test, ConfigError> {
-    if values.is_empty() {
-        return refuse(path, "is empty and never holds, list the values");
-    }
-    at_most(values.len(), MAX_VALUES, path, "values")?;
-    let mut set = HashSet::with_capacity(values.len());
-    for (i, value) in values.into_iter().enumerate() {
-        let path = format!("{path}[{i}]");
-        literal(&value, subject, &path)?;
-        let bytes: Box<[u8]> = value.as_bytes().into();
-        if !set.insert(bytes) {
-            return refuse(path, format!("\"{value}\" is there twice, take one out"));
-        }
-    }
-    Ok(Test::OneOf(set))
-}
-
-/// The name of a header that a condition looks at, in lower case.
-fn condition_header(name: &str, path: &str, own_header: &str) -> Result<String, ConfigError> {
-    let name = header::name(name, path)?;
-    if same(&name, own_header) {
-        return refuse(
-            path,
-            format!(
-                "\"{name}\" is the header this filter writes: what a client sends in it never counts"
-            ),
-        );
-    }
-    if same(&name, TENANT_ID) {
-        return refuse(
-            path,
-            format!("\"{name}\" is how the tenant arrives here, write a condition on `tenant`"),
-        );
-    }
-    if same(&name, TENANT_TIER) {
-        return refuse(
-            path,
-            format!("\"{name}\" is how the tier arrives here, write a condition on `tier`"),
-        );
-    }
-    Ok(name)
-}
-
-/// A value that is compared as a whole: it must be one that its subject can have.
-fn literal(value: &str, subject: &Subject, path: &str) -> Result<(), ConfigError> {
+/// Whether what passes a test of a subject was verified, so that no client can bring it about by what it sends. That a tenant is *there* says nothing:
+/// the filter in front gives one to every request.
+fn is_verified(subject: &Subject, test: &Test, at_gateway: bool) -> bool {
     match subject {
-        Subject::Header(_) if value.is_empty() => refuse(path, "is empty, write the value"),
+        Subject::Claim(_) | Subject::Peer => true,
+        Subject::Tenant | Subject::Tier => !matches!(test, Test::Present),
+        // A sidecar believes what whoever is connected says of those before him.
+        Subject::Source => at_gateway,
         Subject::Header(_)
-            if value.trim() != value || value.chars().any(|c| c.is_control() && c != '\t') =>
-        {
-            refuse(
-                path,
-                format!(
-                    "{value:?} never matches, because no header's value has spaces around it or control characters in it"
-                ),
-            )
-        }
-        Subject::Header(_) => short(value, path),
-        Subject::Tenant => match TenantId::normalise(value.as_bytes()) {
-            Some(id) if id.as_str() == value => Ok(()),
-            Some(id) => refuse(
-                path,
-                format!(
-                    "{value:?} never matches, because tenants' ids are normalised: write \"{id}\""
-                ),
-            ),
-            None => refuse(path, format!("{value:?} is not a tenant's id, {ID_RULE}")),
-        },
-        Subject::Tier if is_name(value) => Ok(()),
-        Subject::Tier => refuse(path, format!("{value:?} is not a tier's name, {NAME_RULE}")),
+        | Subject::Cookie(_)
+        | Subject::Query(_)
+        | Subject::Path
+        | Subject::Method
+        | Subject::Host => false,
     }
 }
 
-fn user_type(name: &str, path: &str) -> Result<(), ConfigError> {
-    if is_name(name) {
-        Ok(())
-    } else {
-        refuse(path, format!("{name:?} is not a type, {NAME_RULE}"))
+fn user_type(name: &str, path: &str, problems: &mut Problems) {
+    if !is_name(name) {
+        problems.tell(path, format!("{name:?} is not a type, {NAME_RULE}"));
     }
 }
 
@@ -539,8 +331,15 @@ fn same(a: &str, b: &str) -> bool {
     same_name(a.as_bytes(), b.as_bytes())
 }
 
-fn short(value: &str, path: &str) -> Result<(), ConfigError> {
-    at_most(value.len(), MAX_LENGTH, path, "bytes")
+/// Tells more than `limit` of anything: `what` is their name.
+fn bounded(
+    count: usize,
+    limit: usize,
+    path: &str,
+    what: &str,
+    problems: &mut Problems,
+) -> Option<()> {
+    problems.take(tollgate_common::at_most(count, limit, path, what))
 }
 
 #[cfg(test)]
@@ -599,7 +398,7 @@ mod tests {
             ),
             (
                 r#"{"default": "standard", "rule": []}"#,
-                r#"rule: unknown field "rule", expected one of "header", "default", "selfAssignable", "rules""#,
+                r#"rule: unknown field "rule", expected one of "header", "default", "selfAssignable", "trust", "rules""#,
             ),
             (
                 r#"{"default": "standard", "rules": [["vip", []]]}"#,
@@ -618,8 +417,8 @@ mod tests {
                 r#"rules[0]: missing field "when""#,
             ),
             (
-                r#"{"default": "standard", "rules": [{"type": "vip", "when": [{"cookie": {}}]}]}"#,
-                r#"rules[0].when[0].cookie: unknown field "cookie", expected one of "header", "tenant", "tier""#,
+                r#"{"default": "standard", "rules": [{"type": "vip", "when": [{"cookies": {}}]}]}"#,
+                r#"rules[0].when[0].cookies: unknown field "cookies", expected one of "all", "any", "not", "claim", "tenant", "tier", "peer", "source", "header", "cookie", "query", "userAgent", "host", "path", "method", "time", "percent""#,
             ),
             (
                 r#"{"default": "standard", "default": "vip"}"#,
@@ -692,18 +491,19 @@ mod tests {
         for (when, expected) in [
             (
                 "{}",
-                format!("{at}: looks at nothing, write one of header, tenant, tier"),
+                format!(
+                    "{at}: looks at nothing, write one of all, any, not, claim, tenant, tier, peer, source, header, cookie, query, userAgent, \
+                     host, path, method, time, percent"
+                ),
             ),
             (
                 r#"{"tier": {"exact": "a"}, "tenant": {"exact": "a"}}"#,
-                format!(
-                    "{at}: looks at more than one of header, tenant and tier, write a condition for each"
-                ),
+                format!("{at}: has tenant and tier, write a condition for each"),
             ),
             (
                 r#"{"tier": {}}"#,
                 format!(
-                    "{at}.tier: does not say what the value must be, write one of exact, prefix, suffix, regex, in, present"
+                    "{at}.tier: does not say what the value must be, write one of exact, prefix, suffix, regex, in, hashes, number, present"
                 ),
             ),
             (
@@ -717,7 +517,7 @@ mod tests {
             (
                 r#"{"tier": {"present": false}}"#,
                 format!(
-                    "{at}.tier.present: false is not a condition, write `present: true` or take the condition out"
+                    "{at}.tier.present: false is not a condition, write `present: true`, and `not` around it for what must be absent"
                 ),
             ),
             (
@@ -775,7 +575,7 @@ mod tests {
             (
                 r#"{"header": {"name": "User_Type", "exact": "vip"}}"#,
                 format!(
-                    "{at}.header.name: \"user_type\" is the header this filter writes: what a client sends in it never counts"
+                    "{at}.header.name: \"user_type\" is a header that this filter writes: what a client sends in it never counts"
                 ),
             ),
             (
@@ -797,8 +597,8 @@ mod tests {
 
     #[test]
     fn headers_alone_give_only_what_anybody_may_call_himself() {
-        let expected = "rules[0].type: \"vip\" would be given for headers alone, which clients can write as they like: \
-                        add a condition on a tenant or a tier, or write \"vip\" in selfAssignable if anybody may call himself so";
+        let expected = "rules[0].type: \"vip\" would be given for what clients can write as they like: add a condition on \
+                        a claim, a tenant, a tier, a peer or a source, or write \"vip\" in selfAssignable if anybody may call himself so";
         let by_header = r#"{"header": {"name": "x-user-id", "exact": "alice"}}"#;
         let config = |when: &str| {
             format!(r#"{{"default": "standard", "rules": [{{"type": "vip", "when": [{when}]}}]}}"#)
@@ -864,7 +664,7 @@ mod tests {
         let never = format!(r#"{premium}, {{"tier": {{"in": ["free", "standard"]}}}}"#);
         assert_eq!(
             rules_error(&rule("vip", &never)),
-            "rules[0].when[1]: never holds together with when[0], write two rules if either is enough"
+            "rules[0].when[1]: never holds together with rules[0].when[0], write `any` or two rules if either is enough"
         );
     }
 
@@ -896,27 +696,380 @@ mod tests {
         assert_eq!(
             condition_error(&format!(
                 r#"{{"tenant": {{"in": [{}]}}}}"#,
-                numbers(10_001, &|i| format!("\"t{i}\""))
+                numbers(50_001, &|i| format!("\"t{i}\""))
             )),
-            "rules[0].when[0].tenant.in: 10001 values are too many, write at most 10000"
+            "rules[0].when[0].tenant.in: 50001 values are too many, write at most 50000; who issues tokens can say the same of many \
+             more in a claim, and a rule asks for that"
         );
         assert_eq!(
-            condition_error(&numbers(17, &|i| format!(
-                r#"{{"header": {{"name": "x-{i}", "present": true}}}}"#
+            condition_error(&numbers(65, &|i| format!(
+                r#"{{"header": {{"name": "x", "prefix": "{}"}}}}"#,
+                "a".repeat(i + 1)
             ))),
-            "rules[0].when: 17 conditions are too many, write at most 16"
+            "rules[0].when[64]: is one condition too many, a rule may have 64; write several rules or an `in`"
+        );
+        let deep = format!(
+            "{}{}{}",
+            r#"{"not": "#.repeat(8),
+            r#"{"tier": {"exact": "a"}}"#,
+            "}".repeat(8)
         );
         assert_eq!(
-            rules_error(&numbers(1_001, &|i| format!(
+            condition_error(&deep),
+            format!(
+                "rules[0].when[0]{}: is too deep, a condition may be within 7 others",
+                ".not".repeat(8)
+            )
+        );
+        assert_eq!(
+            rules_error(&numbers(10_001, &|i| format!(
                 r#"{{"type": "vip", "when": [{{"tenant": {{"exact": "t{i}"}}}}]}}"#
             ))),
-            "rules: 1001 rules are too many, write at most 1000"
+            "rules: 10001 rules are too many, write at most 10000"
         );
         assert_eq!(
             rules_error(&numbers(33, &|i| format!(
                 r#"{{"type": "vip", "when": [{{"header": {{"name": "x-{i}", "present": true}}}}]}}"#
             ))),
-            "rules: 33 different headers are too many, write at most 32"
+            "rules: 33 different things to look at (headers, cookies, claims …) are too many, write at most 32"
         );
+    }
+
+    #[test]
+    fn ten_thousand_rules_are_compared_in_no_time() {
+        let rule = |i: usize| {
+            format!(
+                r#"{{"type": "vip", "when": [{{"method": {{"exact": "GET"}}}}, {{"tenant": {{"exact": "t{i}"}}}}]}}"#
+            )
+        };
+        let rules = |last: usize| {
+            let all: Vec<String> = (0..9_999).chain([last]).map(rule).collect();
+            check(format!(r#"{{"default": "standard", "rules": [{}]}}"#, all.join(",")).as_bytes())
+        };
+        assert_eq!(rules(9_999), Ok(()));
+        assert_eq!(
+            rules(5_000).unwrap_err().to_string(),
+            "rules[9999]: is never reached, because rules[5000] holds whenever it does; move it before rules[5000] or take it out"
+        );
+    }
+
+    #[test]
+    fn whose_word_counts_is_said_without_doubt() {
+        let trust = |peers: &str| error(&format!(r#"{{"trust": {{"peers": [{peers}]}}}}"#));
+        let gateway =
+            r#"{"exact": "spiffe://cluster.local/ns/istio-system/sa/istio-ingressgateway"}"#;
+        let compiled =
+            Compiled::read(format!(r#"{{"trust": {{"peers": [{gateway}]}}}}"#).as_bytes()).unwrap();
+        assert!(compiled.default.is_none() && compiled.trusted.is_some());
+        assert_eq!(error("{}"), r#"missing field "default""#);
+        assert_eq!(
+            trust(""),
+            "trust.peers: is empty and trusts nobody, list identities, or leave `trust` out"
+        );
+        assert_eq!(
+            trust(&format!("{gateway}, {gateway}")),
+            "trust.peers[1]: \"spiffe://cluster.local/ns/istio-system/sa/istio-ingressgateway\" is there twice, take one out"
+        );
+        assert_eq!(
+            trust(r#"{"suffix": "/sa/cart"}"#),
+            "trust.peers[0].suffix: \"/sa/cart\" would trust identities of every trust domain, write exact, prefix or regex"
+        );
+        for (peer, text) in [
+            (r#"{"prefix": "spiffe://"}"#, "spiffe://"),
+            (r#"{"prefix": "spiffe://cluster"}"#, "spiffe://cluster"),
+            (r#"{"exact": "cart-service"}"#, "cart-service"),
+            (r#"{"regex": ".*"}"#, ".*"),
+        ] {
+            assert_eq!(
+                trust(peer),
+                format!(
+                    "trust.peers[0]: \"{text}\" does not begin with the trust domain of those who are meant, write for example \
+                     \"spiffe://cluster.local/ns/istio-system/sa/istio-ingressgateway\""
+                )
+            );
+        }
+    }
+
+    #[test]
+    fn what_can_never_be_is_refused() {
+        let at = "rules[0].when[0]";
+        for (when, expected) in [
+            (
+                r#"{"any": []}"#,
+                format!("{at}.any: is empty and never holds, write at least one condition"),
+            ),
+            (
+                r#"{"all": []}"#,
+                format!("{at}.all: is empty, write at least one condition"),
+            ),
+            (
+                r#"{"path": {"exact": "orders"}}"#,
+                format!(
+                    "{at}.path.exact: \"orders\" never matches, because paths begin with a slash: write \"/orders\""
+                ),
+            ),
+            (
+                r#"{"path": {"prefix": "/a?b"}}"#,
+                format!(
+                    "{at}.path.prefix: \"/a?b\" never matches, because a path has no query here: write a condition on `query`"
+                ),
+            ),
+            (
+                r#"{"host": {"exact": "Shop"}}"#,
+                format!(
+                    "{at}.host.exact: \"Shop\" never matches, because hosts are compared in lower case: write \"shop\""
+                ),
+            ),
+            (
+                r#"{"host": {"in": ["shop:80"]}}"#,
+                format!(
+                    "{at}.host.in[0]: \"shop:80\" never matches, because hosts are compared without their port: take it out"
+                ),
+            ),
+            (
+                r#"{"method": {"exact": "get"}}"#,
+                format!("{at}.method.exact: \"get\" is not a method, write for example \"GET\""),
+            ),
+            (
+                r#"{"peer": {"exact": "cart-service"}}"#,
+                format!(
+                    "{at}.peer.exact: \"cart-service\" is not a peer's identity, write for example \
+                     \"spiffe://cluster.local/ns/ecommerce/sa/cart-service\""
+                ),
+            ),
+            (
+                r#"{"source": "0.0.0.0/0"}"#,
+                format!(
+                    "{at}.source: \"0.0.0.0/0\" has every address, so the condition says nothing; take it out"
+                ),
+            ),
+            (
+                r#"{"source": ["10.0.0.0/8", "10.0.0.0/8"]}"#,
+                format!("{at}.source[1]: \"10.0.0.0/8\" is there twice, take one out"),
+            ),
+            (
+                r#"{"source": "10.1.0.0/8"}"#,
+                format!(
+                    "{at}.source: \"10.1.0.0/8\" has bits beyond its length, write \"10.0.0.0/8\""
+                ),
+            ),
+            (
+                r#"{"header": {"name": "cookie", "prefix": "a"}}"#,
+                format!(
+                    "{at}.header.name: \"cookie\" has all cookies, write a condition on `cookie`"
+                ),
+            ),
+            (
+                r#"{"cookie": {"name": "a b", "exact": "a"}}"#,
+                format!(
+                    "{at}.cookie.name: \"a b\" is not a cookie's name, write for example \"session\""
+                ),
+            ),
+            (
+                r#"{"cookie": {"name": "a", "exact": "a;b"}}"#,
+                format!(
+                    "{at}.cookie.exact: \"a;b\" never matches, because no cookie's value has spaces around it, or a semicolon or \
+                     control characters in it"
+                ),
+            ),
+            (
+                r#"{"claim": {"name": [], "exact": "a"}}"#,
+                format!(
+                    "{at}.claim.name: write a claim's name, or a list of 1 to 8 names for a claim within others"
+                ),
+            ),
+            (
+                r#"{"claim": {"name": "a"}}"#,
+                format!(
+                    "{at}.claim: does not say what the claim must be, write one of exact, prefix, suffix, regex, in, hashes, number, \
+                     present, boolean, contains"
+                ),
+            ),
+            (
+                r#"{"claim": {"name": "a", "exact": "b", "boolean": true}}"#,
+                format!("{at}.claim: has exact and boolean, write a condition for each"),
+            ),
+            (
+                r#"{"claim": {"name": "a", "contains": {"number": {"above": 1}}}}"#,
+                format!(
+                    "{at}.claim.contains: looks at the strings of an array, write one of exact, prefix, suffix, regex, in, hashes"
+                ),
+            ),
+            (
+                r#"{"header": {"name": "a", "number": {}}}"#,
+                format!(
+                    "{at}.header.number: says no number, write equals, atLeast, atMost, above or below"
+                ),
+            ),
+            (
+                r#"{"header": {"name": "a", "number": {"equals": 1, "above": 0}}}"#,
+                format!("{at}.header.number: has equals and a bound, keep one"),
+            ),
+            (
+                r#"{"header": {"name": "a", "number": {"atLeast": 1, "above": 0}}}"#,
+                format!("{at}.header.number: has atLeast and above, keep one"),
+            ),
+            (
+                r#"{"header": {"name": "a", "number": {"atMost": 1, "below": 0}}}"#,
+                format!("{at}.header.number: has atMost and below, keep one"),
+            ),
+            (
+                r#"{"header": {"name": "a", "number": {"above": 5, "atMost": 5}}}"#,
+                format!(
+                    "{at}.header.number: has no number in it, the lower bound must be below the upper one"
+                ),
+            ),
+            (
+                r#"{"header": {"name": "a", "number": {"above": 1.5}}}"#,
+                format!(
+                    "{at}.header.number.above: 1.5 is given, expected a whole number, e.g. 100"
+                ),
+            ),
+            (
+                r#"{"header": {"name": "a", "number": {"above": 1000000000000000}}}"#,
+                format!(
+                    "{at}.header.number.above: has more than 15 digits, write at most 999999999999999"
+                ),
+            ),
+            (
+                r#"{"tenant": {"hashes": {"salt": "", "in": ["0123456789abcdef01234567"]}}}"#,
+                format!(
+                    "{at}.tenant.hashes.salt: \"\" is no salt, write 1 to 64 bytes without control characters"
+                ),
+            ),
+            (
+                r#"{"tenant": {"hashes": {"salt": "s", "in": ["acme"]}}}"#,
+                format!(
+                    "{at}.tenant.hashes.in[0]: \"acme\" is not a hash, write 24 hexadecimal digits in lower case, as `tollgate \
+                     hash-ids` prints them"
+                ),
+            ),
+            (
+                r#"{"tenant": {"hashes": {"salt": "s", "in": ["0123456789abcdef01234567", "0123456789abcdef01234567"]}}}"#,
+                format!(
+                    "{at}.tenant.hashes.in[1]: \"0123456789abcdef01234567\" is there twice, take one out"
+                ),
+            ),
+            (
+                r#"{"time": {}}"#,
+                format!("{at}.time: says no time, write from, until, days or hours"),
+            ),
+            (
+                r#"{"time": {"from": "tomorrow"}}"#,
+                format!(
+                    "{at}.time.from: \"tomorrow\" is not a moment, write for example \"2026-11-27T00:00:00Z\""
+                ),
+            ),
+            (
+                r#"{"time": {"from": "2026-11-27T00:00:00Z", "until": "2026-11-27T00:00:00Z"}}"#,
+                format!("{at}.time: ends before it begins, `from` must be before `until`"),
+            ),
+            (
+                r#"{"time": {"days": []}}"#,
+                format!("{at}.time.days: is empty and never holds, list days"),
+            ),
+            (
+                r#"{"time": {"days": ["Mon"]}}"#,
+                format!(
+                    "{at}.time.days[0]: \"Mon\" is not a day, write one of mon, tue, wed, thu, fri, sat, sun"
+                ),
+            ),
+            (
+                r#"{"time": {"days": ["mon", "mon"]}}"#,
+                format!("{at}.time.days[1]: \"mon\" is there twice, take one out"),
+            ),
+            (
+                r#"{"time": {"hours": "9-17"}}"#,
+                format!(
+                    "{at}.time.hours: \"9-17\" are not hours of a day, write for example \"09:00-17:30\" or \"22:00-06:00\""
+                ),
+            ),
+            (
+                r#"{"percent": {"share": 10, "salt": "s"}}"#,
+                format!("{at}.percent: needs one key, write one of claim, tenant, cookie, header"),
+            ),
+            (
+                r#"{"percent": {"share": 10, "salt": "s", "tenant": true, "cookie": "a"}}"#,
+                format!("{at}.percent: needs one key, write one of claim, tenant, cookie, header"),
+            ),
+            (
+                r#"{"percent": {"share": 101, "salt": "s", "tenant": true}}"#,
+                format!("{at}.percent.share: 101 is more than there are, write at most 100"),
+            ),
+            (
+                r#"{"percent": {"share": 1, "outOf": 0, "salt": "s", "tenant": true}}"#,
+                format!("{at}.percent.outOf: 0 is out of range, write 1 to 1000000"),
+            ),
+            (
+                r#"{"percent": {"share": 1, "salt": "s", "tenant": false}}"#,
+                format!(
+                    "{at}.percent.tenant: false says nothing, write `tenant: true` or another key"
+                ),
+            ),
+        ] {
+            assert_eq!(condition_error(when), expected, "{when}");
+        }
+        assert_eq!(
+            rules_error(r#"{"type": "vip", "when": "always"}"#),
+            "rules[0].when: \"always\" is given, expected a condition or a list of conditions"
+        );
+    }
+
+    #[test]
+    fn a_rule_rests_on_something_verified_whichever_way_it_comes_to_hold() {
+        let accepted = |when: &str| {
+            let config = format!(
+                r#"{{"default": "standard", "rules": [{{"type": "vip", "when": {when}}}]}}"#
+            );
+            match check(config.as_bytes()) {
+                Ok(()) => true,
+                Err(error) => {
+                    assert_eq!(error.path, "rules[0].type", "{error}");
+                    false
+                }
+            }
+        };
+        let header = r#"{"header": {"name": "x", "exact": "a"}}"#;
+        let claim = r#"{"claim": {"name": "role", "exact": "a"}}"#;
+        let peer = r#"{"peer": {"prefix": "spiffe://cluster.local/ns/a/"}}"#;
+        let source = r#"{"source": "10.0.0.0/8"}"#;
+        let percent = r#"{"percent": {"share": 10, "salt": "s", "claim": "sub"}}"#;
+        let time = r#"{"time": {"days": ["mon"]}}"#;
+        for (when, expected) in [
+            (claim.to_owned(), true),
+            (peer.to_owned(), true),
+            (source.to_owned(), true),
+            (header.to_owned(), false),
+            (percent.to_owned(), false),
+            (time.to_owned(), false),
+            (format!("[{header}, {claim}]"), true),
+            (format!("[{time}, {percent}]"), false),
+            (format!(r#"{{"any": [{header}, {claim}]}}"#), false),
+            (format!(r#"{{"any": [{peer}, {claim}]}}"#), true),
+            (
+                format!(r#"{{"any": [{{"all": [{header}, {peer}]}}, {claim}]}}"#),
+                true,
+            ),
+            (format!(r#"{{"not": {header}}}"#), false),
+            // Whoever shows no token is not `a` either.
+            (format!(r#"{{"not": {claim}}}"#), false),
+            (format!(r#"{{"not": {{"not": {claim}}}}}"#), true),
+            (
+                format!(r#"{{"not": {{"any": [{header}, {{"not": {claim}}}]}}}}"#),
+                true,
+            ),
+            (
+                format!(r#"{{"not": {{"all": [{header}, {{"not": {claim}}}]}}}}"#),
+                false,
+            ),
+            (format!(r#"[{{"not": {source}}}, {claim}]"#), true),
+        ] {
+            assert_eq!(accepted(&when), expected, "{when}");
+        }
+        // At a sidecar the address is what the one who is connected says of others.
+        let config = format!(
+            r#"{{"trust": {{"peers": [{{"prefix": "spiffe://td/"}}]}}, "rules": [{{"type": "vip", "when": {source}}}]}}"#
+        );
+        assert_eq!(check(config.as_bytes()).unwrap_err().path, "rules[0].type");
     }
 }

@@ -1,11 +1,16 @@
 //! The filter: reads the request, asks the classifier, writes the header.
 
+use std::net::IpAddr;
 use std::rc::Rc;
 
+use tollgate_common::header::{TENANT_ID, TENANT_TIER};
+use tollgate_common::{TenantId, is_name};
 use tollgate_host::filter::give_up;
-use tollgate_host::{Action, Host, Plugin, Request, Stream, Trailers};
+use tollgate_host::headers::Trailers;
+use tollgate_host::{Action, Copies, Host, HostError, Plugin, Request, Stream, peer, source};
 
 use crate::config::Compiled;
+use crate::facts::{Facts, Outside};
 
 /// The user-classifier with one configuration.
 #[derive(Debug)]
@@ -49,34 +54,128 @@ pub struct Classification {
 
 impl Stream for Classification {
     fn on_request_headers(&mut self, request: &mut Request, host: &mut dyn Host) -> Action {
-        let Compiled { header, classifier } = &*self.compiled;
-        let decision = classifier.decide(request.headers().iter());
-        log::debug!(
-            "{header}: {} by rule {:?}",
-            decision.user_type,
-            decision.rule
-        );
-        match request.own(header, decision.user_type.as_bytes(), host) {
+        match self.classify(request, host) {
             Ok(()) => Action::Continue,
             Err(error) => {
                 // A client's own copy may still be there, so nobody behind this filter may see the request.
-                log::debug!("{header} can't be written: {error:?}");
+                log::debug!("{} can't be written: {error:?}", self.compiled.header);
                 give_up(host)
             }
         }
     }
 
     fn on_request_trailers(&mut self, trailers: &mut Trailers, host: &mut dyn Host) -> Action {
-        match trailers.strip(&self.compiled.header, host) {
+        match self.strip(trailers, host) {
             Ok(()) => Action::Continue,
             Err(error) => {
-                log::debug!(
-                    "{} can't be stripped from trailers: {error:?}",
-                    self.compiled.header
-                );
+                log::debug!("a trailer can't be taken away: {error:?}");
                 give_up(host)
             }
         }
+    }
+}
+
+impl Classification {
+    /// Takes away what a client says in trailers of what this filter says in headers.
+    fn strip(&self, trailers: &mut Trailers, host: &mut dyn Host) -> Result<(), HostError> {
+        trailers.strip(&self.compiled.header, host)?;
+        if self.compiled.trusted.is_some() {
+            trailers.strip(TENANT_ID, host)?;
+            trailers.strip(TENANT_TIER, host)?;
+        }
+        Ok(())
+    }
+
+    /// Writes what the request is. An error means that a copy that does not count may still be there.
+    fn classify(&self, request: &mut Request, host: &mut dyn Host) -> Result<(), HostError> {
+        let Compiled {
+            header,
+            default,
+            trusted,
+            classifier,
+        } = &*self.compiled;
+        let mut known_peer = None;
+        if let Some(trusted) = trusted {
+            let peer = peer::peer(host);
+            let listed = |peer: &Vec<u8>| trusted.iter().any(|trusted| trusted.matches(peer));
+            let is_trusted = peer.as_ref().is_some_and(listed);
+            known_peer = Some(peer);
+            let is_id =
+                |id: &[u8]| TenantId::normalise(id).is_some_and(|i| i.as_str().as_bytes() == id);
+            keep(request, TENANT_ID, is_trusted, is_id, host)?;
+            keep(request, TENANT_TIER, is_trusted, is_word, host)?;
+            if keep(request, header, is_trusted, is_word, host)? {
+                log::debug!("{header}: kept as it came");
+                return Ok(());
+            }
+        }
+        let outside = Connection {
+            request,
+            host,
+            peer: known_peer,
+        };
+        let rule = classifier
+            .decide(&Facts::new(request.headers(), &outside))
+            .rule;
+        log::debug!("{header}: by rule {rule:?}");
+        let given = rule.and_then(|rule| classifier.rules().get(rule));
+        match given.map(|rule| &rule.user_type).or(default.as_ref()) {
+            Some(user_type) => request.own(header, user_type.as_bytes(), host),
+            None => request.strip(header, host),
+        }
+    }
+}
+
+/// Leaves a header as it is if whoever sent it is trusted and says it once, in a form that it can have; else takes it away. Whether it was left.
+fn keep(
+    request: &mut Request,
+    name: &str,
+    is_trusted: bool,
+    is_right: impl Fn(&[u8]) -> bool,
+    host: &mut dyn Host,
+) -> Result<bool, HostError> {
+    let kept = match request.headers().copies(name) {
+        Copies::One(value) if is_trusted && is_right(value) => Some(value.to_vec()),
+        _ => None,
+    };
+    match &kept {
+        // Takes other spellings away.
+        Some(value) => request.own(name, value, host)?,
+        None => request.strip(name, host)?,
+    }
+    Ok(kept.is_some())
+}
+
+fn is_word(value: &[u8]) -> bool {
+    std::str::from_utf8(value).is_ok_and(is_name)
+}
+
+/// What the proxy knows of a request beside its headers.
+struct Connection<'a> {
+    request: &'a Request,
+    host: &'a dyn Host,
+    /// Who is connected, if that was asked before.
+    peer: Option<Option<Vec<u8>>>,
+}
+
+impl Outside for Connection<'_> {
+    fn metadata(&self) -> Option<&[u8]> {
+        self.request.metadata(self.host).ok()
+    }
+
+    fn peer(&self) -> Option<Vec<u8>> {
+        match &self.peer {
+            Some(known) => known.clone(),
+            None => peer::peer(self.host),
+        }
+    }
+
+    fn source(&self) -> Option<IpAddr> {
+        source::source(self.host)
+    }
+
+    fn now(&self) -> u64 {
+        self.host.now()
     }
 }
 
@@ -87,7 +186,6 @@ mod tests {
     use proptest::prelude::*;
     use proptest::sample::select;
     use std::collections::BTreeMap;
-    use tollgate_host::HostError;
     use tollgate_host::memory::{Call, MemoryHost};
 
     const SHOP: &[u8] = br#"{
@@ -153,35 +251,6 @@ mod tests {
     }
 
     #[test]
-    fn what_a_client_says_in_trailers_is_taken_away() {
-        let filter = shop();
-        let mut host = MemoryHost::new();
-        let mut stream = filter.stream();
-        host.begin_trailers(&[
-            ("user-type", "vip"),
-            ("User_Type", "vip"),
-            ("user-type", "vip"),
-            ("grpc-status", "0"),
-        ]);
-        let mut trailers = Trailers::read(&host).unwrap();
-        assert_eq!(
-            stream.on_request_trailers(&mut trailers, &mut host),
-            Action::Continue
-        );
-        let left: Vec<_> = host.trailers.iter().map(|(name, _)| name).collect();
-        assert_eq!(left, [b"grpc-status"]);
-
-        host.begin_trailers(&[("user_type", "vip")]);
-        host.fail(Call::RemoveHeader, HostError::Status(2));
-        let mut trailers = Trailers::read(&host).unwrap();
-        assert_eq!(
-            stream.on_request_trailers(&mut trailers, &mut host),
-            Action::Stop
-        );
-        assert_eq!(host.answer().map(|answer| answer.status), Some(500));
-    }
-
-    #[test]
     fn what_a_client_says_of_itself_is_taken_away() {
         assert_eq!(classify(&[("user-type", b"vip")]), ["standard"]);
         assert_eq!(classify(&[("user_type", b"vip")]), ["standard"]);
@@ -193,6 +262,239 @@ mod tests {
             ]),
             ["standard"]
         );
+    }
+
+    const GATEWAY: &[u8] = b"spiffe://cluster.local/ns/istio-system/sa/istio-ingressgateway";
+
+    fn sidecar() -> UserClassifier {
+        let config = br#"{
+            "trust": {"peers": [{"exact": "spiffe://cluster.local/ns/istio-system/sa/istio-ingressgateway"}]},
+            "rules": [
+                {"type": "internal", "when": [{"peer": {"prefix": "spiffe://cluster.local/ns/jobs/"}}]},
+                {"type": "premium", "when": [{"tier": {"exact": "premium"}}]}
+            ]
+        }"#;
+        UserClassifier::configure(config, "user-classifier", &mut MemoryHost::new()).unwrap()
+    }
+
+    /// The type, tenant and tier that a service behind a sidecar sees in a request with these headers from this peer.
+    fn behind_the_sidecar(peer: Option<&[u8]>, headers: &[(&str, &str)]) -> [Vec<String>; 3] {
+        let mut host = MemoryHost::new();
+        host.begin(headers);
+        if let Some(peer) = peer {
+            host.set_attribute(&["connection", "mtls"], &[1]);
+            host.set_attribute(&["connection", "uri_san_peer_certificate"], peer);
+        }
+        assert_eq!(run(&sidecar(), &mut host), Action::Continue);
+        ["user-type", TENANT_ID, TENANT_TIER].map(|name| {
+            let named = host
+                .request
+                .iter()
+                .filter(|(n, _)| tollgate_host::same_name(n, name.as_bytes()));
+            named
+                .map(|(_, value)| String::from_utf8_lossy(value).into_owned())
+                .collect()
+        })
+    }
+
+    const NOTHING: Vec<String> = Vec::new();
+
+    fn one(text: &str) -> Vec<String> {
+        vec![text.to_owned()]
+    }
+
+    #[test]
+    fn a_sidecar_keeps_the_word_of_those_it_trusts() {
+        let said = [
+            ("user-type", "vip"),
+            ("x-tenant-id", "acme"),
+            ("x-tenant-tier", "free"),
+        ];
+        assert_eq!(
+            behind_the_sidecar(Some(GATEWAY), &said),
+            [one("vip"), one("acme"), one("free")]
+        );
+        // Those it does not trust say nothing, also not to its rules.
+        let premium = [
+            ("user-type", "vip"),
+            ("x-tenant-id", "acme"),
+            ("x-tenant-tier", "premium"),
+        ];
+        for stranger in [
+            None,
+            Some(&b"spiffe://cluster.local/ns/ecommerce/sa/evil"[..]),
+            Some(b"spiffe://cluster.local/ns/istio-system/sa/istio-ingressgateway2"),
+            Some(b""),
+            Some(b"\xff"),
+        ] {
+            assert_eq!(
+                behind_the_sidecar(stranger, &premium),
+                [NOTHING; 3],
+                "{stranger:?}"
+            );
+        }
+        assert_eq!(
+            behind_the_sidecar(Some(b"spiffe://cluster.local/ns/jobs/sa/nightly"), &premium),
+            [one("internal"), NOTHING, NOTHING]
+        );
+        // Where the gateway did not say what it is, the sidecar's own rules do.
+        assert_eq!(
+            behind_the_sidecar(Some(GATEWAY), &premium[1..]),
+            [one("premium"), one("acme"), one("premium")]
+        );
+    }
+
+    #[test]
+    fn a_trusted_word_counts_once_and_well_formed() {
+        for said in [
+            &[("user-type", "vip"), ("user-type", "vip")][..],
+            &[("user_type", "vip")],
+            &[("user-type", "VIP")],
+            &[("user-type", "")],
+            &[("user-type", "vip,premium")],
+            &[("x-tenant-id", "Acme")],
+            &[("x-tenant-id", "acme"), ("x-tenant-id", "acme")],
+            &[("x-tenant-tier", "premium "), ("x_tenant_id", "acme")],
+        ] {
+            assert_eq!(
+                behind_the_sidecar(Some(GATEWAY), said),
+                [NOTHING; 3],
+                "{said:?}"
+            );
+        }
+        // Another spelling beside it is taken away, and the one there is stays.
+        assert_eq!(
+            behind_the_sidecar(
+                Some(GATEWAY),
+                &[("user-type", "vip"), ("user_type", "premium")]
+            )[0],
+            one("vip")
+        );
+    }
+
+    #[test]
+    fn what_is_said_in_trailers_is_taken_away() {
+        let said = [
+            ("user-type", "vip"),
+            ("User_Type", "vip"),
+            ("x-tenant-tier", "premium"),
+            ("grpc-status", "0"),
+        ];
+        for (filter, left) in [(shop(), 2), (sidecar(), 1)] {
+            let mut host = MemoryHost::new();
+            host.begin_trailers(&said);
+            let mut trailers = Trailers::read(&host).unwrap();
+            let action = filter
+                .stream()
+                .on_request_trailers(&mut trailers, &mut host);
+            assert_eq!(
+                (action, host.trailers.iter().count()),
+                (Action::Continue, left)
+            );
+            host.begin_trailers(&said);
+            let mut trailers = Trailers::read(&host).unwrap();
+            host.fail(Call::RemoveHeader, HostError::Status(2));
+            let action = filter
+                .stream()
+                .on_request_trailers(&mut trailers, &mut host);
+            assert_eq!(action, Action::Stop);
+        }
+    }
+
+    #[test]
+    fn claims_are_read_once_and_only_where_a_rule_needs_them() {
+        let config = br#"{"default": "standard", "selfAssignable": ["beta"], "rules": [
+            {"type": "beta", "when": [{"header": {"name": "x-beta", "exact": "true"}}]},
+            {"type": "vip", "when": [{"claim": {"name": "plan", "exact": "vip"}}]},
+            {"type": "staff", "when": [{"claim": {"name": "groups", "contains": {"exact": "staff"}}}]},
+            {"type": "old", "when": [{"claim": {"name": ["account", "years"], "number": {"atLeast": 10}}}]}
+        ]}"#;
+        let filter =
+            UserClassifier::configure(config, "user-classifier", &mut MemoryHost::new()).unwrap();
+        for (headers, claims, expected, reads) in [
+            (
+                &[("x-beta", "true")][..],
+                serde_json::json!({"plan": "vip"}),
+                "beta",
+                0,
+            ),
+            (&[], serde_json::json!({"plan": "vip"}), "vip", 1),
+            (
+                &[],
+                serde_json::json!({"plan": null, "groups": [null, "staff"]}),
+                "staff",
+                1,
+            ),
+            (
+                &[],
+                serde_json::json!({"plan": ["vip"], "groups": "staff", "account": {"years": 10}}),
+                "old",
+                1,
+            ),
+            (
+                &[],
+                serde_json::json!({"account": {"years": "12345678"}}),
+                "standard",
+                1,
+            ),
+        ] {
+            let mut host = MemoryHost::new();
+            host.begin(headers);
+            host.set_claims(claims);
+            run(&filter, &mut host);
+            assert_eq!(
+                (user_types(&host), host.calls(Call::Property)),
+                (one(expected), reads)
+            );
+        }
+    }
+
+    #[test]
+    fn a_share_is_a_share_and_grows() {
+        let in_share = |percent: &str| {
+            let config = format!(
+                r#"{{"default": "out", "selfAssignable": ["in"], "rules": [
+                    {{"type": "in", "when": [{{"percent": {{"salt": "checkout", "header": "x-user", {percent}}}}}]}}]}}"#
+            );
+            let filter = UserClassifier::configure(
+                config.as_bytes(),
+                "user-classifier",
+                &mut MemoryHost::new(),
+            )
+            .unwrap();
+            let mut host = MemoryHost::new();
+            (0..100_000)
+                .map(|user| {
+                    host.begin(&[("x-user", format!("user-{user}"))]);
+                    run(&filter, &mut host);
+                    user_types(&host) == ["in"]
+                })
+                .collect::<Vec<bool>>()
+        };
+        let shares = [
+            ("\"share\": 0", 0.0_f64),
+            ("\"share\": 1, \"outOf\": 1000", 0.001),
+            ("\"share\": 10", 0.1),
+            ("\"share\": 125, \"outOf\": 1000", 0.125),
+            ("\"share\": 50", 0.5),
+            ("\"share\": 100", 1.0),
+        ];
+        let mut before = vec![false; 100_000];
+        for (percent, share) in shares {
+            let now = in_share(percent);
+            let count = now.iter().filter(|is_in| **is_in).count() as f64;
+            // Five standard deviations of a binomial distribution.
+            let bound = 5.0 * (100_000.0 * share * (1.0 - share)).sqrt();
+            assert!(
+                (count - 100_000.0 * share).abs() <= bound,
+                "{percent}: {count}"
+            );
+            assert!(
+                before.iter().zip(&now).all(|(before, now)| *now || !before),
+                "{percent}"
+            );
+            before = now;
+        }
     }
 
     #[test]

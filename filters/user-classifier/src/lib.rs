@@ -19,8 +19,12 @@
 )]
 
 pub mod classifier;
+pub mod condition;
 pub mod config;
+pub mod facts;
 pub mod filter;
+pub mod network;
+pub mod time;
 
 pub use classifier::Classifier;
 pub use config::{Config, check};

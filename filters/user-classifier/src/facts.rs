@@ -1,0 +1,296 @@
+//! What a request is, as far as rules ask: each thing is read when the first rule that needs it is reached, and once.
+
+use std::borrow::Cow;
+use std::cell::OnceCell;
+use std::net::IpAddr;
+
+use tollgate_common::claims::{Claim, Claims};
+use tollgate_common::header::{TENANT_ID, TENANT_TIER};
+use tollgate_common::{Given, Path, Target, cookie, host, parameter};
+use tollgate_host::{Copies, HeaderMap};
+
+use crate::condition::{Condition, Share, Subject, Test, Truth};
+
+/// How many different things the rules of one classifier may look at.
+pub const MAX_SUBJECTS: usize = 32;
+
+/// What is known of a request beside its headers.
+pub trait Outside {
+    /// What other filters of the proxy know of it: the metadata with the claims of a verified token; `None` if there is none.
+    fn metadata(&self) -> Option<&[u8]>;
+    /// The identity in the certificate that whoever is connected proved to have.
+    fn peer(&self) -> Option<Vec<u8>>;
+    /// The address that the proxy takes for the client's.
+    fn source(&self) -> Option<IpAddr>;
+    /// Nanoseconds since 1970.
+    fn now(&self) -> u64;
+}
+
+/// A request.
+pub struct Facts<'a> {
+    headers: &'a HeaderMap,
+    outside: &'a dyn Outside,
+    claims: OnceCell<Option<Claims<&'a [u8]>>>,
+    peer: OnceCell<Option<Vec<u8>>>,
+    now: OnceCell<u64>,
+}
+
+impl<'a> Facts<'a> {
+    /// A request with these headers.
+    pub fn new(headers: &'a HeaderMap, outside: &'a dyn Outside) -> Self {
+        Self {
+            headers,
+            outside,
+            claims: OnceCell::new(),
+            peer: OnceCell::new(),
+            now: OnceCell::new(),
+        }
+    }
+
+    /// Its headers.
+    pub fn headers(&self) -> &'a HeaderMap {
+        self.headers
+    }
+
+    /// The identity of whoever is connected.
+    pub fn peer(&self) -> Option<&[u8]> {
+        self.peer.get_or_init(|| self.outside.peer()).as_deref()
+    }
+
+    /// Nanoseconds since 1970.
+    pub fn now(&self) -> u64 {
+        *self.now.get_or_init(|| self.outside.now())
+    }
+
+    fn claim(&self, path: &[String]) -> Option<Claim<'_>> {
+        self.claims
+            .get_or_init(|| Claims::read(self.outside.metadata()?))
+            .as_ref()?
+            .get(path)
+    }
+
+    fn read(&self, subject: &Subject) -> Value<'_> {
+        match subject {
+            // Read before.
+            Subject::Header(_) | Subject::Tenant | Subject::Tier | Subject::Method => Value::Absent,
+            Subject::Cookie(name) => {
+                given(cookie(self.headers.all("cookie"), name).map(Cow::Borrowed))
+            }
+            Subject::Query(name) => given(parameter(self.target().query, name)),
+            Subject::Path => {
+                let path = Path::of(self.target().path);
+                match path.loose() {
+                    None => Value::Text(Cow::Borrowed(self.target().path)),
+                    Some(loose) => Value::Two(self.target().path, loose.to_vec()),
+                }
+            }
+            Subject::Host => match self.headers.copies(":authority") {
+                Copies::Absent => Value::Absent,
+                Copies::Several => Value::Unclear,
+                Copies::One(authority) => {
+                    let host = host(authority);
+                    Value::Text(if host.iter().any(u8::is_ascii_uppercase) {
+                        Cow::Owned(host.to_ascii_lowercase())
+                    } else {
+                        Cow::Borrowed(host)
+                    })
+                }
+            },
+            Subject::Claim(path) => match self.claim(path) {
+                None | Some(Claim::Null) => Value::Absent,
+                Some(Claim::Text(text)) => Value::Text(Cow::Borrowed(text.as_bytes())),
+                Some(claim) => Value::Claim(claim),
+            },
+            Subject::Peer => self
+                .peer()
+                .map_or(Value::Absent, |peer| Value::Text(Cow::Borrowed(peer))),
+            Subject::Source => self.outside.source().map_or(Value::Absent, Value::Address),
+        }
+    }
+
+    fn target(&self) -> Target<'a> {
+        Target::of(self.headers.first(":path").unwrap_or_default())
+    }
+}
+
+fn given(given: Given<Cow<'_, [u8]>>) -> Value<'_> {
+    match given {
+        Given::Absent => Value::Absent,
+        Given::One(value) => Value::Text(value),
+        Given::Ambiguous => Value::Unclear,
+    }
+}
+
+/// The value that a request has for a subject.
+#[derive(Clone, Debug)]
+pub enum Value<'a> {
+    /// There is none.
+    Absent,
+    /// Different readers of the request take different ones.
+    Unclear,
+    /// A text.
+    Text(Cow<'a, [u8]>),
+    /// A path, as the proxy routes by it and as a lenient service reads it.
+    Two(&'a [u8], Vec<u8>),
+    /// A claim that is no text and not `null`.
+    Claim(Claim<'a>),
+    /// An address.
+    Address(IpAddr),
+}
+
+impl Value<'_> {
+    /// Whether it passes a test. `of_claim`: it is a claim's, where a text is never a number.
+    pub fn passes(&self, test: &Test, of_claim: bool) -> Truth {
+        match (self, test) {
+            (Self::Unclear, _) => Truth::Unclear,
+            (Self::Absent, _) => Truth::No,
+            (_, Test::Present) => Truth::Yes,
+            (Self::Text(_), Test::Number(_)) if of_claim => Truth::No,
+            (Self::Text(text), test) => test.holds(text),
+            (Self::Two(plain, loose), test) => {
+                let (plain, loose) = (test.holds(plain), test.holds(loose));
+                if plain == loose {
+                    plain
+                } else {
+                    Truth::Unclear
+                }
+            }
+            (Self::Claim(claim), test) => passes_as_claim(*claim, test),
+            (Self::Address(address), Test::Within(networks)) => {
+                Truth::from(networks.iter().any(|network| network.has(*address)))
+            }
+            (Self::Address(_), _) => Truth::No,
+        }
+    }
+}
+
+fn passes_as_claim(claim: Claim<'_>, test: &Test) -> Truth {
+    match (claim, test) {
+        (Claim::Bool(value), Test::Bool(wanted)) => Truth::from(value == *wanted),
+        (Claim::Number(number), Test::Number(range)) => Truth::from(range.has(number)),
+        (Claim::List(elements), Test::Contains(test)) => {
+            Truth::any(elements.map(|element| match element {
+                Claim::Text(text) => test.holds(text.as_bytes()),
+                _ => Truth::No,
+            }))
+        }
+        _ => Truth::No,
+    }
+}
+
+/// What rules look at; conditions refer to it by position.
+#[derive(Debug, Default)]
+pub struct Subjects {
+    all: Vec<Subject>,
+    /// Those that are headers, by name, for one pass over a request's headers.
+    headers: Vec<(usize, Box<[u8]>)>,
+}
+
+impl Subjects {
+    /// The position of a subject, which is added if it is new.
+    pub fn position(&mut self, subject: Subject) -> usize {
+        if let Some(position) = self.all.iter().position(|known| *known == subject) {
+            return position;
+        }
+        let name = match &subject {
+            Subject::Header(name) => Some(name.as_str()),
+            Subject::Tenant => Some(TENANT_ID),
+            Subject::Tier => Some(TENANT_TIER),
+            Subject::Method => Some(":method"),
+            _ => None,
+        };
+        let position = self.all.len();
+        if let Some(name) = name {
+            self.headers.push((position, name.as_bytes().into()));
+        }
+        self.all.push(subject);
+        position
+    }
+
+    /// The subject at a position.
+    pub fn get(&self, position: usize) -> Option<&Subject> {
+        self.all.get(position)
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.all.len()
+    }
+}
+
+/// The values of one request that were asked for, each read once.
+pub struct Reading<'r, 'a> {
+    facts: &'r Facts<'a>,
+    subjects: &'r Subjects,
+    values: [Option<Value<'r>>; MAX_SUBJECTS],
+}
+
+impl<'r, 'a> Reading<'r, 'a> {
+    /// Reads the headers that are asked for, in one pass, and nothing else yet.
+    pub fn new(facts: &'r Facts<'a>, subjects: &'r Subjects) -> Self {
+        let mut values = [const { None }; MAX_SUBJECTS];
+        if !subjects.headers.is_empty() {
+            for (name, value) in facts.headers.iter() {
+                let of_name = |(_, wanted): &&(usize, Box<[u8]>)| **wanted == *name;
+                let Some((position, _)) = subjects.headers.iter().find(of_name) else {
+                    continue;
+                };
+                if let Some(slot) = values.get_mut(*position) {
+                    *slot = Some(match slot {
+                        None => Value::Text(Cow::Borrowed(value)),
+                        Some(_) => Value::Unclear,
+                    });
+                }
+            }
+            for (position, _) in &subjects.headers {
+                if let Some(slot @ None) = values.get_mut(*position) {
+                    *slot = Some(Value::Absent);
+                }
+            }
+        }
+        Self {
+            facts,
+            subjects,
+            values,
+        }
+    }
+
+    /// The value of the subject at a position; of one that there is no place for, [`Value::Unclear`].
+    pub fn value(&mut self, subject: usize) -> &Value<'r> {
+        match (self.values.get_mut(subject), self.subjects.get(subject)) {
+            (Some(value), Some(subject)) => value.get_or_insert_with(|| self.facts.read(subject)),
+            _ => &Value::Unclear,
+        }
+    }
+
+    fn is_claim(&self, subject: usize) -> bool {
+        matches!(self.subjects.get(subject), Some(Subject::Claim(_)))
+    }
+
+    /// How a condition comes out.
+    pub fn truth(&mut self, condition: &Condition) -> Truth {
+        match condition {
+            Condition::All(conditions) => {
+                Truth::all(conditions.iter().map(|condition| self.truth(condition)))
+            }
+            Condition::Any(conditions) => {
+                Truth::any(conditions.iter().map(|condition| self.truth(condition)))
+            }
+            Condition::Not(condition) => self.truth(condition).negated(),
+            Condition::Is(subject, test) => {
+                let of_claim = self.is_claim(*subject);
+                self.value(*subject).passes(test, of_claim)
+            }
+            Condition::Time(window) => Truth::from(window.has(self.facts.now())),
+            Condition::Percent(share) => self.share(share),
+        }
+    }
+
+    fn share(&mut self, share: &Share) -> Truth {
+        match self.value(share.of) {
+            Value::Text(key) if !key.is_empty() => Truth::from(share.has(key)),
+            Value::Unclear => Truth::Unclear,
+            _ => Truth::No,
+        }
+    }
+}
