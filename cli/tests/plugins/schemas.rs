@@ -155,6 +155,8 @@ fn the_schemas_refuse_typical_mistakes() {
                 ("default", json!("")),
                 ("rules", json!({})),
                 ("selfAssignable", json!(["vip", "vip"])),
+                ("stickyKeys", json!([{"id": "a"}])),
+                ("stickyKeys", json!([{"id": "a", "secret": "short"}])),
                 ("trust", json!({"peers": []})),
                 ("rules", json!([{"type": "vip", "when": []}])),
                 ("rules", json!([{"type": "vip", "when": {"any": []}}])),
@@ -219,6 +221,9 @@ fn the_schemas_refuse_typical_mistakes() {
                     json!([{"tier": {"exact": "a"}}, {"percent": {"share": 10, "tenant": true}}]),
                 ),
                 ("when", json!("always")),
+                ("set", json!({})),
+                ("sticky", json!({"cookie": "a"})),
+                ("sticky", json!({"cookie": "a", "for": 30})),
             ],
         ),
         (
@@ -283,5 +288,5 @@ fn the_schemas_refuse_typical_mistakes() {
             tried += 1;
         }
     }
-    assert_eq!(tried, 80);
+    assert_eq!(tried, 85);
 }

@@ -55,20 +55,25 @@ pub fn to_hex(hashed: &[u8]) -> String {
 
 /// Reads what [`to_hex`] writes of a hashed id.
 pub fn from_hex(text: &str) -> Option<[u8; HASHED_ID]> {
+    from_hex_digits(text)
+}
+
+/// Reads what [`to_hex`] writes of so many bytes.
+pub fn from_hex_digits<const N: usize>(text: &str) -> Option<[u8; N]> {
     let digit = |byte: u8| match byte {
         b'0'..=b'9' => Some(byte - b'0'),
         b'a'..=b'f' => Some(byte - b'a' + 10),
         _ => None,
     };
-    let mut hashed = [0; HASHED_ID];
-    if text.len() != 2 * HASHED_ID {
+    let mut bytes = [0; N];
+    if text.len() != 2 * N {
         return None;
     }
-    for (to, pair) in hashed.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+    for (to, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
         let [high, low] = pair else { return None };
         *to = digit(*high)? << 4 | digit(*low)?;
     }
-    Some(hashed)
+    Some(bytes)
 }
 
 /// Whether a text can be a salt. A zero byte ends it, so it has none.

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 
 use crate::condition::{Condition, Subject, Test, Truth};
 use crate::facts::{Facts, MAX_SUBJECTS, Reading, Subjects, Value};
+use crate::sticky::Sticky;
 
 /// From how many rules on that ask one thing to be one value they are found by it. Below that, comparing is faster than hashing.
 const WORTH_AN_INDEX: usize = 8;
@@ -22,13 +23,30 @@ pub struct Rule {
     pub user_type: String,
     /// When it is given.
     pub condition: Condition,
+    /// What else is said where it holds.
+    pub outputs: Outputs,
+    /// The cookie that keeps those in whom its share has.
+    pub sticky: Option<Box<Sticky>>,
+}
+
+/// What a rule says beside its type: names and values.
+#[derive(Debug, Default)]
+pub struct Outputs {
+    /// Headers of the request.
+    pub request: Vec<(String, String)>,
+    /// Headers of the response.
+    pub response: Vec<(String, String)>,
+    /// Properties of the stream's filter state.
+    pub state: Vec<(String, String)>,
 }
 
 /// What a request is, and why.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Decision {
     /// The position of the rule that holds; `None` if none does.
     pub rule: Option<usize>,
+    /// A `set-cookie` header that keeps the client in the rule's share.
+    pub cookie: Option<String>,
 }
 
 /// The rules, ready to decide.
@@ -164,14 +182,17 @@ impl Classifier {
         let mut reading = Reading::new(facts, &self.subjects);
         let mut candidates = Merge::new(self);
         while let Some(position) = candidates.next(&mut reading) {
-            let rule = self.rules.get(position);
-            if rule.is_some_and(|rule| reading.truth(&rule.condition) == Truth::Yes) {
+            let Some(rule) = self.rules.get(position) else {
+                continue;
+            };
+            if reading.holds(rule) == Truth::Yes {
                 return Decision {
                     rule: Some(position),
+                    cookie: reading.cookie(rule),
                 };
             }
         }
-        Decision { rule: None }
+        Decision::default()
     }
 }
 

@@ -401,6 +401,17 @@ impl Condition {
         }
     }
 
+    /// Whether no share in it is within a `not`, so that more who are in a share make it hold for more.
+    pub fn is_helped_by_shares(&self) -> bool {
+        match self {
+            Self::All(conditions) | Self::Any(conditions) => {
+                conditions.iter().all(Condition::is_helped_by_shares)
+            }
+            Self::Not(condition) => condition.shares().is_empty(),
+            Self::Percent(_) | Self::Is(..) | Self::Time(_) => true,
+        }
+    }
+
     /// Each share in it.
     pub fn shares(&self) -> Vec<&Share> {
         match self {

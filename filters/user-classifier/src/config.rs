@@ -15,6 +15,7 @@
 //! ```
 
 mod conditions;
+mod outputs;
 mod problems;
 mod reach;
 mod written;
@@ -28,13 +29,14 @@ use tollgate_host::same_name;
 use self::conditions::{Conditions, is_identity};
 use self::problems::Problems;
 use self::reach::Reach;
-use crate::classifier::{Classifier, Rule};
+use crate::classifier::{Classifier, Outputs, Rule};
 use crate::condition::{Subject, Test};
 use crate::facts::{MAX_SUBJECTS, Subjects};
 
 pub use self::written::{
-    ClaimMatch, ConditionConfig, Config, HashesConfig, NamedMatch, NumberConfig, PercentConfig,
-    RuleConfig, TimeConfig, TrustConfig, ValueMatch, When,
+    ClaimMatch, ConditionConfig, Config, HashesConfig, KeyConfig, NamedMatch, NumberConfig,
+    OutputsConfig, PercentConfig, RuleConfig, StickyConfig, TimeConfig, TrustConfig, ValueMatch,
+    When,
 };
 
 /// How many rules a configuration may have.
@@ -51,6 +53,10 @@ pub const MAX_LENGTH: usize = 256;
 pub const MAX_NETWORKS: usize = 256;
 /// How many identities may be trusted.
 pub const MAX_PEERS: usize = 256;
+/// How many keys may sign cookies.
+pub const MAX_KEYS: usize = 8;
+/// How many headers, or properties, a rule may set; and how many request headers all rules together.
+pub const MAX_OUTPUTS: usize = 16;
 
 /// What a condition may be.
 const CONDITIONS: [&str; 17] = [
@@ -87,6 +93,8 @@ pub struct Compiled {
     pub default: Option<String>,
     /// The identities whose word counts; `None` where nobody's does.
     pub trusted: Option<Vec<StringMatch>>,
+    /// The request headers that rules set, in lower case.
+    pub set: Vec<String>,
     /// The rules.
     pub classifier: Classifier,
 }
@@ -116,6 +124,7 @@ fn compile(config: Config, problems: &mut Problems) -> Option<Compiled> {
         header,
         default,
         self_assignable,
+        sticky_keys,
         trust,
         rules,
     } = config;
@@ -138,7 +147,9 @@ fn compile(config: Config, problems: &mut Problems) -> Option<Compiled> {
         Some(trust) => Some(peers(trust, problems)),
         None => None,
     };
-    let own: Vec<String> = header.iter().cloned().collect();
+    let keys = outputs::keys(sticky_keys, problems);
+    let set = set_headers(&rules, problems);
+    let own: Vec<String> = header.iter().chain(&set).cloned().collect();
     let mut conditions = Conditions {
         subjects: Subjects::default(),
         own: &own,
@@ -148,16 +159,15 @@ fn compile(config: Config, problems: &mut Problems) -> Option<Compiled> {
     let mut reach = Reach::default();
     let count = rules.len();
     let mut sound = true;
+    let surroundings = Surroundings {
+        at_gateway,
+        self_assignable: &assignable,
+        header: header.as_deref(),
+        keys: keys.as_ref(),
+    };
     for (i, rule) in rules.into_iter().enumerate() {
         let path = format!("rules[{i}]");
-        let Some(rule) = compile_rule(
-            rule,
-            &path,
-            at_gateway,
-            &assignable,
-            &mut conditions,
-            problems,
-        ) else {
+        let Some(rule) = compile_rule(rule, &path, &surroundings, &mut conditions, problems) else {
             sound = false;
             continue;
         };
@@ -182,9 +192,11 @@ fn compile(config: Config, problems: &mut Problems) -> Option<Compiled> {
     if compiled.len() < count {
         return None;
     }
+    keys.as_ref()?;
     Some(Compiled {
-        header: header?,
+        header: header.clone()?,
         default,
+        set,
         trusted: match trusted {
             Some(peers) => Some(peers?),
             None => None,
@@ -261,17 +273,56 @@ fn peers(trust: TrustConfig, problems: &mut Problems) -> Option<Vec<StringMatch>
     sound.then_some(peers)
 }
 
+/// The request headers that rules set.
+fn set_headers(rules: &[RuleConfig], problems: &mut Problems) -> Vec<String> {
+    let mut set: Vec<String> = Vec::new();
+    let outputs = rules.iter().filter_map(|rule| rule.set.as_ref());
+    for name in outputs.flat_map(|outputs| outputs.request_headers.keys()) {
+        let name = name.to_ascii_lowercase();
+        if !set.contains(&name) && set.len() <= MAX_OUTPUTS {
+            set.push(name);
+        }
+    }
+    bounded(
+        set.len(),
+        MAX_OUTPUTS,
+        "rules",
+        "different headers to set",
+        problems,
+    );
+    for (i, name) in set.iter().enumerate() {
+        if let Some(other) = set.iter().take(i).find(|other| same(other, name)) {
+            problems.tell(
+                "rules",
+                format!(
+                    "\"{other}\" and \"{name}\" are one header to some servers, write it in one way"
+                ),
+            );
+        }
+    }
+    set
+}
+
+/// What a rule is compiled with.
+struct Surroundings<'a> {
+    at_gateway: bool,
+    self_assignable: &'a HashSet<&'a str>,
+    header: Option<&'a str>,
+    keys: Option<&'a std::rc::Rc<[crate::sticky::Key]>>,
+}
+
 fn compile_rule(
     rule: RuleConfig,
     path: &str,
-    at_gateway: bool,
-    self_assignable: &HashSet<&str>,
+    surroundings: &Surroundings<'_>,
     conditions: &mut Conditions<'_>,
     problems: &mut Problems,
 ) -> Option<Rule> {
     let RuleConfig {
         user_type: name,
         when,
+        set,
+        sticky,
     } = rule;
     user_type(&name, &format!("{path}.type"), problems);
     let of_when = format!("{path}.when");
@@ -281,14 +332,33 @@ fn compile_rule(
             format!("is empty and would hold for everybody, write `default: {name}` instead of this rule"),
         );
     }
+    let of_set = format!("{path}.set");
+    let outputs = match &set {
+        Some(set) => outputs::outputs(set, &of_set, surroundings.header, problems),
+        None => Some(Outputs::default()),
+    };
     let condition = conditions.when(when, &of_when, problems)?;
+    let sticky = match sticky {
+        Some(sticky) => Some(outputs::sticky(
+            sticky,
+            &format!("{path}.sticky"),
+            &name,
+            &condition,
+            surroundings.keys,
+            conditions,
+            problems,
+        )?),
+        None => None,
+    };
     let subjects = &conditions.subjects;
     let verified = |subject: usize, test: &Test| {
         subjects
             .get(subject)
-            .is_some_and(|subject| is_verified(subject, test, at_gateway))
+            .is_some_and(|subject| is_verified(subject, test, surroundings.at_gateway))
     };
-    if !self_assignable.contains(name.as_str()) && condition.is_in_reach(true, &verified) {
+    if !surroundings.self_assignable.contains(name.as_str())
+        && condition.is_in_reach(true, &verified)
+    {
         problems.tell(
             format!("{path}.type"),
             format!(
@@ -300,6 +370,8 @@ fn compile_rule(
     Some(Rule {
         user_type: name,
         condition,
+        outputs: outputs?,
+        sticky: sticky.map(Box::new),
     })
 }
 
@@ -398,7 +470,7 @@ mod tests {
             ),
             (
                 r#"{"default": "standard", "rule": []}"#,
-                r#"rule: unknown field "rule", expected one of "header", "default", "selfAssignable", "trust", "rules""#,
+                r#"rule: unknown field "rule", expected one of "header", "default", "selfAssignable", "stickyKeys", "trust", "rules""#,
             ),
             (
                 r#"{"default": "standard", "rules": [["vip", []]]}"#,
@@ -787,6 +859,116 @@ mod tests {
                      \"spiffe://cluster.local/ns/istio-system/sa/istio-ingressgateway\""
                 )
             );
+        }
+    }
+
+    #[test]
+    fn what_rules_set_is_theirs_to_set() {
+        let set = |set: &str| {
+            rules_error(&format!(
+                r#"{{"type": "vip", "when": [{{"tier": {{"exact": "a"}}}}], "set": {set}}}"#
+            ))
+        };
+        let at = "rules[0].set";
+        for (written, expected) in [
+            (
+                "{}",
+                format!("{at}: sets nothing, write requestHeaders, responseHeaders or filterState"),
+            ),
+            (
+                r#"{"requestHeaders": {"User_Type": "a"}}"#,
+                format!(
+                    "{at}.requestHeaders.User_Type: \"user_type\" has the type already, take it out"
+                ),
+            ),
+            (
+                r#"{"requestHeaders": {"x-tenant-id": "a"}}"#,
+                format!(
+                    "{at}.requestHeaders.x-tenant-id: \"x-tenant-id\" is the tenant-rate-limit filter's own, choose another"
+                ),
+            ),
+            (
+                r#"{"responseHeaders": {"Set-Cookie": "a"}}"#,
+                format!(
+                    "{at}.responseHeaders.Set-Cookie: \"set-cookie\" has a meaning of its own, choose another"
+                ),
+            ),
+            (
+                r#"{"responseHeaders": {"x-a": "a", "X_A": "b"}}"#,
+                format!("{at}.responseHeaders.x-a: \"x-a\" is there twice, take one out"),
+            ),
+            (
+                r#"{"responseHeaders": {"x-a": "a\n"}}"#,
+                format!(
+                    "{at}.responseHeaders.x-a: \"a\\n\" can't be set, write 1 to 256 visible ASCII characters"
+                ),
+            ),
+            (
+                r#"{"filterState": {"refused": "a"}}"#,
+                format!(
+                    "{at}.filterState.refused: \"refused\" is the tenant-rate-limit filter's own, choose another"
+                ),
+            ),
+            (
+                r#"{"filterState": {"A b": "a"}}"#,
+                format!(
+                    "{at}.filterState.A b: \"A b\" is not a property's name, write 1 to 64 of a-z, 0-9, _ and -, not starting with -"
+                ),
+            ),
+        ] {
+            assert_eq!(set(written), expected, "{written}");
+        }
+        // What a rule sets, no rule looks at: what a client sends there is taken away.
+        let rule = r#"{"type": "vip", "when": [{"header": {"name": "X_Pool", "exact": "a"}}]}"#;
+        let setting = r#"{"type": "beta", "when": [{"tier": {"exact": "a"}}], "set": {"requestHeaders": {"x-pool": "b"}}}"#;
+        assert_eq!(
+            rules_error(&format!("{rule}, {setting}")),
+            "rules[0].when[0].header.name: \"x_pool\" is a header that this filter writes: what a client sends in it never counts"
+        );
+        let other = setting
+            .replace("x-pool", "x_pool")
+            .replace("\"a\"", "\"c\"");
+        assert_eq!(
+            rules_error(&format!("{setting}, {other}")),
+            "rules: \"x-pool\" and \"x_pool\" are one header to some servers, write it in one way"
+        );
+    }
+
+    #[test]
+    fn sticky_cookies_have_a_share_and_a_key() {
+        let with = |keys: &str, when: &str, sticky: &str| {
+            error(&format!(
+                r#"{{"default": "standard", "selfAssignable": ["beta"], "stickyKeys": [{keys}], "rules": [
+                    {{"type": "beta", "when": [{when}], "sticky": {sticky}}}]}}"#
+            ))
+        };
+        let secret = "0123456789abcdef0123456789abcdef";
+        let key = format!(r#"{{"id": "a", "secret": "{secret}"}}"#);
+        let share = r#"{"percent": {"share": 10, "salt": "s", "cookie": "visitor"}}"#;
+        let sticky = r#"{"cookie": "beta", "for": "30d"}"#;
+        let accepted = format!(
+            r#"{{"default": "standard", "selfAssignable": ["beta"], "stickyKeys": [{key}, {{"id": "b", "env": "STICKY"}}], "rules": [
+                {{"type": "beta", "when": [{share}], "sticky": {sticky}}}]}}"#
+        );
+        assert_eq!(check(accepted.as_bytes()), Ok(()));
+        let at = "rules[0].sticky";
+        for (keys, when, sticky, expected) in [
+            ("", share, sticky, format!("{at}: needs a key to sign with, write one in `stickyKeys`")),
+            (r#"{"id": "a"}"#, share, sticky, "stickyKeys[0]: has not exactly one of secret and env, write one".to_owned()),
+            (
+                r#"{"id": "a", "secret": "hush"}"#,
+                share,
+                sticky,
+                "stickyKeys[0].secret: a secret of 4 bytes is given, write 32 to 256, for example what `openssl rand -base64 32` prints".to_owned(),
+            ),
+            (&format!("{key}, {key}"), share, sticky, "stickyKeys[1].id: \"a\" is there twice, take one out".to_owned()),
+            (&key, share, r#"{"cookie": "be ta", "for": "30d"}"#, format!("{at}.cookie: \"be ta\" is not a cookie's name, write for example \"session\"")),
+            (&key, share, r#"{"cookie": "visitor", "for": "30d"}"#, format!("{at}.cookie: \"visitor\" is the key of the share, choose another name")),
+            (&key, share, r#"{"cookie": "beta", "for": "30s"}"#, format!("{at}.for: \"30s\" is not whole seconds, at least a minute; write for example \"30d\"")),
+            (&key, r#"{"header": {"name": "a", "exact": "b"}}"#, sticky, format!("{at}: needs one `percent` in the rule's `when`, there are 0")),
+            (&key, &format!(r#"{{"not": {share}}}"#), sticky, format!("{at}: needs a `percent` that is not within `not`: the cookie keeps in whom it has")),
+        ] {
+            assert_eq!(with(keys, when, sticky), expected, "{keys} {when} {sticky}");
         }
     }
 

@@ -9,7 +9,9 @@ use tollgate_common::header::{TENANT_ID, TENANT_TIER};
 use tollgate_common::{Given, Path, Target, cookie, host, parameter};
 use tollgate_host::{Copies, HeaderMap};
 
+use crate::classifier::Rule;
 use crate::condition::{Condition, Share, Subject, Test, Truth};
+use crate::sticky::Sticky;
 
 /// How many different things the rules of one classifier may look at.
 pub const MAX_SUBJECTS: usize = 32;
@@ -223,6 +225,8 @@ pub struct Reading<'r, 'a> {
     facts: &'r Facts<'a>,
     subjects: &'r Subjects,
     values: [Option<Value<'r>>; MAX_SUBJECTS],
+    /// The cookie of the rule that is tried.
+    sticky: Option<&'r Sticky>,
 }
 
 impl<'r, 'a> Reading<'r, 'a> {
@@ -252,6 +256,7 @@ impl<'r, 'a> Reading<'r, 'a> {
             facts,
             subjects,
             values,
+            sticky: None,
         }
     }
 
@@ -267,8 +272,14 @@ impl<'r, 'a> Reading<'r, 'a> {
         matches!(self.subjects.get(subject), Some(Subject::Claim(_)))
     }
 
+    /// How a rule's condition comes out.
+    pub fn holds(&mut self, rule: &'r Rule) -> Truth {
+        self.sticky = rule.sticky.as_deref();
+        self.truth(&rule.condition)
+    }
+
     /// How a condition comes out.
-    pub fn truth(&mut self, condition: &Condition) -> Truth {
+    fn truth(&mut self, condition: &Condition) -> Truth {
         match condition {
             Condition::All(conditions) => {
                 Truth::all(conditions.iter().map(|condition| self.truth(condition)))
@@ -287,10 +298,44 @@ impl<'r, 'a> Reading<'r, 'a> {
     }
 
     fn share(&mut self, share: &Share) -> Truth {
-        match self.value(share.of) {
-            Value::Text(key) if !key.is_empty() => Truth::from(share.has(key)),
-            Value::Unclear => Truth::Unclear,
-            _ => Truth::No,
+        let key = match self.value(share.of) {
+            Value::Text(key) if !key.is_empty() => key,
+            Value::Unclear => return Truth::Unclear,
+            _ => return Truth::No,
+        };
+        if share.has(key) {
+            return Truth::Yes;
+        }
+        let key = key.clone();
+        Truth::from(self.kept(&key).is_some())
+    }
+
+    /// When the cookie ends that keeps this key in the share of the rule that is tried.
+    fn kept(&mut self, key: &[u8]) -> Option<u64> {
+        let sticky = self.sticky?;
+        let now = self.facts.now() / 1_000_000_000;
+        match self.value(sticky.subject) {
+            Value::Text(cookie) => sticky.verify(key, cookie, now),
+            _ => None,
+        }
+    }
+
+    /// The cookie to give to those whom the share of a rule that holds has, unless they have one that will do for long.
+    pub fn cookie(&mut self, rule: &'r Rule) -> Option<String> {
+        let sticky = rule.sticky.as_deref()?;
+        self.sticky = Some(sticky);
+        let share = *rule.condition.shares().first()?;
+        // Another condition may have made the rule hold.
+        if self.share(share) != Truth::Yes {
+            return None;
+        }
+        let Value::Text(key) = self.value(share.of).clone() else {
+            return None;
+        };
+        let now = self.facts.now() / 1_000_000_000;
+        match self.kept(&key) {
+            Some(end) if !sticky.is_due(end, now) => None,
+            _ => sticky.issue(&key, now),
         }
     }
 }

@@ -6,9 +6,11 @@ use std::rc::Rc;
 use tollgate_common::header::{TENANT_ID, TENANT_TIER};
 use tollgate_common::{TenantId, is_name};
 use tollgate_host::filter::give_up;
-use tollgate_host::headers::Trailers;
-use tollgate_host::{Action, Copies, Host, HostError, Plugin, Request, Stream, peer, source};
+use tollgate_host::{
+    Action, Copies, Host, HostError, Map, Plugin, Request, Stream, Trailers, peer, source,
+};
 
+use crate::classifier::Decision;
 use crate::config::Compiled;
 use crate::facts::{Facts, Outside};
 
@@ -33,6 +35,7 @@ impl Plugin for UserClassifier {
     fn stream(&self) -> Classification {
         Classification {
             compiled: Rc::clone(&self.compiled),
+            decision: Decision::default(),
         }
     }
 }
@@ -50,6 +53,8 @@ impl UserClassifier {
 #[derive(Debug)]
 pub struct Classification {
     compiled: Rc<Compiled>,
+    /// What was decided, for the response.
+    decision: Decision,
 }
 
 impl Stream for Classification {
@@ -64,6 +69,12 @@ impl Stream for Classification {
         }
     }
 
+    fn on_response_headers(&mut self, host: &mut dyn Host) {
+        if let Err(error) = self.respond(host) {
+            log::debug!("the response can't be written: {error:?}");
+        }
+    }
+
     fn on_request_trailers(&mut self, trailers: &mut Trailers, host: &mut dyn Host) -> Action {
         match self.strip(trailers, host) {
             Ok(()) => Action::Continue,
@@ -75,10 +86,21 @@ impl Stream for Classification {
     }
 }
 
+impl Compiled {
+    /// The headers that are the filter's.
+    fn own(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&self.header)
+            .chain(&self.set)
+            .map(String::as_str)
+    }
+}
+
 impl Classification {
     /// Takes away what a client says in trailers of what this filter says in headers.
     fn strip(&self, trailers: &mut Trailers, host: &mut dyn Host) -> Result<(), HostError> {
-        trailers.strip(&self.compiled.header, host)?;
+        for own in self.compiled.own() {
+            trailers.strip(own, host)?;
+        }
         if self.compiled.trusted.is_some() {
             trailers.strip(TENANT_ID, host)?;
             trailers.strip(TENANT_TIER, host)?;
@@ -87,25 +109,28 @@ impl Classification {
     }
 
     /// Writes what the request is. An error means that a copy that does not count may still be there.
-    fn classify(&self, request: &mut Request, host: &mut dyn Host) -> Result<(), HostError> {
+    fn classify(&mut self, request: &mut Request, host: &mut dyn Host) -> Result<(), HostError> {
+        let compiled = Rc::clone(&self.compiled);
         let Compiled {
             header,
             default,
             trusted,
+            set,
             classifier,
-        } = &*self.compiled;
+        } = &*compiled;
         let mut known_peer = None;
         if let Some(trusted) = trusted {
             let peer = peer::peer(host);
             let listed = |peer: &Vec<u8>| trusted.iter().any(|trusted| trusted.matches(peer));
             let is_trusted = peer.as_ref().is_some_and(listed);
             known_peer = Some(peer);
-            let is_id =
-                |id: &[u8]| TenantId::normalise(id).is_some_and(|i| i.as_str().as_bytes() == id);
             keep(request, TENANT_ID, is_trusted, is_id, host)?;
             keep(request, TENANT_TIER, is_trusted, is_word, host)?;
             if keep(request, header, is_trusted, is_word, host)? {
                 log::debug!("{header}: kept as it came");
+                for name in set {
+                    keep(request, name, true, |_| true, host)?;
+                }
                 return Ok(());
             }
         }
@@ -114,16 +139,49 @@ impl Classification {
             host,
             peer: known_peer,
         };
-        let rule = classifier
-            .decide(&Facts::new(request.headers(), &outside))
-            .rule;
+        self.decision = classifier.decide(&Facts::new(request.headers(), &outside));
+        let rule = self.decision.rule;
         log::debug!("{header}: by rule {rule:?}");
-        let given = rule.and_then(|rule| classifier.rules().get(rule));
-        match given.map(|rule| &rule.user_type).or(default.as_ref()) {
-            Some(user_type) => request.own(header, user_type.as_bytes(), host),
-            None => request.strip(header, host),
+        let rule = rule.and_then(|rule| classifier.rules().get(rule));
+        match rule.map(|rule| &rule.user_type).or(default.as_ref()) {
+            Some(user_type) => request.own(header, user_type.as_bytes(), host)?,
+            None => request.strip(header, host)?,
         }
+        let outputs = rule.map(|rule| &rule.outputs);
+        let given = outputs.map_or(&[][..], |outputs| &outputs.request);
+        for name in set {
+            match given.iter().find(|(given, _)| given == name) {
+                Some((_, value)) => request.own(name, value.as_bytes(), host)?,
+                None => request.strip(name, host)?,
+            }
+        }
+        for (name, value) in outputs.map_or(&[][..], |outputs| &outputs.state) {
+            // Whoever reads it finds nothing there then; a request is not worth less for that.
+            if let Err(error) = host.set_property(name, value.as_bytes()) {
+                log::debug!("{name} can't be set: {error:?}");
+            }
+        }
+        Ok(())
     }
+
+    /// What the deciding rule says to the client.
+    fn respond(&self, host: &mut dyn Host) -> Result<(), HostError> {
+        let rules = self.compiled.classifier.rules();
+        let Some(rule) = self.decision.rule.and_then(|rule| rules.get(rule)) else {
+            return Ok(());
+        };
+        for (name, value) in &rule.outputs.response {
+            host.set_header(Map::ResponseHeaders, name, value.as_bytes())?;
+        }
+        if let Some(cookie) = &self.decision.cookie {
+            host.add_header(Map::ResponseHeaders, "set-cookie", cookie.as_bytes())?;
+        }
+        Ok(())
+    }
+}
+
+fn is_id(id: &[u8]) -> bool {
+    TenantId::normalise(id).is_some_and(|normal| normal.as_str().as_bytes() == id)
 }
 
 /// Leaves a header as it is if whoever sent it is trusted and says it once, in a form that it can have; else takes it away. Whether it was left.
@@ -446,6 +504,152 @@ mod tests {
                 (user_types(&host), host.calls(Call::Property)),
                 (one(expected), reads)
             );
+        }
+    }
+
+    #[test]
+    fn a_rule_may_say_more_than_a_type() {
+        let config = br#"{"default": "standard", "selfAssignable": ["beta"], "rules": [
+            {"type": "beta", "when": [{"header": {"name": "x-beta", "exact": "true"}}],
+             "set": {"requestHeaders": {"X-Experiment": "checkout"}, "responseHeaders": {"x-served": "beta"},
+                     "filterState": {"experiment": "checkout"}}},
+            {"type": "premium", "when": [{"tier": {"exact": "premium"}}], "set": {"requestHeaders": {"x-pool": "premium"}}}
+        ]}"#;
+        let filter =
+            UserClassifier::configure(config, "user-classifier", &mut MemoryHost::new()).unwrap();
+        let forged = [
+            ("x-experiment", "forged"),
+            ("X_Pool", "forged"),
+            ("x-pool", "premium"),
+        ];
+        for (header, experiment, pool, served, state) in [
+            (
+                ("x-beta", "true"),
+                Some("checkout"),
+                None,
+                Some("beta"),
+                Some("checkout"),
+            ),
+            (
+                ("x-tenant-tier", "premium"),
+                None,
+                Some("premium"),
+                None,
+                None,
+            ),
+            (("x-other", ""), None, None, None, None),
+        ] {
+            let mut host = MemoryHost::new();
+            host.begin(&[&[header][..], &forged].concat());
+            let mut stream = filter.stream();
+            let mut request = Request::read(&host).unwrap();
+            assert_eq!(
+                stream.on_request_headers(&mut request, &mut host),
+                Action::Continue
+            );
+            for (name, expected) in [("x-experiment", experiment), ("x-pool", pool)] {
+                let named = host
+                    .request
+                    .iter()
+                    .filter(|(n, _)| tollgate_host::same_name(n, name.as_bytes()));
+                let values: Vec<_> = named.map(|(_, value)| value).collect();
+                assert_eq!(
+                    values,
+                    expected.map(str::as_bytes).into_iter().collect::<Vec<_>>(),
+                    "{header:?} {name}"
+                );
+            }
+            let found = host.property(&["tollgate.experiment"]).unwrap();
+            assert_eq!(found.as_deref(), state.map(str::as_bytes));
+            host.begin_response(200, &[("x-served", "upstream")]);
+            stream.on_response_headers(&mut host);
+            assert_eq!(
+                host.response.first("x-served"),
+                Some(served.unwrap_or("upstream").as_bytes())
+            );
+        }
+    }
+
+    /// The type of a visitor, and the cookie that the answer gives.
+    fn visit(
+        share: u64,
+        visitor: &str,
+        cookie: Option<&str>,
+        days: u64,
+    ) -> (String, Option<String>) {
+        let config = format!(
+            r#"{{"default": "standard", "selfAssignable": ["beta"],
+                "stickyKeys": [{{"id": "a", "secret": "0123456789abcdef0123456789abcdef"}}],
+                "rules": [{{"type": "beta", "when": [{{"percent": {{"share": {share}, "salt": "s", "cookie": "visitor"}}}}],
+                            "sticky": {{"cookie": "kept", "for": "30d"}}}}]}}"#
+        );
+        let filter =
+            UserClassifier::configure(config.as_bytes(), "user-classifier", &mut MemoryHost::new())
+                .unwrap();
+        let mut host = MemoryHost::new();
+        host.set_time(host.time() + days * 86_400 * 1_000_000_000);
+        let cookies = match cookie {
+            Some(kept) => format!("visitor={visitor}; kept={kept}"),
+            None => format!("visitor={visitor}"),
+        };
+        host.begin(&[("cookie", cookies)]);
+        let mut stream = filter.stream();
+        let mut request = Request::read(&host).unwrap();
+        assert_eq!(
+            stream.on_request_headers(&mut request, &mut host),
+            Action::Continue
+        );
+        let user_type = user_types(&host).concat();
+        host.begin_response(200, &[("set-cookie", "upstream=1")]);
+        stream.on_response_headers(&mut host);
+        let mut cookies = host
+            .response
+            .all("set-cookie")
+            .map(|cookie| String::from_utf8(cookie.to_vec()).unwrap());
+        assert_eq!(
+            cookies.next().as_deref(),
+            Some("upstream=1"),
+            "others' cookies stay"
+        );
+        let given = cookies.next().map(|cookie| {
+            let (_, rest) = cookie.split_once("kept=").unwrap();
+            rest.split(';').next().unwrap().to_owned()
+        });
+        (user_type, given)
+    }
+
+    #[test]
+    fn a_signed_cookie_keeps_in_whom_a_share_has() {
+        let (user_type, kept) = visit(100, "v1", None, 0);
+        let kept = kept.unwrap();
+        assert_eq!(user_type, "beta");
+        let kept = kept.as_str();
+        // As long as it lasts, whatever becomes of the share, and it is made anew in time.
+        assert_eq!(visit(0, "v1", Some(kept), 0), ("beta".to_owned(), None));
+        assert_eq!(visit(0, "v1", Some(kept), 14), ("beta".to_owned(), None));
+        let (user_type, renewed) = visit(0, "v1", Some(kept), 16);
+        assert_eq!(user_type, "beta");
+        assert_eq!(visit(0, "v1", renewed.as_deref(), 45).0, "beta");
+        assert_eq!(
+            visit(0, "v1", Some(kept), 30),
+            ("standard".to_owned(), None)
+        );
+        // Not for others, and not forged.
+        assert_eq!(visit(0, "v2", Some(kept), 0), ("standard".to_owned(), None));
+        let (id, end_and_signature) = kept.split_once('.').unwrap();
+        let (end, signature) = end_and_signature.split_once('.').unwrap();
+        let later = end.parse::<u64>().unwrap() + 1;
+        for forged in [
+            String::new(),
+            "1".to_owned(),
+            format!("{id}.{later}.{signature}"),
+            format!("b.{end}.{signature}"),
+            format!("{id}.{end}."),
+            format!("{id}.{end}.{}", "0".repeat(32)),
+            format!("{id}.{end}.{}", signature.to_uppercase()),
+            format!("{kept}; kept={kept}"),
+        ] {
+            assert_eq!(visit(0, "v1", Some(&forged), 0).0, "standard", "{forged}");
         }
     }
 

@@ -498,7 +498,7 @@ fn short_name(name: String, path: &str, of: &str, problems: &mut Problems) -> Op
 }
 
 /// A name as RFC 6265 has it.
-fn token(name: String, path: &str, of: &str, problems: &mut Problems) -> Option<String> {
+pub(super) fn token(name: String, path: &str, of: &str, problems: &mut Problems) -> Option<String> {
     let of_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     if (1..=MAX_LENGTH).contains(&name.len()) && name.bytes().all(of_token) {
         return Some(name);

@@ -6,10 +6,10 @@ use serde::Deserialize;
 use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 use tollgate_common::config::optional_whole_number;
 use tollgate_common::header::USER_TYPE;
-use tollgate_common::{OneOrMany, StringMatch, mapping};
+use tollgate_common::{Duration, OneOrMany, StringMatch, UniqueMap, mapping};
 
 #[cfg(feature = "schema")]
-use super::{MAX_CONDITIONS, MAX_LENGTH, MAX_PEERS, MAX_RULES, MAX_VALUES};
+use super::{MAX_CONDITIONS, MAX_KEYS, MAX_LENGTH, MAX_PEERS, MAX_RULES, MAX_VALUES};
 
 /// The configuration of a user-classifier.
 #[derive(Debug, Deserialize)]
@@ -39,12 +39,39 @@ pub struct Config {
     #[serde(default)]
     #[cfg_attr(feature = "schema", schemars(with = "Vec<tollgate_common::schema::Name>", extend("uniqueItems" = true)))]
     pub self_assignable: Vec<String>,
+    /// The keys that cookies are signed with, at most 8; the first signs, all are known. A rule with `sticky` needs one.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(length(max = MAX_KEYS), extend("default" = [])))]
+    pub sticky_keys: Vec<KeyConfig>,
     /// Whose word counts: for sidecars. Without it every copy of the header is taken away, as a gateway must.
     pub trust: Option<TrustConfig>,
     /// The rules, at most 10,000; the first that holds decides.
     #[serde(default)]
     #[cfg_attr(feature = "schema", schemars(length(max = MAX_RULES), extend("default" = [])))]
     pub rules: Vec<RuleConfig>,
+}
+
+/// A key that cookies are signed with.
+#[derive(Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "StickyKey", transform = schema::key))]
+#[serde(rename_all = "camelCase", deny_unknown_fields, remote = "Self")]
+pub struct KeyConfig {
+    /// Its name, which cookies carry.
+    #[cfg_attr(feature = "schema", schemars(with = "tollgate_common::schema::Name"))]
+    pub id: String,
+    /// The secret, 32 to 256 bytes, as it is written. Exactly one of `secret` and `env`.
+    #[cfg_attr(feature = "schema", schemars(length(min = 32, max = MAX_LENGTH)))]
+    pub secret: Option<String>,
+    /// The variable of the module's environment (the plugin's `vmConfig.env`) that has the secret, so that it is in no manifest.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = MAX_LENGTH)))]
+    pub env: Option<String>,
+}
+
+impl fmt::Debug for KeyConfig {
+    // A secret is in no log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KeyConfig({:?})", self.id)
+    }
 }
 
 /// Whose word counts.
@@ -78,6 +105,57 @@ pub struct RuleConfig {
     /// A condition, or a list of conditions all of which must hold; with those in them at most 64. It must rest on something verified, unless
     /// `selfAssignable` has the rule's type.
     pub when: When,
+    /// What else is said of a request for which the rule holds.
+    pub set: Option<OutputsConfig>,
+    /// A signed cookie keeps in whom the rule's `percent` has, also when the share is lowered.
+    pub sticky: Option<StickyConfig>,
+}
+
+/// What is said beside the type, by name, at most 16 of each kind.
+#[derive(Debug, Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "Outputs", extend("minProperties" = 1))
+)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, remote = "Self")]
+pub struct OutputsConfig {
+    /// Headers of the request. What clients send in them is taken away from every request, as it is of the type's header.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = {})))]
+    pub request_headers: UniqueMap<String>,
+    /// Headers of the response.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = {})))]
+    pub response_headers: UniqueMap<String>,
+    /// For access logs and other filters: `experiment` is `%FILTER_STATE(wasm.tollgate.experiment:PLAIN)%`.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = {})))]
+    pub filter_state: UniqueMap<String>,
+}
+
+/// A cookie of a rule with one `percent`.
+#[derive(Debug, Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "Sticky")
+)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, remote = "Self")]
+pub struct StickyConfig {
+    /// Its name.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = MAX_LENGTH)))]
+    pub cookie: String,
+    /// How long it lasts: whole seconds, at least a minute. It is made anew when half of that is over.
+    #[serde(rename = "for")]
+    pub lifetime: Duration,
+    /// Whether browsers send it over HTTPS alone.
+    #[serde(default = "yes")]
+    pub secure: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// A condition, or a list of them.
@@ -387,6 +465,9 @@ mapping!(
     NumberConfig,
     TimeConfig,
     PercentConfig,
+    KeyConfig,
+    OutputsConfig,
+    StickyConfig,
 );
 
 fn default_header() -> String {
@@ -404,6 +485,10 @@ mod schema {
     pub(super) fn config(schema: &mut Schema) {
         let either = ["default", "trust"].map(|field| serde_json::json!({"required": [field]}));
         schema.insert("anyOf".to_owned(), either.to_vec().into());
+    }
+
+    pub(super) fn key(schema: &mut Schema) {
+        exactly_one(schema, &["secret", "env"]);
     }
 
     pub(super) fn condition(schema: &mut Schema) {
