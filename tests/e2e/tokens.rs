@@ -6,7 +6,9 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 
 use anyhow::{Context, Result, bail, ensure};
+use http::Request;
 use serde_json::{Value, json};
+use tollgate_tests::http2::{self, Body};
 use tollgate_tests::tokens::{LOCAL, Signer, claims, encode, token};
 use tollgate_tests::{Answer, Form, LocalMesh, Manifests, Options, Outcome, Target, exchange};
 
@@ -396,14 +398,7 @@ pub(crate) async fn a_thousand_forged_tokens_win_nothing(mesh: &LocalMesh) -> Re
     let (mut tried, mut others) = (0, Vec::new());
     for (how, carriage) in CARRIAGES {
         for (what, token) in &forged {
-            // An URL has no spaces.
-            let (path, headers) = carriage(token, &bob);
-            let path = path.replace(' ', "%20");
-            let headers: Vec<(&[u8], &[u8])> = headers
-                .iter()
-                .map(|(name, value)| (name.as_bytes(), value.as_bytes()))
-                .collect();
-            let answer = exchange(gateway, &path, &headers)
+            let answer = try_with(gateway, *carriage, token, &bob)
                 .await
                 .with_context(|| format!("{what}, {how}"))?;
             ensure!(
@@ -432,10 +427,44 @@ pub(crate) async fn a_thousand_forged_tokens_win_nothing(mesh: &LocalMesh) -> Re
         answered.contains(&401) && answered.contains(&403),
         "{answered:?}"
     );
-    // And she herself still gets it.
-    let status = status(gateway, HERS, Some(&genuine)).await?;
-    ensure!(status == 200, "alice is answered {status}");
+    for (what, token) in &forged {
+        for tokens in [vec![token], vec![token, &bob], vec![&bob, token]] {
+            let mut request = Request::get(format!("http://{gateway}{HERS}"));
+            for token in tokens {
+                request = request.header("authorization", format!("Bearer {token}"));
+            }
+            let answer = http2::send(gateway, request.body(())?, Body::None)
+                .await
+                .with_context(|| format!("{what}, over HTTP/2"))?;
+            ensure!(
+                [400, 401, 403].contains(&answer.status),
+                "a token {what}, over HTTP/2, is answered {answer:?}"
+            );
+        }
+    }
+    // She herself still gets it, in more ways than one: it is not the way that they were refused for.
+    let mut ways = BTreeSet::new();
+    for (how, carriage) in CARRIAGES {
+        if try_with(gateway, *carriage, &genuine, &bob).await?.status == 200 {
+            ways.insert(*how);
+        }
+    }
+    for way in ["as it should", "in capitals", "in the query"] {
+        ensure!(ways.contains(way), "{way} is not among {ways:?}");
+    }
     Ok(())
+}
+
+/// Asks for what is alice's.
+async fn try_with(to: SocketAddr, carriage: Carriage, token: &str, bob: &str) -> Result<Answer> {
+    let (path, headers) = carriage(token, bob);
+    // An URL has no spaces.
+    let path = path.replace(' ', "%20");
+    let headers: Vec<(&[u8], &[u8])> = headers
+        .iter()
+        .map(|(name, value)| (name.as_bytes(), value.as_bytes()))
+        .collect();
+    exchange(to, &path, &headers).await
 }
 
 /// A gateway and the local issuer, with nothing behind them.

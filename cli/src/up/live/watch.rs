@@ -369,6 +369,48 @@ mod tests {
         .await;
     }
 
+    #[tokio::test]
+    async fn what_is_made_for_the_manifests_is_there_at_once_and_is_no_edit() {
+        let folder = tempfile::tempdir().unwrap();
+        let issuer = folder.path().join("istio/overlays/local/issuer");
+        fs::create_dir_all(&issuer).unwrap();
+        fs::write(issuer.join("namespace.yaml"), NAMESPACE).unwrap();
+        let without = "resources: [namespace.yaml]\n";
+        fs::write(issuer.join("kustomization.yaml"), without).unwrap();
+        let (mut reader, mut changes) = Reader::new(vec![issuer.clone()]).unwrap();
+        let first = reader.read().unwrap();
+        assert!(!issuer.join("key.pem").exists());
+
+        // An edit that names what is not there yet. The patch finds nothing to change here, and is read all the same.
+        let with = format!(
+            "{without}patches: [{{path: jwks.yaml, target: {{kind: RequestAuthentication}}}}]\n"
+        );
+        fs::write(issuer.join("kustomization.yaml"), with).unwrap();
+        let made = read_until(&mut reader, &mut changes, |read| {
+            read.loaded.files.contains(&issuer.join("jwks.yaml"))
+        })
+        .await;
+        let problems = made.loaded.result.unwrap_err().to_string();
+        assert!(
+            problems.contains("kustomization.yaml:2: ") && !problems.contains("cannot be read"),
+            "{problems}"
+        );
+        assert!(issuer.join("key.pem").exists());
+        let changed = made.contents.changed_since(&first.contents);
+        assert_eq!(
+            changed,
+            [issuer.join("jwks.yaml"), issuer.join("kustomization.yaml")]
+        );
+
+        // Its own writing is seen, and says nothing new.
+        while changes.settle(Duration::from_millis(50)).await {}
+        let again = reader.read().unwrap();
+        assert_eq!(
+            again.contents.changed_since(&made.contents),
+            Vec::<PathBuf>::new()
+        );
+    }
+
     #[test]
     fn a_file_that_is_being_written_is_known_by_its_emptiness() {
         let folder = tempfile::tempdir().unwrap();
