@@ -6,9 +6,6 @@ use tollgate_tests::{LocalMesh, Target};
 
 use crate::client::{Client, Reply};
 
-/// A tenant that may send all of these requests at once.
-const TENANT: (&str, &str) = ("x-tenant-id", "acme");
-
 /// The services and their ports.
 const SERVICES: [(&str, u16); 4] = [
     ("product-service", 3001),
@@ -27,7 +24,8 @@ fn is_refused(reply: &Reply) -> bool {
 }
 
 pub(crate) async fn the_gateway_may_ask_what_customers_need(mesh: &LocalMesh) -> Result<()> {
-    let client = Client::of(mesh)?;
+    // Of a tenant that may send all of these requests at once.
+    let client = Client::of(mesh)?.bearing(mesh.bearer("alice", "acme")?);
     for (method, path) in [
         ("GET", "/products"),
         ("HEAD", "/products"),
@@ -44,7 +42,7 @@ pub(crate) async fn the_gateway_may_ask_what_customers_need(mesh: &LocalMesh) ->
         ("GET", "/users/alice"),
         ("HEAD", "/users/alice"),
     ] {
-        let answer = client.request(method, path, &[TENANT]).await?;
+        let answer = client.request(method, path, &[]).await?;
         ensure!(is_from_a_service(&answer), "{method} {path}: {answer:?}");
     }
     for (method, path) in [
@@ -66,18 +64,18 @@ pub(crate) async fn the_gateway_may_ask_what_customers_need(mesh: &LocalMesh) ->
         ("GET", "/ready"),
         ("POST", "/health"),
     ] {
-        let answer = client.request(method, path, &[TENANT]).await?;
+        let answer = client.request(method, path, &[]).await?;
         ensure!(
             answer.status == 403 && !is_from_a_service(&answer),
             "{method} {path}: {answer:?}"
         );
     }
     // What no route leads anywhere is still not found, not forbidden.
-    let answer = client.request("GET", "/nowhere", &[TENANT]).await?;
+    let answer = client.request("GET", "/nowhere", &[]).await?;
     ensure!(answer.status == 404, "{answer:?}");
     // And an order goes through, with all that the services ask each other for it.
     let order = json!({"userId": "alice"});
-    let answer = client.post("/orders", &[TENANT], &order).await?;
+    let answer = client.post("/orders", &[], &order).await?;
     ensure!(answer.status == 201, "{answer:?}");
     Ok(())
 }

@@ -11,6 +11,8 @@ use tollgate_tests::{LocalMesh, Target};
 pub(crate) struct Client {
     http: reqwest::Client,
     gateway: String,
+    /// What it writes into `authorization`.
+    bearer: Option<String>,
 }
 
 /// An answer, read to its end.
@@ -27,6 +29,7 @@ impl Client {
         Ok(Self {
             http,
             gateway: mesh.gateway().to_owned(),
+            bearer: None,
         })
     }
 
@@ -39,6 +42,7 @@ impl Client {
         Ok(Self {
             http,
             gateway: mesh.gateway().to_owned(),
+            bearer: None,
         })
     }
 
@@ -53,6 +57,7 @@ impl Client {
         Ok(Self {
             http,
             gateway: format!("http://{service}"),
+            bearer: None,
         })
     }
 
@@ -66,7 +71,14 @@ impl Client {
         Ok(Self {
             http,
             gateway: mesh.gateway().to_owned(),
+            bearer: None,
         })
+    }
+
+    /// The same client, who has a token now: this is what it writes into `authorization`.
+    pub(crate) fn bearing(mut self, bearer: String) -> Self {
+        self.bearer = Some(bearer);
+        self
     }
 
     /// `method path` with these headers, and without a body.
@@ -106,6 +118,9 @@ impl Client {
         mut request: reqwest::RequestBuilder,
         headers: &[(&str, &str)],
     ) -> Result<Reply> {
+        if let Some(bearer) = &self.bearer {
+            request = request.header("authorization", bearer);
+        }
         for (name, value) in headers {
             request = request.header(*name, *value);
         }

@@ -15,11 +15,6 @@ const VARIABLE: &str = "TOLLGATE_TEST_POSTGRES";
 pub(crate) const WITHOUT: &str =
     "without TOLLGATE_TEST_POSTGRES; run `.ci/postgres cargo test --workspace`";
 
-const HEADERS: [(&str, &str); 2] = [("x-tenant-id", "acme"), ("x-user-id", "frank")];
-/// Of another tenant: an order of acme's, which is premium, goes to pods of its own, and of users one in twenty to the canary.
-const OTHERS: [(&str, &str); 2] = [("x-tenant-id", "globex"), ("x-user-id", "frank")];
-const CANARY: [(&str, &str); 2] = [("x-tenant-id", "acme"), ("x-canary", "true")];
-
 /// The URL of a PostgreSQL whose user may create databases.
 pub(crate) fn server() -> Option<String> {
     std::env::var(VARIABLE).ok().filter(|url| !url.is_empty())
@@ -88,7 +83,7 @@ fn start(database: &str) -> Result<LocalMesh> {
 
 /// A new user puts something into the cart and orders it; the order's id.
 async fn place_an_order(mesh: &LocalMesh) -> Result<String> {
-    let client = Client::of(mesh)?;
+    let client = Client::of(mesh)?.bearing(mesh.bearer("frank", "acme")?);
     for (path, body) in [
         (
             "/users",
@@ -96,11 +91,11 @@ async fn place_an_order(mesh: &LocalMesh) -> Result<String> {
         ),
         ("/cart/frank", json!({"productId": "mug", "quantity": 3})),
     ] {
-        let answer = client.post(path, &HEADERS, &body).await?;
+        let answer = client.post(path, &[], &body).await?;
         ensure!([200, 201].contains(&answer.status), "{path}: {answer:?}");
     }
     let body = json!({"userId": "frank"});
-    let order = client.post("/orders", &HEADERS, &body).await?;
+    let order = client.post("/orders", &[], &body).await?;
     ensure!(order.status == 201, "{order:?}");
     let order = order.json()?;
     Ok(order["id"].as_str().context("no id")?.to_owned())
@@ -108,7 +103,10 @@ async fn place_an_order(mesh: &LocalMesh) -> Result<String> {
 
 /// Asks until every pod of a workload has answered; each must know what was stored.
 async fn all_answer(mesh: &LocalMesh, workload: &str, path: &str, stored: &str) -> Result<()> {
-    let client = Client::of(mesh)?;
+    // Also of another tenant: an order of acme's, which is premium, goes to pods of its own, and of users one in twenty to the canary.
+    let frank = Client::of(mesh)?.bearing(mesh.bearer("frank", "acme")?);
+    let other = Client::of(mesh)?.bearing(mesh.bearer("frank", "globex")?);
+    let canary = [("x-canary", "true")];
     let deadline = Instant::now() + Duration::from_secs(60);
     // What each has answered to requests from other pods, all of them with success.
     let answered = async || {
@@ -123,7 +121,8 @@ async fn all_answer(mesh: &LocalMesh, workload: &str, path: &str, stored: &str) 
         before.len() == 3,
         "{workload} has pods of {before:?} answers"
     );
-    for headers in [HEADERS, OTHERS, CANARY].iter().cycle() {
+    let ways = [(&frank, &[][..]), (&other, &[]), (&frank, &canary)];
+    for (client, headers) in ways.iter().cycle() {
         let answer = client.get(path, headers).await?;
         ensure!(
             answer.status == 200 && answer.body.contains(stored),

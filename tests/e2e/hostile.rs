@@ -1,42 +1,105 @@
 //! Requests that a filter must survive.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Context, Result, ensure};
 use http::{HeaderValue, Request};
+use serde_json::{Value, json};
+use tokio::time::sleep;
 use tollgate_tests::http2::{self, Body};
 use tollgate_tests::{LocalMesh, Target, exchange, send};
 
 pub(crate) async fn odd_headers_are_answered(mesh: &LocalMesh) -> Result<()> {
     let gateway = mesh.gateway_address()?;
-    let long = vec![b'a'; 16 * 1024];
+    let long = "a".repeat(16 * 1024);
+    // In a token of the issuer: these are nobody's tenant.
+    for claims in [
+        json!({}),
+        json!({"sub": ""}),
+        json!({"sub": "\u{0}\r\nuser-type: vip", "tenant": "a\u{fffd}b"}),
+        json!({"tenant": ""}),
+        json!({"tenant": "   "}),
+        json!({"tenant": "odd\r\nx-tenant-tier: premium"}),
+        json!({"tenant": "odd\u{0}"}),
+        json!({"tenant": "odd;.;=.=premium"}),
+        json!({"tenant": long}),
+        json!({"tenant": ["acme"]}),
+        json!({"tenant": {"acme": "acme"}}),
+        json!({"tenant": 1e300}),
+        json!({"tenant": null}),
+        json!({"tenant": nested(60)}),
+    ] {
+        let bearer = mesh.manifests().bearer_saying(&claims)?;
+        // All of them are the tenant `anonymous` together, who may send five a second.
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let answer = loop {
+            let answer = exchange(
+                gateway,
+                "/products",
+                &[(b"authorization", bearer.as_bytes())],
+            )
+            .await?;
+            if answer.status != 429 {
+                break answer;
+            }
+            ensure!(Instant::now() < deadline, "{answer:?}");
+            sleep(Duration::from_millis(200)).await;
+        };
+        ensure!(
+            answer.status == 200,
+            "{claims:.200} were answered {answer:?}"
+        );
+        let policy = answer.header("ratelimit-policy");
+        ensure!(
+            policy == Some(r#""rate";q=10;w=2, "daily";q=1000;w=86400"#),
+            "{claims:.200}: {policy:?}"
+        );
+    }
+
+    // In headers beside a token.
+    let long = long.as_bytes();
     let many: Vec<(&[u8], &[u8])> = (0..80)
         .map(|_| (&b"x-tenant-id"[..], &b"acme"[..]))
         .collect();
     let requests: &[&[(&[u8], &[u8])]] = &[
         &[(b"x-tenant-id", b"a\xff\xfeb")],
-        &[(b"x-user-id", b"\x80\x81\xfe"), (b"x-tenant-id", b"odd-1")],
-        &[(b"user-type", b"\xc3\x28"), (b"x-tenant-id", b"odd-2")],
-        &[(b"x-tenant-tier", b"\xff"), (b"x-tenant-id", b"odd-3")],
-        &[(b"cookie", b"a=\xf0\x9f"), (b"x-tenant-id", b"odd-4")],
+        &[(b"x-user-id", b"\x80\x81\xfe")],
+        &[(b"end-user", b"\x80\x81\xfe")],
+        &[(b"user-type", b"\xc3\x28")],
+        &[(b"x-tenant-tier", b"\xff")],
+        &[(b"cookie", b"a=\xf0\x9f")],
         &[(b"x-tenant-id", b"")],
         &[(b"x-tenant-id", b"   ")],
         &[(b"x-tenant-id", b"odd-5"), (b"x-tenant-id", b"odd-6")],
         &[(b"x-tenant-id", b"odd-7;.;=.=premium")],
-        &[(b"x-tenant-id", &long)],
-        &[(b"x-user-id", &long), (b"x-tenant-id", b"odd-8")],
+        &[(b"x-tenant-id", long)],
+        &[(b"x-user-id", long)],
         &many,
     ];
-    // Unusable ids are all the tenant `anonymous`, whose burst is ten: they fit into it.
-    for headers in requests {
-        let answer = exchange(gateway, "/products", headers).await?;
-        ensure!(answer.status == 200, "{headers:?} was answered {answer:?}");
+    for (number, odd) in requests.iter().enumerate() {
+        let bearer = mesh.bearer("erin", &format!("odd-{number}"))?;
+        let mut headers = vec![(&b"authorization"[..], bearer.as_bytes())];
+        headers.extend_from_slice(odd);
+        let answer = exchange(gateway, "/products", &headers).await?;
+        ensure!(answer.status == 200, "{odd:?} was answered {answer:?}");
     }
     // After them, everybody is served as before, on every worker.
     for round in 0..10 {
-        let tenant = format!("after-{round}");
-        let answer = exchange(gateway, "/products", &[(b"x-tenant-id", tenant.as_bytes())]).await?;
+        let bearer = mesh.bearer("erin", &format!("after-{round}"))?;
+        let answer = exchange(
+            gateway,
+            "/products",
+            &[(b"authorization", bearer.as_bytes())],
+        )
+        .await?;
         ensure!(answer.status == 200, "afterwards, {answer:?}");
     }
     no_vm_has_failed(mesh).await
+}
+
+/// A list in a list, so many times.
+fn nested(times: u32) -> Value {
+    (0..times).fold(json!("acme"), |inner, _| json!([inner]))
 }
 
 /// Requests of every kind that a proxy meets, in every way that a client may break them. Whatever they are answered, no VM fails, and

@@ -1,5 +1,6 @@
 //! How the local mesh starts, refuses and ends.
 
+use std::ffi::OsStr;
 use std::process::Command;
 use std::time::Duration;
 
@@ -108,8 +109,12 @@ fn what_is_killed_is_told() -> Result<()> {
 fn refusal(manifests: &Manifests) -> Result<String> {
     let output = Command::new(tollgate()?)
         .arg("up")
-        .arg("--manifests")
-        .arg(manifests.path())
+        .args(
+            manifests
+                .paths()
+                .iter()
+                .flat_map(|path| [OsStr::new("--manifests"), path.as_os_str()]),
+        )
         .output()?;
     let said = String::from_utf8(output.stderr)?;
     ensure!(

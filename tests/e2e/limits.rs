@@ -1,10 +1,11 @@
 //! What a tenant may do, and what it is told.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 use tollgate_tests::{LocalMesh, Target};
 
 use crate::client::{Client, Reply};
@@ -28,12 +29,10 @@ fn remaining(answer: &Reply, limit: &str) -> Result<(u64, u64)> {
 }
 
 pub(crate) async fn the_headers_count_down(mesh: &LocalMesh) -> Result<()> {
-    let client = Client::of(mesh)?;
+    let client = Client::of(mesh)?.bearing(mesh.bearer("erin", "countdown")?);
     let begin = Instant::now();
     for sent in 1..=10 {
-        let answer = client
-            .get("/products", &[("x-tenant-id", "countdown")])
-            .await?;
+        let answer = client.get("/products", &[]).await?;
         ensure!(answer.status == 200, "{answer:?}");
         let policy = answer.header("ratelimit-policy");
         ensure!(
@@ -68,12 +67,12 @@ pub(crate) async fn the_headers_count_down(mesh: &LocalMesh) -> Result<()> {
 }
 
 pub(crate) async fn a_refusal_says_when_to_come_back(mesh: &LocalMesh) -> Result<()> {
-    let client = Client::of(mesh)?;
+    let client = Client::of(mesh)?.bearing(mesh.bearer("erin", "eager")?);
     // Sixty at once against a burst of ten: the time they take regains a few of them at most.
     let mut answers = JoinSet::new();
     for _ in 0..60 {
         let client = client.clone();
-        answers.spawn(async move { client.get("/products", &[("x-tenant-id", "eager")]).await });
+        answers.spawn(async move { client.get("/products", &[]).await });
     }
     let mut refusals = Vec::new();
     while let Some(answer) = answers.join_next().await {
@@ -118,15 +117,61 @@ pub(crate) async fn a_refusal_says_when_to_come_back(mesh: &LocalMesh) -> Result
     Ok(())
 }
 
+/// Whoever has no token is of the tenant `anonymous`, whatever he says.
+pub(crate) async fn what_a_client_says_of_itself_gives_nothing(mesh: &LocalMesh) -> Result<()> {
+    const FREE: &str = r#""rate";q=10;w=2, "daily";q=1000;w=86400"#;
+    const PREMIUM: &str = r#""rate";q=200;w=2"#;
+    let client = Client::of(mesh)?;
+    let acme = mesh.bearer("erin", "acme")?;
+    let initech = mesh.bearer("erin", "initech")?;
+    let words = [
+        ("x-tenant-id", "acme"),
+        ("x_tenant_id", "acme"),
+        ("x-user-id", "alice"),
+        ("x-tenant-tier", "premium"),
+        ("x_tenant_tier", "premium"),
+        ("user-type", "vip"),
+        ("end-user", "bob"),
+    ];
+    for (token, expected) in [(None, FREE), (Some(&initech), FREE), (Some(&acme), PREMIUM)] {
+        let mut headers = words.to_vec();
+        headers.extend(token.map(|token| ("authorization", token.as_str())));
+        // Others in this mesh have no token either: who is told to come back does.
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let answer = loop {
+            let answer = client.get("/products", &headers).await?;
+            let policy = answer.header("ratelimit-policy");
+            ensure!(
+                policy == Some(expected),
+                "with {token:?}, RateLimit-Policy is {policy:?}"
+            );
+            if answer.status != 429 {
+                break answer;
+            }
+            ensure!(Instant::now() < deadline, "{answer:?}");
+            sleep(Duration::from_secs(1)).await;
+        };
+        ensure!(answer.status == 200, "{answer:?}");
+    }
+    Ok(())
+}
+
 pub(crate) async fn a_quota_is_exact_over_four_workers(mesh: &LocalMesh) -> Result<()> {
-    let client = Client::on_fresh_connections(mesh)?;
+    let of = |tenant| {
+        let client = Client::on_fresh_connections(mesh)?;
+        anyhow::Ok(client.bearing(mesh.bearer("erin", tenant)?))
+    };
+    let (acme, stadium) = (of("acme")?, of("stadium")?);
     let mut answers = JoinSet::new();
     for n in 0..520 {
-        let client = client.clone();
         // acme beside it, well within its own limit.
-        let tenant = if n % 26 == 0 { "acme" } else { "stadium" };
+        let (tenant, client) = if n % 26 == 0 {
+            ("acme", acme.clone())
+        } else {
+            ("stadium", stadium.clone())
+        };
         answers.spawn(async move {
-            let answer = client.get("/products", &[("x-tenant-id", tenant)]).await?;
+            let answer = client.get("/products", &[]).await?;
             anyhow::Ok((tenant, answer))
         });
     }

@@ -244,11 +244,9 @@ fn with_canary(text: &str) -> String {
 
 pub(crate) async fn a_limit_is_raised_and_what_was_used_stays_used(mesh: &LocalMesh) -> Result<()> {
     let turn = turn(mesh).await?;
-    let client = Client::on_fresh_connections(mesh)?;
+    let client = Client::on_fresh_connections(mesh)?.bearing(mesh.bearer("erin", "thrifty")?);
     let ask = async || {
-        let answer = client
-            .get("/products", &[("x-tenant-id", "thrifty")])
-            .await?;
+        let answer = client.get("/products", &[]).await?;
         anyhow::Ok(answer.status)
     };
     for number in 1..=20 {
@@ -421,10 +419,10 @@ pub(crate) async fn what_needs_a_restart_says_so_and_changes_nothing(
                 "{finding:?}"
             );
         }
-        let client = Client::of(mesh)?;
+        let client = Client::of(mesh)?.bearing(mesh.bearer("erin", TENANT)?);
         let mut v1 = 0;
         for _ in 0..50 {
-            let answer = client.get("/products", &[("x-tenant-id", TENANT)]).await?;
+            let answer = client.get("/products", &[]).await?;
             ensure!(answer.status == 200, "{answer:?}");
             v1 += u32::from(!is_v2(&answer.body));
         }

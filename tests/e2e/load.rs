@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
-use tollgate_tests::LocalMesh;
+use tollgate_tests::{LocalMesh, Target};
 
 use crate::client::{Client, is_v2};
 
@@ -53,8 +53,13 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// Sends customers of all kinds, and waits until each kind has been answered.
+    /// Sends customers of all kinds who have a token, and waits until each kind has been answered.
     pub(crate) async fn start(mesh: &LocalMesh) -> Result<Self> {
+        Self::start_with(mesh, ("authorization", mesh.bearer("erin", TENANT)?)).await
+    }
+
+    /// The same for customers who are known by this header.
+    pub(crate) async fn start_with(mesh: &LocalMesh, who: (&'static str, String)) -> Result<Self> {
         let mut load = Self {
             seen: Arc::default(),
             over: Arc::default(),
@@ -73,7 +78,7 @@ impl Load {
                 Connections::Fresh => Client::on_fresh_connections(mesh)?,
             };
             let (seen, over) = (Arc::clone(&load.seen), Arc::clone(&load.over));
-            load.customers.spawn(come(client, seen, over));
+            load.customers.spawn(come(client, who.clone(), seen, over));
         }
         load.more(100).await?;
         Ok(load)
@@ -162,10 +167,15 @@ fn report(seen: &Seen) -> String {
     )
 }
 
-async fn come(client: Client, seen: Arc<Mutex<Seen>>, over: Arc<AtomicBool>) {
+async fn come(
+    client: Client,
+    who: (&'static str, String),
+    seen: Arc<Mutex<Seen>>,
+    over: Arc<AtomicBool>,
+) {
     let mut pace = interval(PACE);
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let tenant = ("x-tenant-id", TENANT);
+    let who = (who.0, who.1.as_str());
     let mut number = 0_u64;
     while !over.load(Ordering::Relaxed) {
         pace.tick().await;
@@ -179,14 +189,10 @@ async fn come(client: Client, seen: Arc<Mutex<Seen>>, over: Arc<AtomicBool>) {
             n => ("GET /products", Some(n % 2 == 1), 200),
         };
         let answer = match canary {
-            Some(true) => {
-                client
-                    .get("/products", &[tenant, ("x-canary", "yes")])
-                    .await
-            }
-            Some(false) => client.get("/products", &[tenant]).await,
-            None if wanted == 201 => client.post("/orders", &[tenant], &order).await,
-            None => client.get("/cart/alice", &[tenant]).await,
+            Some(true) => client.get("/products", &[who, ("x-canary", "yes")]).await,
+            Some(false) => client.get("/products", &[who]).await,
+            None if wanted == 201 => client.post("/orders", &[who], &order).await,
+            None => client.get("/cart/alice", &[who]).await,
         };
         let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.answered += 1;

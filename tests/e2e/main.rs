@@ -89,6 +89,7 @@ fn main() -> ExitCode {
                 routing::premium_tenants_have_pods_for_their_orders,
                 limits::the_headers_count_down,
                 limits::a_refusal_says_when_to_come_back,
+                limits::what_a_client_says_of_itself_gives_nothing,
                 orders::an_order_travels_the_mesh_with_tenant_and_class,
                 orders::a_sidecar_refuses_plaintext_and_strangers,
                 access::the_gateway_may_ask_what_customers_need,

@@ -11,7 +11,8 @@ use crate::client::Client;
 
 pub(crate) async fn the_four_counters_are_exact(mesh: &LocalMesh) -> Result<()> {
     let client = Client::of(mesh)?;
-    let as_initech = |user: &'static str| [("x-tenant-id", "initech"), ("x-user-id", user)];
+    let [alice, carol] = ["alice", "carol"].map(|user| mesh.bearer(user, "initech"));
+    let (alice, carol) = ([("authorization", &*alice?)], [("authorization", &*carol?)]);
 
     // What the client saw, by user type, route and status: that is what must be counted.
     let mut seen: BTreeMap<(&str, &str, u16), u64> = BTreeMap::new();
@@ -27,11 +28,12 @@ pub(crate) async fn the_four_counters_are_exact(mesh: &LocalMesh) -> Result<()> 
     // Far more than a burst of 10: some are refused.
     sequence.extend([("carol", "/products", "/products"); 60]);
     let order = client
-        .post("/orders", &as_initech("alice"), &json!({"userId": "alice"}))
+        .post("/orders", &alice, &json!({"userId": "alice"}))
         .await?;
     ensure!(order.status == 201, "{order:?}");
     for (user, path, route) in sequence {
-        let answer = client.get(path, &as_initech(user)).await?;
+        let headers = if user == "alice" { &alice } else { &carol };
+        let answer = client.get(path, headers).await?;
         // A refused request is never classified.
         let user_type = match (answer.status, user) {
             (429, _) => "none",
@@ -118,19 +120,31 @@ pub(crate) async fn the_four_counters_are_exact(mesh: &LocalMesh) -> Result<()> 
         );
     }
 
-    // Whoever is of a premium tenant is premium, and nobody is by saying so.
+    // Whoever is of a premium tenant is premium, and nobody is by saying so: neither with a token of another tenant nor without one.
+    let acme = mesh.bearer("dave", "acme")?;
     client
-        .get("/users/dave", &[("x-tenant-id", "acme")])
+        .get("/users/dave", &[("authorization", &acme)])
         .await?;
+    let pretender = mesh.bearer("dave", "pretender")?;
     for tier in ["x-tenant-tier", "x_tenant_tier"] {
-        let headers = [("x-tenant-id", "pretender"), (tier, "premium")];
-        client.get("/users/dave", &headers).await?;
+        let words = [
+            (tier, "premium"),
+            ("x-tenant-id", "acme"),
+            ("x-user-id", "alice"),
+            ("user-type", "vip"),
+            ("user_type", "vip"),
+        ];
+        client.get("/users/dave", &words).await?;
+        let mut words = words.to_vec();
+        words.push(("authorization", &pretender));
+        client.get("/users/dave", &words).await?;
     }
     let users = |m: &Metrics| m.sum("shop_requests_total", &[("route", "/users/{id}")]);
-    let gateway = settled(mesh, "ingressgateway", users, 3).await?;
+    let gateway = settled(mesh, "ingressgateway", users, 5).await?;
     for (tenant, tier, user_type, count) in [
         ("acme", "premium", "premium", 1),
         ("other", "free", "standard", 2),
+        ("anonymous", "free", "standard", 2),
     ] {
         let labels = [
             ("tenant", tenant),

@@ -19,16 +19,15 @@ use crate::metrics::settled;
 pub(crate) async fn an_order_travels_the_mesh_with_tenant_and_class(
     mesh: &LocalMesh,
 ) -> Result<()> {
-    let client = Client::of(mesh)?;
-    // Written as a client might: the mesh carries the normalised id.
-    let headers = [("x-tenant-id", " GLOBEX"), ("x-user-id", "alice")];
-    let cart = client.get("/cart/alice", &headers).await?;
+    // Written as an issuer might: the mesh carries the normalised id.
+    let client = Client::of(mesh)?.bearing(mesh.bearer("alice", " GLOBEX")?);
+    let cart = client.get("/cart/alice", &[]).await?;
     ensure!(cart.status == 200, "{cart:?}");
     let order = client
-        .post("/orders", &headers, &json!({"userId": "alice"}))
+        .post("/orders", &[], &json!({"userId": "alice"}))
         .await?;
     ensure!(order.status == 201, "{order:?}");
-    let orders = client.get("/orders/alice", &headers).await?;
+    let orders = client.get("/orders/alice", &[]).await?;
     ensure!(
         orders.status == 200
             && orders

@@ -17,10 +17,15 @@ use crate::client::{Client, Reply};
 use crate::load::TENANT as PATIENT;
 use crate::routing::within_binomial_bounds;
 
-/// Has no limits, so that none gets in the way.
-const TENANT: (&str, &str) = ("x-tenant-id", PATIENT);
-/// Always to version 2, of which there is one pod.
-const VIP: (&str, &str) = ("x-user-id", "alice");
+/// Somebody of a tenant that has no limits, so that none gets in the way.
+fn client(mesh: &LocalMesh) -> Result<Client> {
+    Ok(Client::of(mesh)?.bearing(mesh.bearer("erin", PATIENT)?))
+}
+
+/// A VIP of the same tenant: always to version 2, of which there is one pod.
+fn vip(mesh: &LocalMesh) -> Result<Client> {
+    Ok(Client::of(mesh)?.bearing(mesh.bearer("alice", PATIENT)?))
+}
 
 /// Generous: only something that is broken takes as long.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -106,26 +111,26 @@ fn attempt(answer: &Reply) -> Result<u64> {
 }
 
 pub(crate) async fn retries_hide_failures_and_stop_at_their_limit(mesh: &LocalMesh) -> Result<()> {
-    let client = Client::of(mesh)?;
+    let client = client(mesh)?;
     for succeeds_at in 1..=4 {
         let path = format!("/users/alice?until={succeeds_at}");
-        let answer = client.get(&path, &[TENANT]).await?;
+        let answer = client.get(&path, &[]).await?;
         ensure!(
             answer.status == 200 && attempt(&answer)? == succeeds_at,
             "try {succeeds_at} succeeds: {answer:?}"
         );
     }
-    let answer = client.get("/users/alice?until=5", &[TENANT]).await?;
+    let answer = client.get("/users/alice?until=5", &[]).await?;
     ensure!(
         answer.status == 503 && attempt(&answer)? == 4,
         "three retries and no more: {answer:?}"
     );
-    let answer = client.post("/users?until=2", &[TENANT], &json!({})).await?;
+    let answer = client.post("/users?until=2", &[], &json!({})).await?;
     ensure!(
         answer.status == 503 && attempt(&answer)? == 1,
         "a POST that has reached the service is not repeated: {answer:?}"
     );
-    let answer = client.get("/unretried?until=2", &[TENANT]).await?;
+    let answer = client.get("/unretried?until=2", &[]).await?;
     ensure!(
         answer.status == 503 && attempt(&answer)? == 1,
         "`attempts: 0` is no retry: {answer:?}"
@@ -138,11 +143,11 @@ pub(crate) async fn a_try_is_given_up_after_two_seconds_and_all_of_them_after_fi
 ) -> Result<()> {
     // How long a try takes that is not given up.
     const SLOW: Duration = Duration::from_secs(120);
-    let client = Client::of(mesh)?;
+    let client = client(mesh)?;
     let timed = async |path: &str| {
         let begin = Instant::now();
         let path = format!("/users/alice?{path}&slow={}", SLOW.as_millis());
-        let answer = client.get(&path, &[TENANT]).await?;
+        let answer = client.get(&path, &[]).await?;
         anyhow::Ok((answer, begin.elapsed()))
     };
     let (once, all) = tokio::try_join!(timed("until=2"), timed("until=9"))?;
@@ -204,7 +209,7 @@ pub(crate) async fn a_failing_pod_is_left_out_and_comes_back(mesh: &LocalMesh) -
     const CARTS: &str = "|cart-service.";
     const ACTIVE: &str = "outlier_detection.ejections_active";
     const TOTAL: &str = "outlier_detection.ejections_enforced_total";
-    let client = Client::of(mesh)?;
+    let client = client(mesh)?;
     let broken = mesh.pods("cart-service");
     let broken = broken
         .first()
@@ -218,7 +223,7 @@ pub(crate) async fn a_failing_pod_is_left_out_and_comes_back(mesh: &LocalMesh) -
         ensure!(Instant::now() < deadline, "{broken} is not asked");
         let ejections = of_cluster(mesh, CARTS, TOTAL).await?;
         ensure!(ejections == 0, "left out after {failures} failures");
-        let answer = client.get(&failing, &[TENANT]).await?;
+        let answer = client.get(&failing, &[]).await?;
         // The next try is the other pod's.
         ensure!(answer.status == 200, "a customer notices: {answer:?}");
         failures += attempt(&answer)? - 1;
@@ -228,7 +233,7 @@ pub(crate) async fn a_failing_pod_is_left_out_and_comes_back(mesh: &LocalMesh) -
     let mut without = 0;
     loop {
         ensure!(Instant::now() < deadline, "{broken} is left out for ever");
-        let answer = client.get(&failing, &[TENANT]).await?;
+        let answer = client.get(&failing, &[]).await?;
         ensure!(answer.status == 200, "{answer:?}");
         if of_cluster(mesh, CARTS, ACTIVE).await? == 0 {
             break;
@@ -244,7 +249,7 @@ pub(crate) async fn a_failing_pod_is_left_out_and_comes_back(mesh: &LocalMesh) -
 
     loop {
         ensure!(Instant::now() < deadline, "{broken} is never asked again");
-        let answer = client.get("/cart/alice", &[TENANT]).await?;
+        let answer = client.get("/cart/alice", &[]).await?;
         ensure!(answer.status == 200, "{answer:?}");
         if answer.json()?["pod"] == broken.as_str() {
             return Ok(());
@@ -254,7 +259,7 @@ pub(crate) async fn a_failing_pod_is_left_out_and_comes_back(mesh: &LocalMesh) -
 
 pub(crate) async fn the_breaker_opens_at_its_limits_and_closes(mesh: &LocalMesh) -> Result<()> {
     const PRODUCTS: &str = "|product-service.";
-    let client = Client::of(mesh)?;
+    let client = vip(mesh)?;
     let overflows = async || of_cluster(mesh, PRODUCTS, "upstream_rq_pending_overflow").await;
 
     // As many at once as there may be connections, and the one that may wait. Each is on its way before the next comes:
@@ -264,7 +269,7 @@ pub(crate) async fn the_breaker_opens_at_its_limits_and_closes(mesh: &LocalMesh)
     let mut answers = JoinSet::new();
     for number in 1..=11 {
         let (client, held) = (client.clone(), held.clone());
-        answers.spawn(async move { client.get(&held, &[TENANT, VIP]).await });
+        answers.spawn(async move { client.get(&held, &[]).await });
         if number <= 10 {
             until_cluster(mesh, PRODUCTS, "upstream_rq_active", number).await?;
         } else {
@@ -276,7 +281,7 @@ pub(crate) async fn the_breaker_opens_at_its_limits_and_closes(mesh: &LocalMesh)
 
     // What comes besides is turned away, and counted once: a retry would be one more.
     for number in 1..=3 {
-        let answer = client.get("/products", &[TENANT, VIP]).await?;
+        let answer = client.get("/products", &[]).await?;
         ensure!(
             answer.status == 503 && answer.header("x-envoy-overloaded") == Some("true"),
             "beside 10 and one that waits: {answer:?}"
@@ -285,7 +290,7 @@ pub(crate) async fn the_breaker_opens_at_its_limits_and_closes(mesh: &LocalMesh)
         ensure!(counted == number, "{number} turned away, {counted} counted");
     }
     // The limits are those of a version of a service: another one is not concerned.
-    let answer = client.get("/users/alice", &[TENANT, VIP]).await?;
+    let answer = client.get("/users/alice", &[]).await?;
     ensure!(answer.status == 200, "{answer:?}");
 
     hold.close()?;
@@ -294,7 +299,7 @@ pub(crate) async fn the_breaker_opens_at_its_limits_and_closes(mesh: &LocalMesh)
         ensure!(answer.status == 200, "it was within the limits: {answer:?}");
     }
     for _ in 0..20 {
-        let answer = client.get("/products", &[TENANT, VIP]).await?;
+        let answer = client.get("/products", &[]).await?;
         ensure!(answer.status == 200, "when the load is gone: {answer:?}");
     }
     ensure!(overflows().await? == 3, "it opened again without load");
@@ -329,7 +334,7 @@ async fn injected(mesh: &LocalMesh, workload: &str, what: &str) -> Result<u32> {
 
 pub(crate) async fn faults_come_as_often_as_configured(mesh: &LocalMesh) -> Result<()> {
     const REQUESTS: u32 = 1000;
-    let client = Client::of(mesh)?;
+    let client = client(mesh)?;
     let (mut aborted, mut slow) = (0, 0);
     let mut answers = JoinSet::new();
     for number in 0..REQUESTS {
@@ -339,7 +344,7 @@ pub(crate) async fn faults_come_as_often_as_configured(mesh: &LocalMesh) -> Resu
         let client = client.clone();
         answers.spawn(async move {
             let begin = Instant::now();
-            let answer = client.get("/products", &[TENANT]).await?;
+            let answer = client.get("/products", &[]).await?;
             anyhow::Ok((answer, begin.elapsed()))
         });
     }
@@ -363,7 +368,7 @@ pub(crate) async fn faults_come_as_often_as_configured(mesh: &LocalMesh) -> Resu
     // Callers within the mesh meet the same: a cart asks for each of its products.
     let deadline = Instant::now() + DEADLINE;
     loop {
-        client.get("/cart/alice", &[TENANT]).await?;
+        client.get("/cart/alice", &[]).await?;
         let delays = injected(mesh, "cart-service", "delays_injected").await?;
         if delays > 0 && injected(mesh, "cart-service", "aborts_injected").await? > 0 {
             return Ok(());

@@ -1,10 +1,10 @@
 //! Which version of a service answers, and which of its pods.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 use tollgate_tests::{LocalMesh, Metrics, Target, exchange};
 
 use crate::client::{Client, Reply, is_v2};
@@ -12,7 +12,7 @@ use crate::metrics::settled_when;
 
 pub(crate) async fn nine_of_ten_requests_go_to_v1(mesh: &LocalMesh) -> Result<()> {
     const REQUESTS: u32 = 2000;
-    let client = Client::of(mesh)?;
+    let client = Client::of(mesh)?.bearing(mesh.bearer("erin", "acme")?);
     // acme may send 100 a second.
     let mut pace = interval(Duration::from_micros(10_500));
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -20,7 +20,7 @@ pub(crate) async fn nine_of_ten_requests_go_to_v1(mesh: &LocalMesh) -> Result<()
     for _ in 0..REQUESTS {
         pace.tick().await;
         let client = client.clone();
-        answers.spawn(async move { client.get("/products", &[("x-tenant-id", "acme")]).await });
+        answers.spawn(async move { client.get("/products", &[]).await });
     }
     let mut v2 = 0;
     while let Some(answer) = answers.join_next().await {
@@ -35,17 +35,12 @@ pub(crate) async fn nine_of_ten_requests_go_to_v1(mesh: &LocalMesh) -> Result<()
 }
 
 pub(crate) async fn vips_always_get_v2(mesh: &LocalMesh) -> Result<()> {
-    let client = Client::of(mesh)?;
     for user in ["alice", "bob"] {
         for tenant in 0..5 {
-            let tenant = format!("vip-of-{user}-{tenant}");
+            let bearer = mesh.bearer(user, &format!("vip-of-{user}-{tenant}"))?;
+            let client = Client::of(mesh)?.bearing(bearer);
             for _ in 0..10 {
-                let answer = client
-                    .get(
-                        "/products",
-                        &[("x-tenant-id", &tenant), ("x-user-id", user)],
-                    )
-                    .await?;
+                let answer = client.get("/products", &[]).await?;
                 ensure!(answer.status == 200, "{answer:?}");
                 ensure!(
                     is_v2(&answer.body),
@@ -72,17 +67,23 @@ pub(crate) async fn a_client_cannot_name_its_own_class(mesh: &LocalMesh) -> Resu
             (b"USER-type", b"standard"),
         ],
         &[(b"x-user-id", b"carol"), (b"user-type", b"vip")],
-        // Two users are no user: a duplicate never chooses a class.
-        &[(b"x-user-id", b"alice"), (b"x-user-id", b"carol")],
+        // Nor its own name.
+        &[(b"x-user-id", b"alice")],
+        &[(b"end-user", b"alice")],
+        &[
+            (b"sub", b"alice"),
+            (b"x-jwt-payload", b"eyJzdWIiOiJhbGljZSJ9"),
+        ],
     ];
     let gateway = mesh.gateway_address()?;
     let (mut v2, mut sent) = (0, 0);
     for (number, spelling) in spellings.iter().enumerate() {
         let mut of_spelling = 0;
         for round in 0..4 {
-            let tenant = format!("spoofer-{number}-{round}");
+            // A customer of whom nothing is known that makes a VIP.
+            let carol = mesh.bearer("carol", &format!("spoofer-{number}-{round}"))?;
             for _ in 0..8 {
-                let mut headers = vec![(&b"x-tenant-id"[..], tenant.as_bytes())];
+                let mut headers = vec![(&b"authorization"[..], carol.as_bytes())];
                 headers.extend_from_slice(spelling);
                 let answer = exchange(gateway, "/products", &headers).await?;
                 ensure!(answer.status == 200, "{answer:?}");
@@ -120,15 +121,16 @@ pub(crate) async fn the_canary_of_users_is_for_who_asks_and_one_in_twenty(
     for number in 0..REQUESTS {
         // Each may send ten at once.
         let tenant = format!("canary-{}", number / 8);
-        let tenant = ("x-tenant-id", tenant.as_str());
+        let bearer = mesh.bearer("carol", &tenant)?;
+        let bearer = ("authorization", bearer.as_str());
         // What is not `true` is no wish.
         let answer = client
-            .get("/users/carol", &[tenant, ("x-canary", "1")])
+            .get("/users/carol", &[bearer, ("x-canary", "1")])
             .await?;
         canary += u32::from(version(&answer)? == "v2");
         if number % 50 == 0 {
             let answer = client
-                .get("/users/carol", &[tenant, ("x-canary", "true")])
+                .get("/users/carol", &[bearer, ("x-canary", "true")])
                 .await?;
             ensure!(version(&answer)? == "v2", "{answer:?}");
         }
@@ -140,11 +142,12 @@ pub(crate) async fn the_canary_of_users_is_for_who_asks_and_one_in_twenty(
     let asked = |m: &Metrics| m.sum("shop_service_requests_total", &[("route", "/users/{id}")]);
     let all = asked(&mesh.metrics("user-service").await?);
     let v2 = asked(&mesh.metrics_of_version("user-service", "v2").await?);
+    let client = client.bearing(mesh.bearer("carol", "canary-orders")?);
     for _ in 0..ORDERS {
         let order = client
             .post(
                 "/orders",
-                &[("x-tenant-id", "canary-orders"), ("x-canary", "true")],
+                &[("x-canary", "true")],
                 &json!({"userId": "alice"}),
             )
             .await?;
@@ -167,23 +170,47 @@ pub(crate) async fn the_canary_of_users_is_for_who_asks_and_one_in_twenty(
 
 pub(crate) async fn half_of_the_users_meet_the_other_cart(mesh: &LocalMesh) -> Result<()> {
     let client = Client::of(mesh)?;
-    for (user, expected) in [
+    let users = [
         (Some("alice"), "v1"),
         (Some("Erin"), "v1"),
         (Some("bob"), "v2"),
         (Some("Dave"), "v2"),
         (Some(""), "v1"),
         (None, "v1"),
-    ] {
-        // Always the same one.
-        for _ in 0..8 {
+    ];
+    for (user, expected) in users {
+        // By the token, whatever a client calls itself.
+        for (number, says) in [None, Some("alice"), Some("bob")].into_iter().enumerate() {
             // Each may send ten at once.
-            let tenant = format!("halves-{}", user.unwrap_or("none"));
-            let mut headers = vec![("x-tenant-id", tenant.as_str())];
-            headers.extend(user.map(|user| ("end-user", user)));
-            let answer = client.get("/cart/alice", &headers).await?;
-            ensure!(version(&answer)? == expected, "{user:?}: {answer:?}");
+            let tenant = format!("halves-{}-{number}", user.unwrap_or("none"));
+            let bearer = match user {
+                Some(user) => mesh.bearer(user, &tenant),
+                None => mesh.manifests().bearer_saying(&json!({"tenant": tenant})),
+            }?;
+            let mut headers = vec![("authorization", bearer.as_str())];
+            headers.extend(says.map(|says| ("end-user", says)));
+            // Always the same one.
+            for _ in 0..8 {
+                let answer = client.get("/cart/alice", &headers).await?;
+                ensure!(
+                    version(&answer)? == expected,
+                    "{user:?}, who says {says:?}: {answer:?}"
+                );
+            }
         }
+    }
+    // Nor without a token. Others in this mesh have none either, and a limit together.
+    let deadline = Instant::now() + Duration::from_secs(60);
+    for name in ["end-user", "End-User", "end_user"] {
+        let answer = loop {
+            let answer = client.get("/cart/alice", &[(name, "bob")]).await?;
+            if answer.status != 429 {
+                break answer;
+            }
+            ensure!(Instant::now() < deadline, "{answer:?}");
+            sleep(Duration::from_millis(200)).await;
+        };
+        ensure!(version(&answer)? == "v1", "{name}: {answer:?}");
     }
     Ok(())
 }
@@ -200,11 +227,13 @@ pub(crate) async fn premium_tenants_have_pods_for_their_orders(mesh: &LocalMesh)
         anyhow::Ok(pods.await?.sum("shop_service_requests_total", &labels))
     };
     for (tenant, premium) in [("acme", true), ("globex", false)] {
+        let bearer = mesh.bearer("erin", tenant)?;
         let (before, elsewhere) = (of(tenant, premium).await?, of(tenant, !premium).await?);
         for _ in 0..REQUESTS {
             let headers = [
-                ("x-tenant-id", tenant),
-                // The tier is not the client's to name.
+                ("authorization", bearer.as_str()),
+                // Neither tenant nor tier are the client's to name.
+                ("x-tenant-id", if premium { "globex" } else { "acme" }),
                 ("x-tenant-tier", if premium { "free" } else { "premium" }),
             ];
             let answer = client.get("/orders/dave", &headers).await?;

@@ -195,7 +195,13 @@ spec:
 
 /// The shop with all of it.
 pub(crate) fn mesh() -> Result<LocalMesh> {
-    let manifests = live::manifests(Form::ThreeModules)?;
+    // Who a request is of is said by headers: tokens are what is tested, and they come from another issuer.
+    let manifests = live::manifests(Form::ThreeModules)?.without_issuer();
+    manifests.replace(
+        Form::ThreeModules.limiter().0,
+        "\n      - claim: tenant\n",
+        "\n      - header: x-tenant-id\n",
+    )?;
     manifests.write(RULES, &authentication()?)?;
     manifests.write("istio/security/echo.yaml", ECHO)?;
     manifests.replace(
@@ -739,7 +745,7 @@ pub(crate) async fn a_deny_comes_before_every_allow(mesh: &LocalMesh) -> Result<
 pub(crate) async fn rules_and_keys_change_under_load(mesh: &LocalMesh) -> Result<()> {
     let _turn = TURN.lock().await;
     rule(mesh, "")?;
-    let load = Load::start(mesh).await?;
+    let load = Load::start_with(mesh, ("x-tenant-id", PATIENT.to_owned())).await?;
     let client = Client::on_fresh_connections(mesh)?;
     let token = signer()?.of(&claims(json!({}))?)?;
     let authorization = bearer(&token);

@@ -52,7 +52,8 @@ fn limits(tenants: &[(&str, u64)], sources: &Value) -> Value {
 /// The shop with a gateway that believes tokens, and with a limiter at the users' sidecar that believes certificates. The users are replaced
 /// by a program that says what trailers it sees.
 pub(crate) fn mesh(form: Form) -> Result<LocalMesh> {
-    let manifests = Manifests::of(form)?;
+    // With an issuer of their own.
+    let manifests = Manifests::of(form)?.without_issuer();
     let at_gateway = json!([
         {"claim": "tenant"},
         {"claim": ["https://shop.test/realm", "tenant"]},

@@ -1,5 +1,6 @@
 //! The local mesh as a target: `tollgate up --format json`, run as a user runs it.
 
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
@@ -136,8 +137,12 @@ pub(crate) fn up(manifests: &Manifests, options: &Options) -> Result<Command> {
         .current_dir(repository())
         .arg("up")
         .args(["--workers", &options.workers.to_string()])
-        .arg("--manifests")
-        .arg(manifests.path())
+        .args(
+            manifests
+                .paths()
+                .iter()
+                .flat_map(|path| [OsStr::new("--manifests"), path.as_os_str()]),
+        )
         // Each mesh has databases of its own, unless a test says otherwise.
         .env_remove("TOLLGATE_DATABASE");
     if let Some(replicas) = options.replicas {

@@ -2,10 +2,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 use tempfile::TempDir;
+
+use crate::tokens::{ISSUER, LOCAL, Signer};
 
 /// A folder of manifests that a test may change. It is there as long as anybody has it.
 #[derive(Clone, Debug)]
@@ -13,6 +16,9 @@ pub struct Manifests {
     folder: Arc<TempDir>,
     /// The folder in it whose kustomization is the mesh; empty for the folder itself.
     mesh: &'static str,
+    /// Whether the local issuer is run beside the mesh.
+    issuer: bool,
+    signer: Arc<OnceLock<Signer>>,
 }
 
 /// The two forms in which the filters ship, with the same placement and configuration.
@@ -78,12 +84,43 @@ impl Manifests {
             copy_yaml(&repository().join(part), &folder.path().join(part))?;
         }
         let folder = Arc::new(folder);
-        Ok(Self { folder, mesh })
+        Ok(Self {
+            folder,
+            mesh,
+            // That overlay has it already.
+            issuer: mesh != LOCAL,
+            signer: Arc::default(),
+        })
     }
 
-    /// Where the mesh is: what `--manifests` takes.
-    pub fn path(&self) -> PathBuf {
-        self.file(self.mesh)
+    /// The same without the local issuer: for a mesh whose tokens are a test's own.
+    pub fn without_issuer(mut self) -> Self {
+        self.issuer = false;
+        self
+    }
+
+    /// Where the mesh is, and the issuer of its users' tokens: what `--manifests` takes.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        let mut paths = vec![self.file(self.mesh)];
+        paths.extend(self.issuer.then(|| self.file(ISSUER)));
+        paths
+    }
+
+    /// What this user of this tenant writes into `authorization`.
+    pub fn bearer(&self, user: &str, tenant: &str) -> Result<String> {
+        self.bearer_saying(&serde_json::json!({"sub": user, "tenant": tenant}))
+    }
+
+    /// What somebody writes into `authorization` of whom the local issuer says this, beside what a token must say.
+    pub fn bearer_saying(&self, claims: &Value) -> Result<String> {
+        let signer = match self.signer.get() {
+            Some(signer) => signer,
+            None => {
+                let signer = Signer::local(self)?;
+                self.signer.get_or_init(|| signer)
+            }
+        };
+        Ok(format!("Bearer {}", signer.sign_valid(claims)))
     }
 
     /// Where a file is, named as in the repository.

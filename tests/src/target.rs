@@ -59,6 +59,11 @@ pub trait Target: Sync {
     /// What became of the edit that was made before.
     fn outcome(&self) -> Result<Outcome>;
 
+    /// What this user of this tenant writes into `authorization`.
+    fn bearer(&self, user: &str, tenant: &str) -> Result<String> {
+        self.manifests().bearer(user, tenant)
+    }
+
     /// The pods of one workload.
     fn pods(&self, name: &str) -> Vec<&Workload> {
         self.workloads().iter().filter(|w| w.name == name).collect()

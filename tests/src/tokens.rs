@@ -19,6 +19,9 @@ use crate::manifests::Manifests;
 /// The overlay with the local issuer, as a test names it.
 pub const LOCAL: &str = "istio/overlays/local";
 
+/// The local issuer by itself, beside any other mesh.
+pub const ISSUER: &str = "istio/overlays/local/issuer";
+
 /// A token of the local issuer of these manifests, as a user gets one: `tollgate token` with these arguments.
 pub fn token(manifests: &Manifests, args: &[&str]) -> Result<String> {
     let output = Command::new(tollgate()?)
@@ -34,10 +37,17 @@ pub fn token(manifests: &Manifests, args: &[&str]) -> Result<String> {
 
 /// What a local token says that is valid now.
 pub fn claims(user: &str) -> Value {
+    let mut claims = nobodys_claims();
+    claims["sub"] = user.into();
+    claims
+}
+
+/// The same without a user.
+fn nobodys_claims() -> Value {
     let now = SystemTime::UNIX_EPOCH
         .elapsed()
         .map_or(0, |elapsed| elapsed.as_secs());
-    json!({"iss": "https://issuer.local.tollgate", "aud": "shop", "sub": user, "iat": now, "exp": now + 3600})
+    json!({"iss": "https://issuer.local.tollgate", "aud": "shop", "iat": now, "exp": now + 3600})
 }
 
 /// Somebody who signs tokens.
@@ -51,9 +61,10 @@ pub struct Signer {
 impl Signer {
     /// The local issuer of these manifests itself: what it signs is genuine, and says what `tollgate token` would not.
     pub fn local(manifests: &Manifests) -> Result<Self> {
-        let file = manifests.file(LOCAL).join("issuer/key.pem");
-        let pem = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+        // First of all: it makes the key, if nothing has needed it yet.
         let genuine = token(manifests, &["--user", "nobody"])?;
+        let file = manifests.file(ISSUER).join("key.pem");
+        let pem = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
         let header = genuine.split('.').next().unwrap_or_default();
         let header: Value = serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(header)?)?;
         Ok(Self {
@@ -68,6 +79,15 @@ impl Signer {
             key: SigningKey::from_slice(&[7; 32])?,
             id: id.to_owned(),
         })
+    }
+
+    /// A token that says this, and beside it that it is from the local issuer, for the shop and valid now.
+    pub fn sign_valid(&self, others: &Value) -> String {
+        let mut claims = nobodys_claims();
+        if let (Some(claims), Value::Object(others)) = (claims.as_object_mut(), others) {
+            claims.extend(others.clone());
+        }
+        self.sign(&claims)
     }
 
     /// A token with the usual header.
