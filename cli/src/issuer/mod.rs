@@ -12,8 +12,10 @@ use std::fs::{self, Permissions};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, anyhow};
+use serde_json::json;
 use tempfile::Builder;
 use tollgate_mesh::Problem;
 
@@ -97,6 +99,44 @@ impl Issuer {
             new,
             changed,
         })
+    }
+}
+
+impl Issuer {
+    /// That of a mesh, if it has one: these are the files that were read for it, and [`complete`].
+    pub(crate) fn of_files(files: &[PathBuf]) -> anyhow::Result<Option<Self>> {
+        let jwks = files.iter().find(|file| is_jwks(file));
+        let folder = jwks.and_then(|file| file.parent());
+        folder.map(Self::of).transpose()
+    }
+
+    /// Where the overlay is, if it is not that of the repository around a folder.
+    pub(crate) fn elsewhere(&self, here: &Path) -> Option<&Path> {
+        let overlay = self.file.parent()?.parent()?;
+        let near = here
+            .ancestors()
+            .map(|folder| folder.join(OVERLAY))
+            .find(|overlay| overlay.is_dir());
+        let same = near.is_some_and(|near| {
+            matches!((fs::canonicalize(near), fs::canonicalize(overlay)), (Ok(a), Ok(b)) if a == b)
+        });
+        (!same).then_some(overlay)
+    }
+
+    /// A token for a user of a tenant that is valid for so long.
+    pub(crate) fn token(
+        &self,
+        user: &str,
+        tenant: &str,
+        lifetime: Duration,
+    ) -> anyhow::Result<String> {
+        let now = SystemTime::UNIX_EPOCH
+            .elapsed()
+            .context("the clock of this machine is before 1970")?;
+        self.key.sign(&json!({
+            "iss": NAME, "aud": AUDIENCE, "sub": user, TENANT: tenant,
+            "iat": now.as_secs(), "exp": (now + lifetime).as_secs(),
+        }))
     }
 }
 

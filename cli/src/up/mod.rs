@@ -18,6 +18,7 @@ mod inotify;
 mod live;
 mod local_mesh;
 mod manifests;
+mod papers;
 pub(crate) mod ports;
 mod readiness;
 mod run_directory;
@@ -30,7 +31,9 @@ mod view;
 mod xds;
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -40,6 +43,7 @@ use crate::args::{Format, UpArgs};
 use crate::build;
 use crate::envoy::{Envoy, Wanted};
 use crate::error::{FAILURE, plain};
+use crate::issuer::{self, Issuer};
 use crate::workspace::Workspace;
 
 pub(crate) use guard::{guard, guarded};
@@ -91,6 +95,7 @@ async fn up(args: UpArgs, reporter: &Reporter) -> anyhow::Result<()> {
     let Prepared {
         parts,
         source,
+        issuer,
         gateway,
         run,
     } = tokio::select! {
@@ -112,7 +117,16 @@ async fn up(args: UpArgs, reporter: &Reporter) -> anyhow::Result<()> {
         envoy_version: version,
         not_run: mesh.not_run(),
     });
-    let ended = match start(&mesh, &source.manifests, &mut exits, &mut signals, reporter).await {
+    let ended = match start(
+        &mesh,
+        &source.manifests,
+        issuer.as_ref(),
+        &mut exits,
+        &mut signals,
+        reporter,
+    )
+    .await
+    {
         Ok(None) => {
             let serving = Serving {
                 mesh: &mesh,
@@ -120,6 +134,7 @@ async fn up(args: UpArgs, reporter: &Reporter) -> anyhow::Result<()> {
                 exits,
                 format,
                 with_demo,
+                issuer,
             };
             serve(serving, &mut signals, reporter).await
         }
@@ -140,6 +155,7 @@ async fn up(args: UpArgs, reporter: &Reporter) -> anyhow::Result<()> {
 async fn start(
     mesh: &LocalMesh,
     manifests: &Manifests,
+    issuer: Option<&Arc<Issuer>>,
     exits: &mut mpsc::UnboundedReceiver<Exit>,
     signals: &mut Signals,
     reporter: &Reporter,
@@ -159,7 +175,7 @@ async fn start(
     let admin = gateways.filter_map(|pod| pod.admin).next();
     let tries = gateway
         .as_deref()
-        .map(|gateway| tries(manifests, gateway, admin));
+        .map(|gateway| tries(manifests, issuer, gateway, admin));
     reporter.tell(&Event::Ready {
         gateway,
         root_certificate: mesh.run().root_certificate(),
@@ -176,6 +192,7 @@ struct Serving<'a> {
     exits: mpsc::UnboundedReceiver<Exit>,
     format: Format,
     with_demo: bool,
+    issuer: Option<Arc<Issuer>>,
 }
 
 /// Serves until a signal comes, whose name it returns, or somebody presses `q`.
@@ -190,10 +207,11 @@ async fn serve(
         mut exits,
         format,
         with_demo,
+        issuer,
     } = serving;
     let gateway = mesh.gateway();
     let mut demo = match &gateway {
-        Some(gateway) if with_demo => Some(start_demo(mesh, gateway, reporter)?),
+        Some(gateway) if with_demo => Some(start_demo(mesh, gateway, issuer.as_ref(), reporter)?),
         _ => None,
     };
     let proxies = mesh.pods()?.into_iter().filter_map(|pod| {
@@ -231,8 +249,13 @@ async fn serve(
     reason
 }
 
-fn start_demo(mesh: &LocalMesh, gateway: &str, reporter: &Reporter) -> anyhow::Result<Demo> {
-    let plan = Plan::of(mesh.plugins());
+fn start_demo(
+    mesh: &LocalMesh,
+    gateway: &str,
+    issuer: Option<&Arc<Issuer>>,
+    reporter: &Reporter,
+) -> anyhow::Result<Demo> {
+    let plan = Plan::of(mesh.plugins(), issuer);
     reporter.tell(&Event::Demo {
         customers: plan.to_string(),
         seconds: demo::LENGTH.as_secs(),
@@ -271,15 +294,27 @@ fn tell_exit(exit: &Exit, serving: bool, reporter: &Reporter) {
 struct Prepared {
     parts: Parts,
     source: live::Source,
+    /// Who signs tokens for it, if it is a local issuer.
+    issuer: Option<Arc<Issuer>>,
     gateway: Held,
     run: RunDirectory,
+}
+
+/// What runs if nothing is named: the shop, with the local issuer, because its gateway believes tokens alone.
+fn shipped(root: &Path) -> Vec<PathBuf> {
+    let local = root.join(issuer::OVERLAY);
+    vec![if local.is_dir() {
+        local
+    } else {
+        root.to_owned()
+    }]
 }
 
 /// Everything that must be right and there before the first process starts.
 async fn prepare(args: UpArgs, reporter: &Reporter) -> anyhow::Result<Prepared> {
     let workspace = blocking(Workspace::current).await?;
     let paths = if args.manifests.is_empty() {
-        vec![workspace.root().to_owned()]
+        shipped(workspace.root())
     } else {
         args.manifests
     };
@@ -292,6 +327,7 @@ async fn prepare(args: UpArgs, reporter: &Reporter) -> anyhow::Result<Prepared> 
     let (mut reader, changes) = live::Reader::new(paths)?;
     let live::Read { loaded, contents } = reader.read().map_err(Problems::from)?;
     let mut manifests = loaded.result?;
+    let issuer = Issuer::of_files(&loaded.files)?;
     let means = Means {
         replicas: args.replicas,
         services: service_names(&workspace),
@@ -345,6 +381,7 @@ async fn prepare(args: UpArgs, reporter: &Reporter) -> anyhow::Result<Prepared> 
     Ok(Prepared {
         parts,
         source,
+        issuer: issuer.map(Arc::new),
         gateway,
         run,
     })

@@ -5,17 +5,21 @@
 
 use std::cmp::Reverse;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use serde_json::Value;
-use tenant_rate_limit::config::{Allowance, Config as Limits, Source};
+use tenant_rate_limit::config::{Allowance, Config as Limits};
 use tenant_rate_limit::limit::Kind;
+use tollgate_common::OneOrMany;
 use tollgate_mesh::Manifests;
 use tollgate_mesh::api::networking::{HttpMatchRequest, HttpRoute, StringMatch, ValueMatch};
 use tollgate_mesh::model::Role;
 use user_classifier::Config as Classes;
 use user_classifier::config::When;
 
+use super::papers::{Papers, this_program, word};
 use super::statistics::counters::section;
+use crate::issuer::Issuer;
 
 /// The shop's catalogue, which shows more than its other paths.
 const CATALOGUE: &str = "/products";
@@ -24,17 +28,24 @@ const CATALOGUE: &str = "/products";
 const LARGEST_BURST: u64 = 50;
 /// Of a limit that gives back faster than this, in nanoseconds, requests in turn use up nothing.
 const SHORTEST_INTERVAL: u64 = 50_000_000;
+/// A user of whom no rule of the shop knows anything.
+const ANYBODY: &str = "carol";
 
 /// A command, and what is to be seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Try {
     pub(crate) what: String,
-    /// For a shell, perhaps of two lines.
+    /// For a shell, perhaps of several lines.
     pub(crate) command: String,
 }
 
-/// What to try at a gateway (`http://…`) whose Envoy has this admin interface.
-pub(crate) fn tries(manifests: &Manifests, gateway: &str, admin: Option<SocketAddr>) -> Vec<Try> {
+/// What to try at a gateway (`http://…`) whose Envoy has this admin interface, where this local issuer is believed, if any is.
+pub(crate) fn tries(
+    manifests: &Manifests,
+    issuer: Option<&Arc<Issuer>>,
+    gateway: &str,
+    admin: Option<SocketAddr>,
+) -> Vec<Try> {
     let mut workloads = manifests.mesh.workloads.iter();
     let workload = workloads.find(|workload| workload.role == Role::Gateway);
     // Of several ports nobody knows here which routes are behind the first.
@@ -55,46 +66,61 @@ pub(crate) fn tries(manifests: &Manifests, gateway: &str, admin: Option<SocketAd
         sections("user-classifier").find_map(|section| serde_json::from_value(section).ok());
 
     let url = format!("{gateway}{}", entry.path);
-    let header = |name: &str, value: &str| format!(" -H '{name}: {value}'");
     let host = entry.host.as_deref().map(|host| header("host", host));
-    let with = |more: Option<(&str, &str)>| {
-        let more = more.map(|(name, value)| header(name, value));
-        host.clone().into_iter().chain(more).collect::<String>()
+    let host = host.unwrap_or_default();
+    let papers = limits
+        .as_ref()
+        .and_then(|limits| Papers::of(limits, issuer));
+    // What comes before the command, and the command's options.
+    let of_tenant = |id: &str| match &papers {
+        Some(Papers::Headers(name)) => (String::new(), header(name, id)),
+        Some(Papers::Token(issuer)) => token(issuer, ANYBODY, Some(id)),
+        None => Default::default(),
     };
     let mut tries = Vec::new();
-    let tenants = limits.as_ref().map(tenants).unwrap_or_default();
+    // Of whom nothing can be shown, nothing is to be seen.
+    let shown = limits.as_ref().filter(|_| papers.is_some());
+    let tenants = shown.map(tenants).unwrap_or_default();
     match tenants.iter().max_by_key(|t| (t.at_once, Reverse(t.id))) {
-        Some(tenant) => tries.push(Try {
-            what: format!(
-                "{} is of the tier {}: RateLimit says what is left",
-                tenant.id, tenant.tier
-            ),
-            command: format!("curl -i {url}{}", with(Some((tenant.header, tenant.id)))),
-        }),
+        Some(tenant) => {
+            let (before, options) = of_tenant(tenant.id);
+            tries.push(Try {
+                what: format!(
+                    "{} is of the tier {}: RateLimit says what is left",
+                    tenant.id, tenant.tier
+                ),
+                command: format!("{before}curl -i {url}{host}{options}"),
+            });
+        }
         None => tries.push(Try {
             what: format!("an answer of {}", entry.service),
-            command: format!("curl -i {url}{}", with(None)),
+            command: format!("curl -i {url}{host}"),
         }),
     }
     if let Some(class) = classes.as_ref().and_then(|classes| class(classes, &entry)) {
-        tries.push(Try {
+        let shown = match (class.given, issuer) {
+            (Given::Header(name, value), _) => Some((String::new(), header(name, value))),
+            (Given::User(user), Some(issuer)) => Some(token(issuer, user, None)),
+            (Given::User(_), None) => None,
+        };
+        tries.extend(shown.map(|(before, options)| Try {
             what: format!(
                 "a user of the class {}: always {}",
                 class.name, class.destination
             ),
-            command: format!("curl {url}{}", with(Some(class.header))),
-        });
+            command: format!("{before}curl {url}{host}{options}"),
+        }));
     }
     let tight = tenants.iter().filter(|tenant| tenant.can_be_used_up);
     if let Some(tenant) = tight.min_by_key(|tenant| (tenant.at_once, tenant.id)) {
+        let (before, options) = of_tenant(tenant.id);
         tries.push(Try {
             what: format!(
                 "{} is of the tier {}: {} at once, then 429",
                 tenant.id, tenant.tier, tenant.at_once
             ),
             command: format!(
-                "curl -s -o /dev/null -w '%{{http_code}} '{} \\\n  '{url}?[1-{}]'",
-                with(Some((tenant.header, tenant.id))),
+                "{before}curl -s -o /dev/null -w '%{{http_code}} '{host}{options} \\\n  '{url}?[1-{}]'",
                 tenant.at_once + 5
             ),
         });
@@ -113,6 +139,27 @@ pub(crate) fn tries(manifests: &Manifests, gateway: &str, admin: Option<SocketAd
         });
     }
     tries
+}
+
+/// An option of curl.
+fn header(name: &str, value: &str) -> String {
+    format!(" -H '{name}: {value}'")
+}
+
+/// A line that makes a token, and the option of curl that shows it.
+fn token(issuer: &Issuer, user: &str, tenant: Option<&str>) -> (String, String) {
+    let mut line = format!("T=$({} token --user {user}", this_program());
+    if let Some(tenant) = tenant {
+        line += &format!(" --tenant {tenant}");
+    }
+    let here = std::env::current_dir().unwrap_or_default();
+    if let Some(overlay) = issuer.elsewhere(&here) {
+        line += &format!(" \\\n  --overlay {}", word(overlay));
+    }
+    (
+        format!("{line})\n"),
+        r#" -H "authorization: Bearer $T""#.to_owned(),
+    )
 }
 
 /// A route from outside.
@@ -203,7 +250,6 @@ fn short(host: &str) -> &str {
 
 /// A tenant that is listed, and what it may do.
 struct Tenant<'a> {
-    header: &'a str,
     id: &'a str,
     tier: &'a str,
     /// Requests from rest.
@@ -213,9 +259,6 @@ struct Tenant<'a> {
 }
 
 fn tenants(limits: &Limits) -> Vec<Tenant<'_>> {
-    let Some(Source::Header(header)) = limits.sources.first() else {
-        return Vec::new();
-    };
     let tenants = limits.tenants.iter().filter_map(|(id, listed)| {
         let plan = limits.plans.get(listed.plan as usize)?;
         let Allowance::Limits(set) = &plan.allowance else {
@@ -231,7 +274,6 @@ fn tenants(limits: &Limits) -> Vec<Tenant<'_>> {
             })
             .min()?;
         Some(Tenant {
-            header,
             id,
             tier: limits.tiers.get(plan.tier)?,
             at_once,
@@ -245,12 +287,20 @@ fn read_limits(section: &Value) -> Option<Limits> {
     Limits::parse(section.to_string().as_bytes()).ok()
 }
 
-/// A class that a header gives, and that has a route of its own.
+/// A class that has a route of its own.
 struct Class<'a> {
     name: &'a str,
-    /// That gives it.
-    header: (&'a str, &'a str),
+    given: Given<'a>,
     destination: String,
+}
+
+/// What gives a class.
+#[derive(Clone, Copy)]
+enum Given<'a> {
+    /// A header with this value.
+    Header(&'a str, &'a str),
+    /// A token of this user (`sub`).
+    User(&'a str),
 }
 
 fn class<'a>(classes: &'a Classes, entry: &Entry<'_>) -> Option<Class<'a>> {
@@ -263,9 +313,17 @@ fn class<'a>(classes: &'a Classes, entry: &Entry<'_>) -> Option<Class<'a>> {
             _ => return None,
         },
     };
-    let wanted = condition.header.as_ref()?;
-    let one_of = wanted.one_of.as_ref().and_then(|values| values.first());
-    let value = wanted.exact.as_ref().or(one_of)?;
+    let given = match (&condition.header, &condition.claim) {
+        (Some(wanted), None) => {
+            let one_of = wanted.one_of.as_ref().and_then(|values| values.first());
+            Given::Header(&wanted.name, wanted.exact.as_ref().or(one_of)?)
+        }
+        (None, Some(wanted)) if wanted.name == OneOrMany::One("sub".to_owned()) => {
+            let one_of = wanted.one_of.as_ref().and_then(|values| values.first());
+            Given::User(wanted.exact.as_ref().or(one_of)?)
+        }
+        _ => return None,
+    };
     let exactly = ValueMatch::Value(StringMatch::Exact(rule.user_type.clone()));
     let gives = |request: &HttpMatchRequest| {
         let mut headers = request.headers.iter();
@@ -289,7 +347,7 @@ fn class<'a>(classes: &'a Classes, entry: &Entry<'_>) -> Option<Class<'a>> {
     };
     Some(Class {
         name: &rule.user_type,
-        header: (&wanted.name, value),
+        given,
         destination,
     })
 }
@@ -312,14 +370,21 @@ mod tests {
 
     /// What is said of a part of this workspace, as lines.
     fn said(paths: &[&str]) -> Vec<String> {
+        said_with(paths, None)
+    }
+
+    fn said_with(paths: &[&str], issuer: Option<&Arc<Issuer>>) -> Vec<String> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let paths: Vec<_> = paths.iter().map(|path| root.join(path)).collect();
         let manifests = tollgate_mesh::load_watched(&paths).result.unwrap();
         let admin = SocketAddr::from(([127, 0, 0, 1], 20004));
-        let tries = tries(&manifests, "http://127.0.0.1:8080", Some(admin));
+        let mut tries = tries(&manifests, issuer, "http://127.0.0.1:8080", Some(admin));
+        for Try { command, .. } in &mut tries {
+            *command = command.replace(&this_program(), "target/release/tollgate");
+        }
         for line in tries.iter().flat_map(|Try { command, .. }| command.lines()) {
-            // Behind two columns of space, in a terminal of 80, also with a port of five digits.
-            assert!(line.len() <= 77, "{line}");
+            // Behind two columns of space, in a terminal of 80, also with a port of five digits; but for a folder's name.
+            assert!(line.len() <= 77 || line.contains("--overlay "), "{line}");
         }
         tries
             .into_iter()
@@ -329,19 +394,70 @@ mod tests {
 
     #[test]
     fn the_shop_has_tenants_vips_limits_and_counters_with_both_forms_of_the_filters() {
+        let folder = tempfile::tempdir().unwrap();
+        let overlay = folder.path().join(crate::issuer::OVERLAY);
+        std::fs::create_dir_all(overlay.join("issuer")).unwrap();
+        let issuer = Arc::new(Issuer::of_overlay(&overlay).unwrap());
+        let overlay = word(&overlay);
         for shop in [".", "istio/overlays/bundle"] {
             assert_eq!(
-                said(&[shop]),
+                said_with(&[shop], Some(&issuer)),
                 [
-                    "acme is of the tier premium: RateLimit says what is left: curl -i http://127.0.0.1:8080/products -H 'x-tenant-id: acme'",
-                    "a user of the class vip: always product-service v2: curl http://127.0.0.1:8080/products -H 'x-user-id: alice'",
-                    "initech is of the tier free: 10 at once, then 429: curl -s -o /dev/null -w '%{http_code} ' -H 'x-tenant-id: \
-                     initech' \\\n  'http://127.0.0.1:8080/products?[1-15]'",
-                    "what the gateway has counted: curl -s http://127.0.0.1:20004/stats/prometheus | grep ^shop_",
+                    format!(
+                        "acme is of the tier premium: RateLimit says what is left: \
+                         T=$(target/release/tollgate token --user carol --tenant acme \\\n  --overlay {overlay})\n\
+                         curl -i http://127.0.0.1:8080/products -H \"authorization: Bearer $T\""
+                    ),
+                    format!(
+                        "a user of the class vip: always product-service v2: \
+                         T=$(target/release/tollgate token --user alice \\\n  --overlay {overlay})\n\
+                         curl http://127.0.0.1:8080/products -H \"authorization: Bearer $T\""
+                    ),
+                    format!(
+                        "initech is of the tier free: 10 at once, then 429: \
+                         T=$(target/release/tollgate token --user carol --tenant initech \\\n  --overlay {overlay})\n\
+                         curl -s -o /dev/null -w '%{{http_code}} ' -H \"authorization: Bearer $T\" \\\n  \
+                         'http://127.0.0.1:8080/products?[1-15]'"
+                    ),
+                    "what the gateway has counted: curl -s http://127.0.0.1:20004/stats/prometheus | grep ^shop_".to_owned(),
                 ],
                 "{shop}"
             );
         }
+        // With an issuer of whom no token can be had here.
+        assert_eq!(
+            said(&["."]),
+            [
+                "an answer of product-service: curl -i http://127.0.0.1:8080/products",
+                "what the gateway has counted: curl -s http://127.0.0.1:20004/stats/prometheus | grep ^shop_",
+            ]
+        );
+    }
+
+    #[test]
+    fn headers_are_shown_where_they_are_believed() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("plugins.yaml");
+        let plugin = |name: &str, config: &str| {
+            format!(
+                "apiVersion: extensions.istio.io/v1alpha1\nkind: WasmPlugin\nmetadata: {{name: {name}, namespace: istio-system}}\nspec:\n  \
+                 url: oci://example.com/{name}:1\n  selector: {{matchLabels: {{istio: ingressgateway}}}}\n  pluginConfig: {config}\n---\n"
+            )
+        };
+        let limiter = "{tenant: {from: [{header: x-org}], unknown: {tier: t}}, tiers: {t: {limits: [{name: a, requests: 5, per: 1s}]}}, \
+                       tenants: {acme: {tier: t}}}";
+        let classifier = "{default: a, selfAssignable: [vip], rules: [{type: vip, when: [{header: {name: x-user-id, in: [alice]}}]}]}";
+        let plugins = plugin("tenant-rate-limit", limiter) + &plugin("user-classifier", classifier);
+        std::fs::write(&file, plugins).unwrap();
+        assert_eq!(
+            said(&["services", "istio", file.to_str().unwrap()]),
+            [
+                "acme is of the tier t: RateLimit says what is left: curl -i http://127.0.0.1:8080/products -H 'x-org: acme'",
+                "a user of the class vip: always product-service v2: curl http://127.0.0.1:8080/products -H 'x-user-id: alice'",
+                "acme is of the tier t: 5 at once, then 429: curl -s -o /dev/null -w '%{http_code} ' -H 'x-org: acme' \\\n  \
+                 'http://127.0.0.1:8080/products?[1-10]'",
+            ]
+        );
     }
 
     #[test]
@@ -352,10 +468,7 @@ mod tests {
         );
         assert_eq!(
             said(&["services", "istio", "wasm-plugins/user-classifier"]),
-            [
-                "an answer of product-service: curl -i http://127.0.0.1:8080/products",
-                "a user of the class vip: always product-service v2: curl http://127.0.0.1:8080/products -H 'x-user-id: alice'",
-            ]
+            ["an answer of product-service: curl -i http://127.0.0.1:8080/products"]
         );
         assert_eq!(
             said(&["services", "istio/ingress"]),

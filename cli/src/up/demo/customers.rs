@@ -2,16 +2,15 @@
 //! VIPs, one tenant that is not listed, and one that is not listed either and wants more than its tier allows.
 
 use std::fmt;
+use std::sync::Arc;
 
-use tenant_rate_limit::config::{Allowance as Allowed, Config as Limits, Source};
+use tenant_rate_limit::config::{Allowance as Allowed, Config as Limits};
 use tenant_rate_limit::limit::Kind;
-use tollgate_common::header::TENANT_ID;
 use tollgate_mesh::model::Plugin;
 
+use crate::issuer::Issuer;
+use crate::up::papers::Papers;
 use crate::up::statistics::counters::limits;
-
-/// The header by which the shop's manifests know a user.
-pub(super) const USER_HEADER: &str = "x-user-id";
 
 /// Visits a second of everybody together: at most 100 requests, as some visits take three.
 const MOST: f64 = 95.0;
@@ -44,9 +43,9 @@ pub(crate) struct Customer {
 }
 
 /// All of them.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Plan {
-    pub(crate) tenant_header: String,
+    pub(crate) papers: Papers,
     pub(crate) customers: Vec<Customer>,
 }
 
@@ -57,10 +56,15 @@ struct Allowance {
 }
 
 impl Plan {
-    /// A plan for the limits of these plugins, or for the shop's own if none of them limits anything.
-    pub(crate) fn of(plugins: &[Plugin]) -> Self {
-        let (tenant_header, mut customers) = match limits(plugins).next() {
-            Some(limits) => (header(&limits), tenants(&limits)),
+    /// A plan for the limits of these plugins, or for the shop's own if none of them limits anything, in a mesh with this local issuer.
+    pub(crate) fn of(plugins: &[Plugin], issuer: Option<&Arc<Issuer>>) -> Self {
+        let limits = limits(plugins).next();
+        let believed = limits
+            .as_ref()
+            .and_then(|limits| Papers::of(limits, issuer));
+        let papers = believed.unwrap_or_else(|| Papers::otherwise(issuer));
+        let mut customers = match &limits {
+            Some(limits) => tenants(limits),
             None => {
                 let tenant = |tenant, tier: &str, rate| Customer::new(tenant, Some(tier), rate);
                 let tenants = [
@@ -68,7 +72,7 @@ impl Plan {
                     tenant("globex", "standard", 12.0),
                     tenant("initech", "free", 2.0),
                 ];
-                (TENANT_ID.to_owned(), tenants.into())
+                tenants.into()
             }
         };
         let together: f64 = customers.iter().map(|customer| customer.rate).sum();
@@ -80,28 +84,8 @@ impl Plan {
                 customer.users.push(VIPS[position % VIPS.len()].to_owned());
             }
         }
-        Self {
-            tenant_header,
-            customers,
-        }
+        Self { papers, customers }
     }
-}
-
-/// The first header that names the tenant. Where there is none, all are whom the shop takes for nobody.
-fn header(limits: &Limits) -> String {
-    let mut names = limits.sources.iter().filter_map(|source| match source {
-        Source::Header(name) => Some(name),
-        Source::Claim(_)
-        | Source::Peer(_)
-        | Source::Host(_)
-        | Source::Path(_)
-        | Source::Query(_)
-        | Source::Cookie(_) => None,
-    });
-    names
-        .next()
-        .cloned()
-        .unwrap_or_else(|| TENANT_ID.to_owned())
 }
 
 fn tenants(limits: &Limits) -> Vec<Customer> {
@@ -233,8 +217,7 @@ mod tests {
 
     #[test]
     fn the_shop_is_visited_by_every_tier_and_by_one_who_wants_too_much() {
-        let plan = Plan::of(&shop());
-        assert_eq!(plan.tenant_header, "x-tenant-id");
+        let plan = Plan::of(&shop(), None);
         assert_eq!(
             plan.to_string(),
             "initech (free) 0.8/s, acme (premium) 50/s, globex (standard) 12/s, hooli (not listed) 0.8/s, \
@@ -255,12 +238,15 @@ mod tests {
             .map(|n| format!("t{n}: {{limits: [{{name: rate, requests: 1000, per: 1s}}]}}, "))
             .collect();
         let listed: String = (0..9).map(|n| format!("a{n}: {{tier: t{n}}}, ")).collect();
-        let plan = Plan::of(&plugins(&format!(
-            "apiVersion: extensions.istio.io/v1alpha1\nkind: WasmPlugin\nmetadata: {{name: a, namespace: istio-system}}\nspec:\n  \
+        let plan = Plan::of(
+            &plugins(&format!(
+                "apiVersion: extensions.istio.io/v1alpha1\nkind: WasmPlugin\nmetadata: {{name: a, namespace: istio-system}}\nspec:\n  \
              url: oci://example.com/tenant-rate-limit:1\n  pluginConfig: {{tenant: {{from: [{{header: x-org}}], unknown: {{tier: t0}}}}, \
              tiers: {{{tiers}}}, tenants: {{{listed}}}}}\n"
-        )));
-        assert_eq!(plan.tenant_header, "x-org");
+            )),
+            None,
+        );
+        assert!(matches!(&plan.papers, Papers::Headers(name) if name == "x-org"));
         assert_eq!(plan.customers.len(), TIERS + 2);
         let together: f64 = plan.customers.iter().map(|customer| customer.rate).sum();
         assert!((together - MOST).abs() < 0.001, "{together}");
@@ -268,7 +254,7 @@ mod tests {
 
     #[test]
     fn without_limits_the_shops_own_tenants_come() {
-        let plan = Plan::of(&[]);
+        let plan = Plan::of(&[], None);
         assert_eq!(
             plan.to_string(),
             "acme (premium) 50/s, globex (standard) 12/s, initech (free) 2.0/s"

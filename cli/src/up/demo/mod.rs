@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, RequestBuilder, StatusCode};
 use serde::Serialize;
 use tokio::sync::Semaphore;
@@ -22,6 +23,8 @@ use tollgate_mesh::Mesh;
 use tollgate_mesh::model::{Role, Workload};
 
 pub(crate) use customers::{Customer, Plan};
+
+use super::papers::{Papers, USER_HEADER};
 
 /// How long it lasts.
 pub(crate) const LENGTH: Duration = Duration::from_secs(10 * 60);
@@ -75,7 +78,7 @@ impl Demo {
             let visit = Visit {
                 client: client.clone(),
                 gateway: gateway.to_owned(),
-                tenant_header: plan.tenant_header.clone(),
+                papers: papers(&plan.papers, &customer, length)?,
                 customer,
                 outcome: Arc::clone(&outcome),
             };
@@ -140,11 +143,38 @@ async fn come(
     while requests.join_next().await.is_some() {}
 }
 
+/// What the users of a customer show the gateway for so long.
+fn papers(
+    papers: &Papers,
+    customer: &Customer,
+    length: Duration,
+) -> anyhow::Result<BTreeMap<String, HeaderMap>> {
+    let Customer { tenant, users, .. } = customer;
+    let of = |user: &String| {
+        let mut headers = HeaderMap::new();
+        match papers {
+            Papers::Headers(name) => {
+                headers.insert(HeaderName::try_from(name)?, HeaderValue::try_from(tenant)?);
+                headers.insert(USER_HEADER, HeaderValue::try_from(user)?);
+            }
+            Papers::Token(issuer) => {
+                // Envoy's clock is this machine's; the last requests come when the time is over.
+                let token = issuer.token(user, tenant, length + PATIENCE * 2)?;
+                let value = HeaderValue::try_from(format!("Bearer {token}"))?;
+                headers.insert(AUTHORIZATION, value);
+            }
+        }
+        anyhow::Ok((user.clone(), headers))
+    };
+    users.iter().map(of).collect()
+}
+
 /// A customer and where to go.
 struct Visit {
     client: Client,
     gateway: String,
-    tenant_header: String,
+    /// What each user shows, by the user's name.
+    papers: BTreeMap<String, HeaderMap>,
     customer: Customer,
     outcome: Arc<Mutex<Outcome>>,
 }
@@ -189,9 +219,7 @@ impl Visit {
     }
 
     async fn send(&self, user: &str, request: RequestBuilder) {
-        let request = request
-            .header(&self.tenant_header, &self.customer.tenant)
-            .header(customers::USER_HEADER, user);
+        let request = request.headers(self.papers.get(user).cloned().unwrap_or_default());
         let answered = async {
             let answer = request.send().await?;
             let status = answer.status();
@@ -286,7 +314,7 @@ mod tests {
     #[tokio::test]
     async fn customers_come_at_their_pace_until_it_is_over_and_everything_is_counted() {
         let plan = Plan {
-            tenant_header: "x-tenant-id".to_owned(),
+            papers: Papers::Headers("x-tenant-id".to_owned()),
             customers: vec![
                 customer("acme", 50.0),
                 customer("full", 20.0),
