@@ -16,6 +16,8 @@ pub struct Tollgate {
     limiter: Option<TenantRateLimit>,
     classifier: Option<UserClassifier>,
     metrics: Option<BusinessMetrics>,
+    /// Whether several filters ask for claims.
+    shares_claims: bool,
 }
 
 impl Plugin for Tollgate {
@@ -27,12 +29,18 @@ impl Plugin for Tollgate {
         host: &mut dyn Host,
     ) -> Result<Self, String> {
         let config = Config::parse(configuration).map_err(|error| error.to_string())?;
+        let limiter = config
+            .tenant_rate_limit
+            .map(|config| TenantRateLimit::new(config, plugin_name, host))
+            .transpose()?;
+        let classifier = config.user_classifier.map(UserClassifier::new);
         Ok(Self {
-            limiter: config
-                .tenant_rate_limit
-                .map(|config| TenantRateLimit::new(config, plugin_name, host))
-                .transpose()?,
-            classifier: config.user_classifier.map(UserClassifier::new),
+            shares_claims: limiter.as_ref().is_some_and(TenantRateLimit::reads_claims)
+                && classifier
+                    .as_ref()
+                    .is_some_and(UserClassifier::reads_claims),
+            limiter,
+            classifier,
             metrics: config
                 .business_metrics
                 .map(|metrics| BusinessMetrics::new(metrics, host)),
@@ -44,6 +52,7 @@ impl Plugin for Tollgate {
             limiter: self.limiter.as_ref().map(Plugin::stream),
             classifier: self.classifier.as_ref().map(Plugin::stream),
             metrics: self.metrics.as_ref().map(Plugin::stream),
+            shares_claims: self.shares_claims,
         }
     }
 }
@@ -54,6 +63,7 @@ pub struct Passage {
     limiter: Option<TenantStream>,
     classifier: Option<Classification>,
     metrics: Option<Measurement>,
+    shares_claims: bool,
 }
 
 impl Passage {
@@ -88,6 +98,10 @@ impl Passage {
 
 impl Stream for Passage {
     fn on_request_headers(&mut self, request: &mut Request, host: &mut dyn Host) -> Action {
+        if self.shares_claims {
+            // So that the limiter looks there too, and does not ask for a claim by itself. Whether it works, each sees for itself.
+            let _ = request.metadata(host);
+        }
         self.pass(|filter| filter.on_request_headers(request, host))
     }
 

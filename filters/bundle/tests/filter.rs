@@ -6,6 +6,7 @@ use business_metrics::BusinessMetrics;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
+use serde_json::json;
 use tenant_rate_limit::TenantRateLimit;
 use tollgate_bundle::Tollgate;
 use tollgate_common::refusal;
@@ -225,6 +226,46 @@ fn the_bundle_reads_a_request_once_and_else_calls_as_the_three_do() {
         calls(modules, host, &initech);
         calls(modules, host, &initech);
         assert_eq!(calls(modules, host, &initech), refused);
+    }
+}
+
+#[test]
+fn claims_are_read_once_for_all_filters() {
+    let limiter = LIMITER.replace(r#"{"header": "x-tenant-id"}"#, r#"{"claim": "tenant"}"#);
+    let classifier = r#"{
+        "default": "standard",
+        "rules": [{"type": "vip", "when": [{"claim": {"name": "plan", "exact": "vip"}}]}]
+    }"#;
+    let bundled = |sections: &[(&str, &str)], host: &mut MemoryHost| {
+        let written = sections
+            .iter()
+            .map(|(name, section)| format!("{name:?}: {section}"));
+        module::<Tollgate>(
+            &format!("{{{}}}", written.collect::<Vec<_>>().join(", ")),
+            host,
+        )
+    };
+    let both = [
+        ("tenantRateLimit", limiter.as_str()),
+        ("userClassifier", classifier),
+    ];
+    for sections in [&both[..], &both[..1], &both[1..]] {
+        let mut host = MemoryHost::new();
+        let stream = bundled(sections, &mut host);
+        host.begin::<&str, &str>(&[]);
+        host.set_claims(json!({"tenant": "globex", "plan": "vip"}));
+        let mut request = Request::read(&host).unwrap();
+        let action = stream().on_request_headers(&mut request, &mut host);
+        assert_eq!(action, Action::Continue);
+        assert_eq!(host.calls(Call::Property), 1, "{sections:?}");
+        let of = |name, section| sections.contains(&section).then_some(name);
+        let text = |name| {
+            host.request
+                .first(name)
+                .map(|value| String::from_utf8_lossy(value).into_owned())
+        };
+        assert_eq!(text("x-tenant-id").as_deref(), of("globex", both[0]));
+        assert_eq!(text("user-type").as_deref(), of("vip", both[1]));
     }
 }
 

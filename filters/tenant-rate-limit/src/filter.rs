@@ -38,7 +38,7 @@ use tollgate_host::{
 };
 
 use crate::answer::{self, Reason, Refused};
-use crate::config::{Allowance, ClaimPath, Config, LimitSet, Missing};
+use crate::config::{Allowance, ClaimPath, Config, LimitSet, Missing, Source};
 use crate::ledger::{Decision, Failure, Ledger, Limits};
 use crate::limit::Standing;
 use crate::limiter::{Identity, Limiter, NO_LIMITS, Toll, Vouched};
@@ -107,6 +107,14 @@ impl TenantRateLimit {
                 meters,
             }),
         })
+    }
+}
+
+impl TenantRateLimit {
+    /// Whether a source is a claim.
+    pub fn reads_claims(&self) -> bool {
+        let mut sources = self.shared.limiter.config().sources.iter();
+        sources.any(|source| matches!(source, Source::Claim(_)))
     }
 }
 

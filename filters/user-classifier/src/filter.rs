@@ -11,6 +11,7 @@ use tollgate_host::{
 };
 
 use crate::classifier::Decision;
+use crate::condition::Subject;
 use crate::config::Compiled;
 use crate::facts::{Facts, Outside};
 
@@ -46,6 +47,13 @@ impl UserClassifier {
         Self {
             compiled: Rc::new(compiled),
         }
+    }
+
+    /// Whether a rule may ask for claims.
+    pub fn reads_claims(&self) -> bool {
+        let subjects = self.compiled.classifier.subjects();
+        let mut all = (0..subjects.count()).map(|at| subjects.get(at));
+        all.any(|subject| matches!(subject, Some(Subject::Claim(_))))
     }
 }
 
