@@ -590,7 +590,8 @@ fn form(attribute: &Attribute, value: &str) -> Result<(), String> {
             }
         }
         Attribute::Operation(OfOperation::Port) => {
-            if value.parse::<u16>().is_err() {
+            let digits = value.bytes().all(|byte| byte.is_ascii_digit());
+            if !digits || value.parse::<u16>().is_err() {
                 return Err(format!("{value:?} is not a port, write one as in \"3001\""));
             }
         }
