@@ -15,6 +15,7 @@
 
 mod access;
 mod bench;
+mod classes;
 mod client;
 mod databases;
 mod demo;
@@ -194,6 +195,16 @@ fn main() -> ExitCode {
         [
             tokens::a_token_is_taken_and_says_who_somebody_is,
             tokens::a_thousand_forged_tokens_win_nothing,
+        ]
+    );
+    trials!(
+        trials,
+        "",
+        Shared::new("classes of all kinds", classes::mesh, &stops),
+        [
+            classes::a_claim_is_what_it_is_and_nothing_else,
+            classes::an_experiment_is_kept_by_a_cookie_that_only_the_gateway_can_sign,
+            classes::a_sidecar_believes_whom_it_trusts,
         ]
     );
     let postgres = "databases::two_replicas_share_a_postgresql_and_the_next_run_finds_their_data";

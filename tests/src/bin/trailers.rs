@@ -1,5 +1,6 @@
 //! A service that says what it was sent in trailers, run in place of one of the shop's own: it takes HTTP/2 without TLS, and answers with
-//! a header `x-trailers` that has them all, in order of their names: `a=1;b=2`. To HTTP/1, which probes speak, it says 200.
+//! a header `x-trailers` that has them all, in order of their names: `a=1;b=2`; and with a header `x-headers`, likewise, of the request's headers that
+//! filters own, in whatever spelling. To HTTP/1, which probes speak, it says 200.
 
 use std::env;
 
@@ -49,16 +50,15 @@ async fn serve(mut connection: TcpStream) -> Result<()> {
         tokio::spawn(async move {
             let answer = async {
                 let mut answer = Response::new(());
+                let owned = said(request.headers(), |name| {
+                    let name = name.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+                    ["user-type", "x-experiment"].contains(&name.as_str())
+                        || name.starts_with("x-tenant-")
+                });
                 let trailers = trailers(request).await?.unwrap_or_default();
-                let mut said: Vec<String> = trailers
-                    .iter()
-                    .map(|(name, value)| {
-                        format!("{name}={}", String::from_utf8_lossy(value.as_bytes()))
-                    })
-                    .collect();
-                said.sort();
-                let said = said.join(";").parse()?;
-                answer.headers_mut().insert("x-trailers", said);
+                let trailers = said(&trailers, |_| true);
+                answer.headers_mut().insert("x-headers", owned.parse()?);
+                answer.headers_mut().insert("x-trailers", trailers.parse()?);
                 respond.send_response(answer, true)?;
                 anyhow::Ok(())
             };
@@ -68,6 +68,16 @@ async fn serve(mut connection: TcpStream) -> Result<()> {
         });
     }
     Ok(())
+}
+
+/// The headers with these names, in order.
+fn said(headers: &HeaderMap, are_told: impl Fn(&str) -> bool) -> String {
+    let told = headers.iter().filter(|(name, _)| are_told(name.as_str()));
+    let mut said: Vec<String> = told
+        .map(|(name, value)| format!("{name}={}", String::from_utf8_lossy(value.as_bytes())))
+        .collect();
+    said.sort();
+    said.join(";")
 }
 
 /// Reads a request to its end.

@@ -1,0 +1,244 @@
+//! Who a request is from, by what was verified: claims at the gateway, identities at a sidecar; and what becomes of what clients and strangers say.
+
+use anyhow::{Context, Result, ensure};
+use http::{HeaderMap, HeaderValue, Request};
+use serde_json::{Value, json};
+use tollgate_tests::{Form, LocalMesh, Manifests, Options, Target, http2};
+
+use crate::vouched::{believe_tokens, token};
+
+const PLUGIN: &str = "wasm-plugins/user-classifier";
+
+/// The shop with a gateway that classifies by tokens, and a sidecar of the users that believes the gateway. The users are replaced by a program that says what
+/// it was sent.
+pub(crate) fn mesh() -> Result<LocalMesh> {
+    let manifests = Manifests::of(Form::ThreeModules)?;
+    let claim = |of: Value| json!({ "claim": of });
+    let configuration = json!({
+        "default": "standard",
+        "selfAssignable": ["beta"],
+        "stickyKeys": [{"id": "a", "secret": "0123456789abcdef0123456789abcdef"}],
+        "rules": [
+            {"type": "staff", "when": claim(json!({"name": "groups", "contains": {"in": ["staff", "on-call"]}}))},
+            {"type": "vip", "when": {"any": [
+                claim(json!({"name": "plan", "exact": "vip"})),
+                claim(json!({"name": "plan", "exact": "vip-plan"})),
+                claim(json!({"name": ["account", "years"], "number": {"atLeast": 10}})),
+            ]}},
+            {"type": "flagged", "when": claim(json!({"name": "flag", "boolean": true}))},
+            {"type": "named", "when": [claim(json!({"name": "nick", "present": true})), {"not": claim(json!({"name": "nick", "exact": ""}))}]},
+            {"type": "beta", "when": {"percent": {"share": 100, "salt": "e2e", "cookie": "visitor"}},
+             "set": {"requestHeaders": {"x-experiment": "on"}, "responseHeaders": {"x-served": "beta"}},
+             "sticky": {"cookie": "kept", "for": "1h"}},
+        ],
+    });
+    let manifest = format!(
+        "apiVersion: extensions.istio.io/v1alpha1
+kind: WasmPlugin
+metadata: {{name: user-classifier, namespace: istio-system}}
+spec:
+  selector: {{matchLabels: {{istio: ingressgateway}}}}
+  url: oci://ghcr.io/tollgate/user-classifier:0.1.0
+  phase: AUTHZ
+  priority: 20
+  pluginConfig: {configuration}
+"
+    );
+    manifests.write(&format!("{PLUGIN}/plugin.yaml"), &manifest)?;
+    manifests.replace(
+        &format!("{PLUGIN}/kustomization.yaml"),
+        "resources:\n- plugin.yaml\n",
+        "resources:\n- plugin.yaml\n- sidecar\n",
+    )?;
+    // Orders may ask for users, and what they say of a request is not believed.
+    manifests.replace(
+        &format!("{PLUGIN}/sidecar/plugin.yaml"),
+        "      - prefix: spiffe://cluster.local/ns/ecommerce/sa/\n",
+        "    rules:
+    - type: internal
+      when:
+      - peer: {exact: spiffe://cluster.local/ns/ecommerce/sa/order-service}
+      - header: {name: x-job, present: true}
+",
+    )?;
+    believe_tokens(&manifests)?;
+    manifests.replace(
+        "services/kubernetes/user-service.yaml",
+        "  - name: http\n    port: 3004\n",
+        "  - name: http2\n    port: 3004\n",
+    )?;
+    let options = Options {
+        run: vec![format!("user-service={}", env!("CARGO_BIN_EXE_trailers"))],
+        ..Options::default()
+    };
+    LocalMesh::start(manifests, options)
+}
+
+/// What the service says that it was sent under names that filters own.
+fn arrived(answer: &reqwest::Response) -> Result<&str> {
+    let arrived = answer.headers().get("x-headers");
+    Ok(arrived.with_context(|| format!("{answer:?}"))?.to_str()?)
+}
+
+pub(crate) async fn a_claim_is_what_it_is_and_nothing_else(mesh: &LocalMesh) -> Result<()> {
+    let client = reqwest::Client::builder().no_proxy().build()?;
+    let url = format!("{}/users/alice", mesh.gateway());
+    // As a property it reads as these eight letters.
+    let vip_plan = f64::from_le_bytes(*b"vip-plan");
+    for (claims, expected) in [
+        (json!({"plan": "vip"}), "vip"),
+        (json!({"plan": "vip-plan"}), "vip"),
+        (json!({"plan": vip_plan}), "standard"),
+        (json!({"plan": "VIP"}), "standard"),
+        (json!({"plan": ["vip"]}), "standard"),
+        (json!({"plan": null}), "standard"),
+        (json!({"plan": {"vip": "vip"}}), "standard"),
+        (json!({"groups": ["a", "staff"]}), "staff"),
+        (
+            json!({"groups": [null, 1, "on-call"], "plan": "vip"}),
+            "staff",
+        ),
+        (json!({"groups": "staff"}), "standard"),
+        (json!({"groups": []}), "standard"),
+        (json!({"account": {"years": 10}}), "vip"),
+        (json!({"account": {"years": 9.5}}), "standard"),
+        // Eight bytes, as a number has; and a number as a text.
+        (json!({"account": {"years": "12345678"}}), "standard"),
+        (json!({"account": {"years": "10"}}), "standard"),
+        (json!({"account": null}), "standard"),
+        (json!({"flag": true}), "flagged"),
+        (json!({"flag": false}), "standard"),
+        (json!({"flag": "\u{1}"}), "standard"),
+        (json!({"flag": 1}), "standard"),
+        (json!({"nick": "a"}), "named"),
+        (json!({"nick": ""}), "standard"),
+        (json!({"nick": null}), "standard"),
+        (
+            json!({"plan": "vip", "long": "x".repeat(30_000), "none": [null]}),
+            "vip",
+        ),
+        (json!({}), "standard"),
+    ] {
+        let answer = client
+            .get(&url)
+            .bearer_auth(token(&claims)?)
+            .header("x-tenant-id", "acme")
+            .header("user-type", "vip")
+            .header("User_Type", "vip")
+            .send()
+            .await?;
+        ensure!(answer.status() == 200, "{claims:.200}: {answer:?}");
+        let expected = format!("user-type={expected};x-tenant-id=acme;x-tenant-tier=premium");
+        ensure!(
+            arrived(&answer)? == expected,
+            "{claims:.200}: {expected}, {answer:?}"
+        );
+    }
+    Ok(())
+}
+
+pub(crate) async fn an_experiment_is_kept_by_a_cookie_that_only_the_gateway_can_sign(
+    mesh: &LocalMesh,
+) -> Result<()> {
+    let client = reqwest::Client::builder().no_proxy().build()?;
+    let url = format!("{}/users/alice", mesh.gateway());
+    let visit = async |cookies: &str| {
+        let answer = client
+            .get(&url)
+            .header("cookie", cookies)
+            .header("x-experiment", "forged")
+            .header("x_experiment", "forged")
+            .send()
+            .await?;
+        ensure!(answer.status() == 200, "{answer:?}");
+        anyhow::Ok(answer)
+    };
+    let answer = visit("visitor=v1").await?;
+    ensure!(
+        arrived(&answer)?.starts_with("user-type=beta;x-experiment=on;x-tenant-id="),
+        "{answer:?}"
+    );
+    let told = |name: &str| {
+        answer
+            .headers()
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+    };
+    ensure!(told("x-served") == Some("beta"), "{answer:?}");
+    let cookie = told("set-cookie").with_context(|| format!("{answer:?}"))?;
+    let (kept, attributes) = cookie.split_once("; ").context("attributes")?;
+    ensure!(
+        attributes == "Max-Age=3600; Path=/; HttpOnly; SameSite=Lax; Secure",
+        "{cookie}"
+    );
+    // Known again, it is not made anew; forged or another's, it is.
+    for (cookies, expected) in [
+        (format!("visitor=v1; {kept}"), false),
+        (format!("visitor=v2; {kept}"), true),
+        (format!("visitor=v1; {kept}0"), true),
+    ] {
+        let answer = visit(&cookies).await?;
+        ensure!(
+            answer.headers().contains_key("set-cookie") == expected,
+            "{cookies}: {answer:?}"
+        );
+    }
+    let answer = visit("other=1").await?;
+    ensure!(
+        arrived(&answer)?.starts_with("user-type=standard;x-tenant-id="),
+        "{answer:?}"
+    );
+    ensure!(!answer.headers().contains_key("x-served"), "{answer:?}");
+    Ok(())
+}
+
+pub(crate) async fn a_sidecar_believes_whom_it_trusts(mesh: &LocalMesh) -> Result<()> {
+    let pods = mesh.pods("order-service");
+    let proxy = pods.first().and_then(|pod| pod.outbound_proxy.as_deref());
+    let orders = reqwest::Client::builder()
+        .proxy(reqwest::Proxy::http(proxy.context("no order-service")?)?)
+        .build()?;
+    let ask = async |headers: &[(&str, &str)]| {
+        let mut request = orders.get("http://user-service:3004/users/alice");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let answer = request.send().await?;
+        ensure!(answer.status() == 200, "{answer:?}");
+        Ok(arrived(&answer)?.to_owned())
+    };
+    let said = [
+        ("user-type", "vip"),
+        ("User_Type", "vip"),
+        ("x-tenant-id", "acme"),
+        ("x_tenant_tier", "premium"),
+        ("x-tenant-tier", "premium"),
+    ];
+    ensure!(ask(&said).await? == "", "a stranger's word arrived");
+    let with_job = [&said[..], &[("x-job", "nightly")]].concat();
+    ensure!(
+        ask(&with_job).await? == "user-type=internal",
+        "a rule of the sidecar"
+    );
+
+    // In trailers neither the gateway lets it through nor the sidecar.
+    let gateway = mesh.gateway_address()?;
+    let request = Request::get(format!("http://{gateway}/users/alice")).body(())?;
+    let mut trailers = HeaderMap::new();
+    for name in [
+        "user-type",
+        "user_type",
+        "x-tenant-id",
+        "x-experiment",
+        "x_experiment",
+    ] {
+        trailers.append(name, HeaderValue::from_static("vip"));
+    }
+    trailers.append("x-checksum", HeaderValue::from_static("7"));
+    let answer = http2::send_with_trailers(gateway, request, trailers).await?;
+    ensure!(
+        answer.header("x-trailers") == Some("x-checksum=7"),
+        "{answer:?}"
+    );
+    Ok(())
+}
