@@ -25,6 +25,7 @@ Examples:
   tollgate up --manifests ./my-mesh        the manifests of another folder
   tollgate check                           the same manifests, without running them: everything that is wrong
   tollgate token --user alice              a token that a mesh with istio/overlays/local takes
+  tollgate explain http://shop/products    what a request is to user-classifier, and why
   tollgate build                           only the filters, into target/plugins/
   tollgate bench                           what each filter costs, measured on a real Envoy
   tollgate envoy --release oldest          the path of the oldest Envoy that is supported, fetched if need be
@@ -67,6 +68,9 @@ pub enum Command {
     /// Hash ids for the rules of user-classifier
     #[command(long_about = HASH_IDS_LONG, after_help = HASH_IDS_HELP)]
     HashIds(HashIdsArgs),
+    /// Say what a request is to user-classifier, and why
+    #[command(long_about = EXPLAIN_LONG, after_help = EXPLAIN_HELP)]
+    Explain(ExplainArgs),
     /// Build the filters for Envoy
     #[command(long_about = BUILD_LONG, after_help = BUILD_HELP)]
     Build(BuildArgs),
@@ -324,6 +328,119 @@ pub enum HashFormat {
     Json,
 }
 
+const EXPLAIN_LONG: &str = "\
+Say what a request is to user-classifier, and why
+
+Takes a request as curl does, or those of a HAR file, and what Istio would know of it: the claims of its token, who is connected, from
+where. Tells which rule decides, how the conditions of those before it came out, and what would be written. It is the filter itself
+that decides; nothing is sent anywhere.";
+
+const EXPLAIN_HELP: &str = "\
+Examples:
+  tollgate explain -H 'x-user-id: alice' http://shop/products
+      to the gateway of this workspace
+  tollgate explain --claim sub=alice --claim 'groups=[\"staff\"]' --tenant acme --tier premium http://shop/
+      with a token, and with a tenant as tenant-rate-limit would have found it
+  tollgate explain --namespace ecommerce --peer spiffe://cluster.local/ns/ecommerce/sa/cart-service -H 'user-type: vip' http://shop/
+      to the sidecars of a namespace
+  tollgate explain --plugin experiment.yaml -H 'cookie: visitor=v1' --time 2026-12-24T20:00:00Z http://shop/
+      to a pluginConfig by itself, at another time
+  tollgate explain --har requests.har --format json
+      many requests, as a browser saved them
+
+Exit codes: 0 told; 1 something was found or failed; 2 the command line is wrong.";
+
+/// `tollgate explain …`
+#[derive(Clone, Debug, Args)]
+pub struct ExplainArgs {
+    /// The request's URL
+    #[arg(value_name = "URL", required_unless_present = "har")]
+    pub url: Option<String>,
+
+    /// Its method
+    #[arg(short = 'X', long, value_name = "METHOD", default_value = "GET")]
+    pub request: String,
+
+    /// A header, as `name: value`; may be repeated
+    #[arg(short = 'H', long = "header", value_name = "HEADER", value_parser = parse_header)]
+    pub headers: Vec<(String, String)>,
+
+    /// A claim of the verified token, as `name=value`; a value that is JSON is taken as that, else as a string; may be repeated
+    #[arg(long = "claim", value_name = "NAME=VALUE", value_parser = parse_claim)]
+    pub claims: Vec<(String, serde_json::Value)>,
+
+    /// The tenant that tenant-rate-limit found
+    #[arg(long, value_name = "ID")]
+    pub tenant: Option<String>,
+
+    /// The tenant's tier
+    #[arg(long, value_name = "TIER")]
+    pub tier: Option<String>,
+
+    /// The SPIFFE identity that whoever is connected has proven
+    #[arg(long, value_name = "IDENTITY")]
+    pub peer: Option<String>,
+
+    /// The client's address
+    #[arg(long, value_name = "ADDRESS", default_value = "192.0.2.1")]
+    pub source: std::net::IpAddr,
+
+    /// When, as 2026-11-27T08:30:00Z [default: now]
+    #[arg(long, value_name = "TIME", value_parser = parse_moment)]
+    pub time: Option<u64>,
+
+    /// Requests from a HAR file, all with what else is given here
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["url", "request"])]
+    pub har: Option<PathBuf>,
+
+    /// A file that holds only a pluginConfig, instead of manifests
+    #[arg(long, value_name = "FILE", conflicts_with = "manifests")]
+    pub plugin: Option<PathBuf>,
+
+    /// A manifest, a folder of manifests or a kustomize folder; may be repeated [default: the workspace's
+    /// kustomization.yaml]
+    #[arg(long, value_name = "PATH")]
+    pub manifests: Vec<PathBuf>,
+
+    /// The namespace of the plugin
+    #[arg(long, value_name = "NAMESPACE", default_value = "istio-system")]
+    pub namespace: String,
+
+    /// How to tell it
+    #[arg(long, value_enum, default_value_t)]
+    pub format: ExplainFormat,
+}
+
+/// Who reads an explanation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ExplainFormat {
+    /// For people
+    #[default]
+    Text,
+    /// For scripts: one JSON object a request
+    Json,
+}
+
+fn parse_header(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text
+        .split_once(':')
+        .ok_or("write NAME: VALUE, e.g. x-user-id: alice")?;
+    Ok((name.trim().to_ascii_lowercase(), value.trim().to_owned()))
+}
+
+fn parse_claim(text: &str) -> Result<(String, serde_json::Value), String> {
+    let (name, value) = text
+        .split_once('=')
+        .ok_or("write NAME=VALUE, e.g. plan=vip")?;
+    let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
+    Ok((name.to_owned(), value))
+}
+
+fn parse_moment(text: &str) -> Result<u64, String> {
+    user_classifier::time::moment(text)
+        .ok_or_else(|| "not a moment, write e.g. 2026-11-27T08:30:00Z".to_owned())
+}
+
 const BUILD_LONG: &str = "\
 Build the filters for Envoy
 
@@ -570,6 +687,7 @@ mod tests {
             ("check", CHECK_LONG),
             ("token", TOKEN_LONG),
             ("hash-ids", HASH_IDS_LONG),
+            ("explain", EXPLAIN_LONG),
             ("build", BUILD_LONG),
             ("bench", BENCH_LONG),
             ("envoy", ENVOY_LONG),

@@ -279,7 +279,8 @@ impl<'r, 'a> Reading<'r, 'a> {
     }
 
     /// How a condition comes out.
-    fn truth(&mut self, condition: &Condition) -> Truth {
+    /// How a condition of the rule that is tried comes out.
+    pub fn truth(&mut self, condition: &Condition) -> Truth {
         match condition {
             Condition::All(conditions) => {
                 Truth::all(conditions.iter().map(|condition| self.truth(condition)))

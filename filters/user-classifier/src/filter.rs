@@ -13,6 +13,8 @@ use tollgate_host::{
 use crate::classifier::Decision;
 use crate::condition::Subject;
 use crate::config::Compiled;
+#[cfg(not(target_os = "wasi"))]
+use crate::explain::{self, Step};
 use crate::facts::{Facts, Outside};
 
 /// The user-classifier with one configuration.
@@ -122,30 +124,19 @@ impl Classification {
         let Compiled {
             header,
             default,
-            trusted,
             set,
             classifier,
+            ..
         } = &*compiled;
-        let mut known_peer = None;
-        if let Some(trusted) = trusted {
-            let peer = peer::peer(host);
-            let listed = |peer: &Vec<u8>| trusted.iter().any(|trusted| trusted.matches(peer));
-            let is_trusted = peer.as_ref().is_some_and(listed);
-            known_peer = Some(peer);
-            keep(request, TENANT_ID, is_trusted, is_id, host)?;
-            keep(request, TENANT_TIER, is_trusted, is_word, host)?;
-            if keep(request, header, is_trusted, is_word, host)? {
-                log::debug!("{header}: kept as it came");
-                for name in set {
-                    keep(request, name, true, |_| true, host)?;
-                }
-                return Ok(());
-            }
+        let Asked { peer, is_kept } = clean(&compiled, request, host)?;
+        if is_kept {
+            log::debug!("{header}: kept as it came");
+            return Ok(());
         }
         let outside = Connection {
             request,
             host,
-            peer: known_peer,
+            peer,
         };
         self.decision = classifier.decide(&Facts::new(request.headers(), &outside));
         let rule = self.decision.rule;
@@ -186,6 +177,60 @@ impl Classification {
         }
         Ok(())
     }
+}
+
+/// What is known of a request before rules are asked.
+struct Asked {
+    /// Who is connected, if that mattered.
+    peer: Option<Option<Vec<u8>>>,
+    /// Whether the type is kept as it came.
+    is_kept: bool,
+}
+
+/// At a sidecar: takes away what whoever is connected may not say.
+fn clean(
+    compiled: &Compiled,
+    request: &mut Request,
+    host: &mut dyn Host,
+) -> Result<Asked, HostError> {
+    let Some(trusted) = &compiled.trusted else {
+        return Ok(Asked {
+            peer: None,
+            is_kept: false,
+        });
+    };
+    let peer = peer::peer(host);
+    let listed = |peer: &Vec<u8>| trusted.iter().any(|trusted| trusted.matches(peer));
+    let is_trusted = peer.as_ref().is_some_and(listed);
+    keep(request, TENANT_ID, is_trusted, is_id, host)?;
+    keep(request, TENANT_TIER, is_trusted, is_word, host)?;
+    let is_kept = keep(request, &compiled.header, is_trusted, is_word, host)?;
+    if is_kept {
+        for name in &compiled.set {
+            keep(request, name, true, |_| true, host)?;
+        }
+    }
+    Ok(Asked {
+        peer: Some(peer),
+        is_kept,
+    })
+}
+
+/// Why a request is what it is; `None` if its type is kept as it came.
+#[cfg(not(target_os = "wasi"))]
+pub fn explain(
+    compiled: &Compiled,
+    request: &mut Request,
+    host: &mut dyn Host,
+) -> Result<Option<(Decision, Vec<Step>)>, HostError> {
+    let Asked { peer, is_kept } = clean(compiled, request, host)?;
+    let outside = Connection {
+        request,
+        host,
+        peer,
+    };
+    let facts = Facts::new(request.headers(), &outside);
+    Ok((!is_kept).then(|| explain::explain(&compiled.classifier, &facts)))
 }
 
 fn is_id(id: &[u8]) -> bool {

@@ -15,6 +15,9 @@ use serde_json::{Value, json};
 use tollgate_host::memory::MemoryHost;
 use tollgate_host::{Action, Plugin, Request, Stream};
 use user_classifier::UserClassifier;
+use user_classifier::condition::Truth;
+use user_classifier::config::Compiled;
+use user_classifier::filter::explain;
 
 /// A request, as a client, its token, its connection and the clock make it.
 #[derive(Clone, Debug)]
@@ -510,7 +513,8 @@ fn asked() -> impl Strategy<Value = Asked> {
         )
 }
 
-fn classify(filter: &UserClassifier, asked: &Asked) -> String {
+/// The proxy that is about to show a request.
+fn proxy(asked: &Asked) -> MemoryHost {
     let mut host = MemoryHost::new();
     let mut headers = vec![
         (":path", asked.path),
@@ -528,11 +532,44 @@ fn classify(filter: &UserClassifier, asked: &Asked) -> String {
     if let Some(claims) = &asked.claims {
         host.set_claims(claims.clone());
     }
+    host
+}
+
+fn classify(filter: &UserClassifier, asked: &Asked) -> String {
+    let mut host = proxy(asked);
     let mut request = Request::read(&host).unwrap();
     let action = filter.stream().on_request_headers(&mut request, &mut host);
     assert_eq!(action, Action::Continue);
     let given = host.request.first("user-type").unwrap();
     String::from_utf8(given.to_vec()).unwrap()
+}
+
+/// The rule that decides, as it is explained.
+fn explained(rules: &[Value], asked: &Asked) -> Option<usize> {
+    let written: Vec<Value> = rules
+        .iter()
+        .map(|when| json!({ "type": "t", "when": when }))
+        .collect();
+    let configuration = json!({ "default": "none", "selfAssignable": ["t"], "rules": written });
+    let compiled = Compiled::read(configuration.to_string().as_bytes()).unwrap();
+    let mut host = proxy(asked);
+    let mut request = Request::read(&host).unwrap();
+    let (decision, steps) = explain(&compiled, &mut request, &mut host)
+        .unwrap()
+        .unwrap();
+    for step in &steps {
+        let outcome = match step.reason.truth {
+            Truth::Yes => Says::Yes,
+            Truth::No => Says::No,
+            Truth::Unclear => Says::Unclear,
+        };
+        assert_eq!(outcome, holds(&rules[step.rule], asked), "{step:?}");
+    }
+    assert_eq!(
+        steps.len(),
+        decision.rule.map_or(rules.len(), |rule| rule + 1)
+    );
+    decision.rule
 }
 
 fn configure(configuration: &Value) -> Result<UserClassifier, String> {
@@ -609,6 +646,7 @@ proptest! {
             let first = rules.iter().position(|when| holds(when, asked) == Says::Yes);
             let expected = first.map_or("none".to_owned(), |position| format!("t{position}"));
             prop_assert_eq!(classify(&filter, asked), expected, "{:?} of {:#?}", asked, rules);
+            prop_assert_eq!(explained(&rules, asked), first);
         }
     }
 
