@@ -1,15 +1,9 @@
 //! Tenants by what the proxy vouches for, tokens at the gateway and certificates at a sidecar; and what becomes of a request's trailers.
 
-use std::sync::OnceLock;
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use anyhow::{Context, Result, ensure};
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderMap, HeaderValue, Request};
-use ring::rand::SystemRandom;
-use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
 use serde_json::{Value, json};
+use tollgate_tests::tokens::Signer;
 use tollgate_tests::{Form, LocalMesh, Manifests, Options, Target, http2};
 
 use crate::tenants::configure;
@@ -117,64 +111,18 @@ fn add(manifests: &Manifests, name: &str, manifest: &str) -> Result<()> {
     )
 }
 
-/// A token with these claims that the gateway believes.
+/// A token with these claims that the gateway believes, whatever time it is.
 pub(crate) fn token(claims: &Value) -> Result<String> {
-    signer()?.token(claims)
+    let mut payload = json!({"iss": ISSUER, "sub": "alice"});
+    if let (Some(payload), Value::Object(claims)) = (payload.as_object_mut(), claims) {
+        payload.extend(claims.clone());
+    }
+    Ok(signer()?.sign(&payload))
 }
 
-/// What signs tokens.
-struct Signer {
-    key: EcdsaKeyPair,
-    random: SystemRandom,
-}
-
-impl Signer {
-    fn new() -> Result<Self> {
-        let random = SystemRandom::new();
-        let algorithm = &ECDSA_P256_SHA256_FIXED_SIGNING;
-        let document = EcdsaKeyPair::generate_pkcs8(algorithm, &random).ok();
-        let document = document.context("no key can be made")?;
-        let key = EcdsaKeyPair::from_pkcs8(algorithm, document.as_ref(), &random).ok();
-        Ok(Self {
-            key: key.context("the key cannot be read")?,
-            random,
-        })
-    }
-
-    fn jwks(&self) -> Result<String> {
-        // An uncompressed point: 4, x, y.
-        let point = self.key.public_key().as_ref().get(1..65);
-        let (x, y) = point.context("no point")?.split_at(32);
-        let [x, y] = [x, y].map(|part| URL_SAFE_NO_PAD.encode(part));
-        let key = json!({"kty": "EC", "crv": "P-256", "x": x, "y": y, "kid": "test"});
-        Ok(json!({ "keys": [key] }).to_string())
-    }
-
-    /// A token with these claims beside who it is from and until when.
-    fn token(&self, claims: &Value) -> Result<String> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
-        let mut payload = json!({"iss": ISSUER, "sub": "alice", "exp": now + 600});
-        if let (Some(payload), Value::Object(claims)) = (payload.as_object_mut(), claims) {
-            payload.extend(claims.clone());
-        }
-        let header = json!({"alg": "ES256", "kid": "test", "typ": "JWT"});
-        let [header, payload] =
-            [header, payload].map(|part| URL_SAFE_NO_PAD.encode(part.to_string()));
-        let signed = format!("{header}.{payload}");
-        let signature = self.key.sign(&self.random, signed.as_bytes()).ok();
-        let signature = signature.context("nothing can be signed")?;
-        Ok(format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature)))
-    }
-}
-
-/// The signer of this test process.
-fn signer() -> Result<&'static Signer> {
-    static SIGNER: OnceLock<Signer> = OnceLock::new();
-    if let Some(signer) = SIGNER.get() {
-        return Ok(signer);
-    }
-    let signer = Signer::new()?;
-    Ok(SIGNER.get_or_init(|| signer))
+/// Who signs the tokens of these tests: a stranger to the local issuer.
+fn signer() -> Result<Signer> {
+    Signer::stranger("vouched")
 }
 
 /// The quotas that limiters say they have applied, from the service outward.

@@ -90,6 +90,15 @@ impl Signer {
         self.sign(&claims)
     }
 
+    /// Its public key, as a RequestAuthentication has it.
+    pub fn jwks(&self) -> Result<String> {
+        let point = self.key.verifying_key().to_sec1_point(false);
+        let [x, y] = [point.x(), point.y()].map(|part| Some(BASE64_URL_SAFE_NO_PAD.encode(part?)));
+        let (x, y) = x.zip(y).context("the key is no point of the curve")?;
+        let key = json!({"kty": "EC", "crv": "P-256", "x": x, "y": y, "kid": self.id});
+        Ok(json!({ "keys": [key] }).to_string())
+    }
+
     /// A token with the usual header.
     pub fn sign(&self, claims: &Value) -> String {
         self.sign_with(
