@@ -143,10 +143,7 @@ fn compile(config: Config, problems: &mut Problems) -> Option<Compiled> {
         }
     }
     let at_gateway = trust.is_none();
-    let trusted = match trust {
-        Some(trust) => Some(peers(trust, problems)),
-        None => None,
-    };
+    let trusted = trust.map(|trust| peers(trust, problems));
     let keys = outputs::keys(sticky_keys, problems);
     let set = set_headers(&rules, problems);
     let own: Vec<String> = header.iter().chain(&set).cloned().collect();

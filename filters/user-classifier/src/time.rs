@@ -245,7 +245,8 @@ mod tests {
         fn a_day_after_another_is_a_day_later(days in 0_u64..60_000) {
             // Counted by hand, day by day, from 1970.
             let (mut year, mut rest) = (1970, days);
-            let length = |year: u64| if (year % 4 == 0 && year % 100 != 0) || year % 400 == 0 { 366 } else { 365 };
+            let is_leap = |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+            let length = |year: u64| if is_leap(year) { 366 } else { 365 };
             while rest >= length(year) {
                 rest -= length(year);
                 year += 1;
