@@ -214,7 +214,7 @@ pub(crate) async fn a_sidecar_believes_whom_it_trusts(mesh: &LocalMesh) -> Resul
         ("x_tenant_tier", "premium"),
         ("x-tenant-tier", "premium"),
     ];
-    ensure!(ask(&said).await? == "", "a stranger's word arrived");
+    ensure!(ask(&said).await?.is_empty(), "a stranger's word arrived");
     let with_job = [&said[..], &[("x-job", "nightly")]].concat();
     ensure!(
         ask(&with_job).await? == "user-type=internal",
