@@ -225,8 +225,8 @@ fn secrets_are_made_by_the_readme_and_shipped_by_no_manifest() {
         }
         assert_eq!(
             wanted,
-            6,
-            "{}: five services and PostgreSQL",
+            9,
+            "{}: eight Deployments of services, and PostgreSQL",
             folder.display()
         );
     }
