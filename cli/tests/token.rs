@@ -245,7 +245,10 @@ fn the_overlay_is_the_shop_and_the_issuer() {
     let claims = part(&token, 1);
     assert_eq!(
         issuer["spec"]["jwtRules"],
-        json!([{"issuer": claims["iss"], "audiences": [claims["aud"]], "jwks": checkout.jwks()}])
+        json!([{
+            "issuer": claims["iss"], "audiences": [claims["aud"]], "jwks": checkout.jwks(),
+            "outputClaimToHeaders": [{"header": "end-user", "claim": "sub"}],
+        }])
     );
 }
 
