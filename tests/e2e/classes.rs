@@ -119,10 +119,12 @@ pub(crate) async fn a_claim_is_what_it_is_and_nothing_else(mesh: &LocalMesh) -> 
         ),
         (json!({}), "standard"),
     ] {
+        let mut said = claims.clone();
+        said["tenant"] = "acme".into();
         let answer = client
             .get(&url)
-            .bearer_auth(token(&claims)?)
-            .header("x-tenant-id", "acme")
+            .bearer_auth(token(&said)?)
+            .header("x-tenant-id", "globex")
             .header("user-type", "vip")
             .header("User_Type", "vip")
             .send()
