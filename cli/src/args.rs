@@ -104,10 +104,10 @@ the running mesh; what is wrong with one is told, and nothing changes. Ctrl-C st
 const UP_HELP: &str = "\
 Examples:
   tollgate up
-      the shop of this workspace; then: curl -H 'x-tenant-id: acme' http://127.0.0.1:PORT/products
+      the shop of this workspace, with an issuer of tokens of its own (`tollgate token`)
   tollgate up --demo
       the same with customers, about 80 requests a second for ten minutes
-  tollgate up --manifests services --manifests istio --replicas 1
+  tollgate up --manifests istio/overlays/bundle --manifests istio/overlays/local/issuer --replicas 1
       two kustomize folders, one pod per Deployment
   tollgate up --run 'payment-service=sh -c \"exec python3 -m http.server $PORT\"'
       a service that is not in this workspace, in place of the image of that name
@@ -120,7 +120,7 @@ Exit codes: 0 stopped as asked; 1 something was found or failed; 2 the command l
 #[derive(Clone, Debug, Args)]
 pub struct UpArgs {
     /// A manifest, a folder of manifests or a kustomize folder; may be repeated [default: the workspace's
-    /// kustomization.yaml]
+    /// istio/overlays/local: its kustomization.yaml and the local issuer]
     #[arg(long, value_name = "PATH")]
     pub manifests: Vec<PathBuf>,
 
@@ -169,7 +169,7 @@ manifests that are too large for `kubectl apply`, too. All paths together are on
 const CHECK_HELP: &str = "\
 Examples:
   tollgate check
-      the manifests that `tollgate up` would run
+      the shop of this workspace, as a cluster gets it
   tollgate check istio services wasm-plugins
       these folders together
   tollgate check istio/overlays/bundle

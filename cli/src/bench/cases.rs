@@ -148,7 +148,7 @@ pub(crate) struct Wasm {
 /// The empty filter's module.
 pub(crate) const EMPTY_SDK_FILTER: &str = "empty-sdk-filter";
 
-/// What the plugins' manifests say for the gateway, by plugin.
+/// What the plugins' manifests say for the gateway, by plugin; but tenants and users are known [by headers](by_headers).
 #[derive(Debug)]
 pub(crate) struct Shipped(BTreeMap<String, Map<String, Value>>);
 
@@ -162,7 +162,10 @@ impl Shipped {
             "tollgate",
         ] {
             let file = workspace.plugins().join(plugin).join("plugin.yaml");
-            configurations.insert(plugin.to_owned(), gateway_configuration(&file)?);
+            let mut configuration = gateway_configuration(&file)?;
+            by_headers(&mut configuration)
+                .with_context(|| format!("{} cannot be measured", file.display()))?;
+            configurations.insert(plugin.to_owned(), configuration);
         }
         Ok(Self(configurations))
     }
@@ -233,6 +236,50 @@ fn gateway_configuration(file: &Path) -> anyhow::Result<Map<String, Value>> {
         })
 }
 
+/// Takes the tenant and the user from headers, where what ships has them from a token: to verify one is Envoy's work, which takes more time
+/// than the filters, and whose floor nobody could write.
+fn by_headers(configuration: &mut Map<String, Value>) -> anyhow::Result<()> {
+    let bundle = ["tenantRateLimit", "userClassifier"];
+    if bundle
+        .iter()
+        .any(|section| configuration.contains_key(*section))
+    {
+        for section in bundle
+            .iter()
+            .filter_map(|section| configuration.get_mut(*section)?.as_object_mut())
+        {
+            section_by_headers(section)?;
+        }
+        return Ok(());
+    }
+    section_by_headers(configuration)
+}
+
+/// Of one filter's configuration: what it does not have, it does not need.
+fn section_by_headers(configuration: &mut Map<String, Value>) -> anyhow::Result<()> {
+    if let Some(tenant) = configuration.get_mut("tenant") {
+        anyhow::ensure!(
+            tenant["from"] == json!([{ "claim": "tenant" }]),
+            "tenant.from is not the claim tenant alone, but {}",
+            tenant["from"]
+        );
+        tenant["from"] = json!([{ "header": "x-tenant-id" }]);
+    }
+    if let Some(rules) = configuration.get_mut("rules").and_then(Value::as_array_mut) {
+        let rule = rules.first_mut().context("there are no rules")?;
+        let wanted = &rule["when"][0]["claim"];
+        anyhow::ensure!(
+            wanted["name"] == "sub" && wanted["in"].is_array(),
+            "rules[0].when is not on the claim sub, but {}",
+            rule["when"]
+        );
+        rule["when"] = json!([{ "header": { "name": "x-user-id", "in": wanted["in"] } }]);
+        let given = rule["type"].clone();
+        configuration.insert("selfAssignable".to_owned(), json!([given]));
+    }
+    Ok(())
+}
+
 /// Lets acme send a thousand times as much. It stays as it is in every other respect: a tenant who is listed, with one limit by rate.
 fn raise(configuration: &mut Value) -> anyhow::Result<()> {
     let limits = configuration
@@ -293,8 +340,9 @@ mod tests {
     #[test]
     fn what_ships_is_what_is_measured() {
         let plugins = Path::new(env!("CARGO_MANIFEST_DIR")).join("../wasm-plugins");
-        let configuration =
+        let mut configuration =
             gateway_configuration(&plugins.join("tenant-rate-limit/plugin.yaml")).unwrap();
+        by_headers(&mut configuration).unwrap();
         let shipped = Shipped(BTreeMap::from([(
             "tenant-rate-limit".to_owned(),
             configuration,
@@ -315,5 +363,26 @@ mod tests {
             premium(Case::TenantRateLimitBusy),
             json!({ "name": "rate", "requests": 100_000, "per": "1s", "burst": 200_000 })
         );
+    }
+
+    #[test]
+    fn who_somebody_is_comes_from_headers_in_both_forms() {
+        let plugins = Path::new(env!("CARGO_MANIFEST_DIR")).join("../wasm-plugins");
+        let measured = |plugin: &str| {
+            let file = plugins.join(plugin).join("plugin.yaml");
+            let mut configuration = gateway_configuration(&file).unwrap();
+            by_headers(&mut configuration).unwrap();
+            Value::Object(configuration)
+        };
+        let bundle = measured("tollgate");
+        for (plugin, section) in [
+            ("tenant-rate-limit", "tenantRateLimit"),
+            ("user-classifier", "userClassifier"),
+        ] {
+            let alone = measured(plugin);
+            assert_eq!(alone, bundle[section]);
+            assert!(!alone.to_string().contains("claim"), "{alone}");
+        }
+        user_classifier::check(measured("user-classifier").to_string().as_bytes()).unwrap();
     }
 }
