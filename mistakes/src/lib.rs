@@ -9,6 +9,9 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "serde_json")]
+mod value;
+
 /// One step into a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
@@ -114,7 +117,7 @@ pub struct Found<T, E> {
     pub more: bool,
 }
 
-/// How often a document is read for each mistake that may be told, as a bound: two times or three are usual.
+/// How often a document is read at most for each mistake that may be told. Two times or three are usual.
 const READINGS: usize = 64;
 
 /// Reads a document to its end, and finds `most` of its mistakes.
@@ -198,7 +201,11 @@ impl<V: Tree, T, E, R: FnMut(&V) -> Result<T, Mistake<E>>> Reader<'_, V, R> {
         };
         let accepted = accepted.as_deref().map(Filling::Text);
         loop {
-            for filling in accepted.into_iter().chain(FILLINGS) {
+            // Of a hole that does not do after all, because the value around it is refused or what it lacks cannot be filled in, nothing is tried
+            // twice: so this comes to an end.
+            let again = self.holes.iter().any(|hole| hole.place == place);
+            let fillings = accepted.into_iter().chain(FILLINGS);
+            for filling in fillings.filter(|_| !again) {
                 if self.left == 0 {
                     return None;
                 }
