@@ -171,7 +171,7 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-impl From<Error> for Mistake<Error> {
+impl From<Error> for Mistake<Box<Error>> {
     fn from(error: Error) -> Self {
         Self {
             place: error.path.clone(),
@@ -181,7 +181,7 @@ impl From<Error> for Mistake<Error> {
                 Kind::Unknown(..) => mistakes::Kind::Unknown,
                 Kind::Missing => mistakes::Kind::Missing,
             },
-            error,
+            error: Box::new(error),
         }
     }
 }
