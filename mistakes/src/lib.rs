@@ -9,7 +9,7 @@
 
 #![forbid(unsafe_code)]
 
-#[cfg(feature = "serde_json")]
+#[cfg(any(test, feature = "serde_json"))]
 mod value;
 
 /// One step into a value.
@@ -281,4 +281,78 @@ fn past<T, E>(result: &Result<T, Mistake<E>>, place: &[Step]) -> bool {
 
 fn parent(place: &[Step]) -> Option<&[Step]> {
     place.split_last().map(|(_, around)| around)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn path(text: &str) -> Vec<Step> {
+        let step = |step: &str| step.parse().map_or(Step::from(step), Step::Index);
+        text.split('.')
+            .filter(|step| !step.is_empty())
+            .map(step)
+            .collect()
+    }
+
+    /// A reader that wants, in this order, each of these values to be there and to be a whole number, and then says what it has to say of the
+    /// value at the end.
+    fn read(
+        value: &Value,
+        wanted: &[&str],
+        last: Option<(&str, &'static str)>,
+    ) -> Result<(), Mistake<String>> {
+        let mistake = |place: &str, kind, what: &str| {
+            Err(Mistake {
+                place: path(place),
+                kind,
+                error: format!("{place} {what}"),
+            })
+        };
+        for place in wanted {
+            match value.pointer(&format!("/{}", place.replace('.', "/"))) {
+                Some(Value::Number(_)) => {}
+                Some(_) => return mistake(place, Kind::Value(None), "is no number"),
+                None => return mistake(place, Kind::Missing, "is missing"),
+            }
+        }
+        match last {
+            Some((place, what)) => mistake(place, Kind::Value(None), what),
+            None => Ok(()),
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_and_what_is_missing_is_told_and_filled() {
+        let mut value = json!({"a": "x", "c": [1, true]});
+        let wanted = ["a", "b", "c.0", "c.1"];
+        let found = find(&mut value, 9, |value| read(value, &wanted, None));
+        assert_eq!(
+            found.mistakes,
+            ["a is no number", "b is missing", "c.1 is no number"]
+        );
+        assert_eq!((found.value, found.more), (Some(()), false));
+        assert_eq!(value, json!({"a": 1, "b": 1, "c": [1, 1]}));
+    }
+
+    #[test]
+    fn what_is_said_around_a_hole_comes_of_it() {
+        // Whatever `a` is filled with, its mapping is refused: there is no end to it, and it comes to an end.
+        let mut value = json!({"m": {"a": "x"}});
+        let found = find(&mut value, 9, |value| {
+            read(value, &["m.a"], Some(("m", "is refused")))
+        });
+        assert_eq!(found.mistakes, ["m.a is no number"]);
+        assert_eq!((found.value, found.more), (None, false));
+    }
+
+    #[test]
+    fn no_more_are_told_than_may_be() {
+        let mut value = json!({});
+        let found = find(&mut value, 2, |value| read(value, &["a", "b", "c"], None));
+        assert_eq!(found.mistakes, ["a is missing", "b is missing"]);
+        assert_eq!((found.value, found.more), (None, true));
+    }
 }

@@ -349,7 +349,7 @@ impl Config {
         let mut labels = Vec::with_capacity(self.labels.len());
         for (name, label) in self.labels.iter() {
             let path = below("labels", name);
-            problems.take(label_name(name, &names, &path));
+            problems.take_key("labels", label_name(name, &names, &path));
             names.push(name);
             labels.push(compile_label(name, label, &self.routes, &path, problems));
         }

@@ -54,6 +54,18 @@ impl Problems {
         result.map_err(|error| self.add(error)).ok()
     }
 
+    /// [`take`](Self::take) of what was said of a key of the mapping at `path`, which its author wrote also if the value could not be read.
+    pub fn take_key<T>(&mut self, path: &str, result: Result<T, ConfigError>) -> Option<T> {
+        let error = match result {
+            Ok(key) => return Some(key),
+            Err(error) => error,
+        };
+        if !self.holes.iter().any(|hole| within(&hole.path, path)) {
+            self.push(error);
+        }
+        None
+    }
+
     /// Whether the value at `path` (or that of a `field` of it, if it has a name) is what its author wrote: it could be read, no field was taken out
     /// of it, and if it is a list, that holds for its elements, too. What is said of other places must not rest on it otherwise. A filter
     /// sees only what was written.
@@ -129,7 +141,13 @@ impl Problems {
         let explained = |hole: &Hole| {
             within(&hole.path, &error.path) || (hole.empty && hole.around == error.path)
         };
-        if self.more || self.holes.iter().any(explained) {
+        if !self.holes.iter().any(explained) {
+            self.push(error);
+        }
+    }
+
+    fn push(&mut self, error: ConfigError) {
+        if self.more {
             return;
         }
         self.more = self.told.len() == MOST;

@@ -12,7 +12,7 @@ use std::hash::BuildHasherDefault;
 
 use siphasher::sip::SipHasher13;
 use tollgate_common::config::{self, below};
-use tollgate_common::{NAME_RULE, Problems, is_name, metrics};
+use tollgate_common::{NAME_RULE, Problems, is_name, metrics, refuse};
 
 pub use identity::{ClaimPath, IdRule, Missing, Source};
 pub use limits::{LIMITS_IN_ROUTES, LIMITS_IN_TIER};
@@ -160,7 +160,7 @@ impl Config {
             HashMap::with_capacity_and_hasher(written.tenants.len(), BuildHasherDefault::default());
         for (number, (id, listed)) in written.tenants.iter().enumerate() {
             let path = below("tenants", id);
-            let tenant = problems.take(ids.tenant(&path, id));
+            let tenant = problems.take_key("tenants", ids.tenant(&path, id));
             let tier = tier_at(&tiers, format!("{path}.tier"), &listed.tier, problems);
             let own = own_allowance(&path, listed, tier.and_then(|at| tiers.get(at)), problems);
             let (Some(tenant), Some(tier)) = (tenant, tier) else {
@@ -217,12 +217,10 @@ impl<'w> Tier<'w> {
     fn of(name: &'w str, written: &'w TierWritten, problems: &mut Problems) -> Self {
         let path = below("tiers", name);
         if !is_name(name) || matches!(name, "other" | "none") {
-            problems.tell(
-                &path,
-                format!(
-                    "\"{name}\" cannot be a tier's name, {NAME_RULE}, and neither other nor none"
-                ),
+            let message = format!(
+                "\"{name}\" cannot be a tier's name, {NAME_RULE}, and neither other nor none"
             );
+            problems.take_key("tiers", refuse::<()>(&path, message));
         }
         let mut limits = Vec::new();
         let compiled = written
