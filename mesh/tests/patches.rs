@@ -208,6 +208,7 @@ fn what_a_patch_got_wrong_is_said_of_the_patch_and_the_rest_of_the_base() {
         &[
             "@/kustomization.yaml:11: spec.http[0].retries.perTryTimeout: is not a whole number of milliseconds above 0, as Istio \
              demands; write \"100ms\" or more",
+            "@/kustomization.yaml:12: spec.http[1].timeout: 3 is not a duration, write \"3s\"",
             "@/kustomization.yaml:14: spec.http[0].nme: HTTPRoute has no field \"nme\", did you mean \"name\"?",
         ],
     );
@@ -232,7 +233,8 @@ fn what_a_patch_got_wrong_is_said_of_the_patch_and_the_rest_of_the_base() {
     ];
     assert_eq!(
         load(&files, ".").unwrap_err(),
-        "@/patch.yaml:5: spec.hosts[0]: 1 is not a string, write \"1\""
+        "@/base.yaml:10: spec.http[1].timeout: 5 is not a duration, write \"5s\"\n\
+         @/patch.yaml:5: spec.hosts[0]: 1 is not a string, write \"1\""
     );
     let files = [
         ("kustomization.yaml", text),

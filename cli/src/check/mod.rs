@@ -94,7 +94,7 @@ fn manifests(paths: &[PathBuf], here: &Path) -> Findings {
     let mut problems = found.problems;
     crate::issuer::explain(&mut problems, &found.files);
     problems.extend(issuer::misplaced(&found.documents, paths, here));
-    problems.extend(plugins::configurations(&found.objects.wasm_plugins));
+    problems.extend(plugins::configurations(&found.documents));
     problems.extend(names::shared(&found.objects));
     problems.extend(found.documents.iter().filter_map(size::check));
     Findings {

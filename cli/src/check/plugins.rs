@@ -4,21 +4,19 @@
 use std::collections::BTreeSet;
 
 use serde_json::Value;
-use tollgate_common::ConfigError;
-use tollgate_mesh::api::Object;
+use tollgate_common::{ConfigError, Problems};
 use tollgate_mesh::api::extensions::WasmPlugin;
-use tollgate_mesh::source::{Source, join, nearest};
+use tollgate_mesh::api::{Object, Resource};
+use tollgate_mesh::source::{Document, Source, nearest};
 use tollgate_mesh::{Code, Problem};
 
-/// A filter's own parser.
-type Check = fn(&[u8]) -> Result<(), ConfigError>;
+/// A filter's own parser, going on behind what is wrong.
+type Check = fn(&[u8]) -> Result<(), Problems>;
 
 /// The filters that can be asked, by the names of their modules. Modules that others wrote have no parser here and check themselves.
 const FILTERS: [(&str, Check); 4] = [
     ("business-metrics", business_metrics::check),
-    ("tenant-rate-limit", |json| {
-        tenant_rate_limit::Config::parse(json).map(drop)
-    }),
+    ("tenant-rate-limit", tenant_rate_limit::check),
     ("tollgate", tollgate_bundle::check),
     ("user-classifier", user_classifier::check),
 ];
@@ -30,18 +28,33 @@ pub(crate) fn names() -> [&'static str; FILTERS.len()] {
 
 /// What is wrong with these plugins where `modules` are all that can run.
 pub(crate) fn check(plugins: &[Object<WasmPlugin>], modules: &BTreeSet<String>) -> Vec<Problem> {
-    let check = |plugin| match missing(plugin, modules) {
-        Some(problem) => Some(problem),
-        None => configuration(plugin),
+    let check = |plugin: &Object<WasmPlugin>| match missing(plugin, modules) {
+        Some(problem) => vec![problem],
+        None => {
+            let configuration = plugin.spec.plugin_config.clone().map(Value::Object);
+            Plugin {
+                url: &plugin.spec.url,
+                configuration: configuration.as_ref(),
+                source: &plugin.source,
+            }
+            .refused()
+        }
     };
-    plugins.iter().filter_map(check).collect()
+    plugins.iter().flat_map(check).collect()
 }
 
-/// What is wrong with the configurations of these plugins, and which of them cannot be told. Another module than ours is no problem:
-/// a cluster fetches it from wherever it is.
-pub(crate) fn configurations(plugins: &[Object<WasmPlugin>]) -> Vec<Problem> {
-    let check = |plugin| configuration(plugin).or_else(|| unchecked(plugin));
-    plugins.iter().filter_map(check).collect()
+/// What is wrong with the configurations of the plugins among these documents, and which of them cannot be told. Another module than ours is no
+/// problem: a cluster fetches it from wherever it is.
+pub(crate) fn configurations(documents: &[Document]) -> Vec<Problem> {
+    let check = |plugin: Plugin<'_>| match plugin.unchecked() {
+        Some(problem) => vec![problem],
+        None => plugin.refused(),
+    };
+    documents
+        .iter()
+        .filter_map(Plugin::of)
+        .flat_map(check)
+        .collect()
 }
 
 /// A plugin whose module does not exist.
@@ -58,98 +71,88 @@ fn missing(plugin: &Object<WasmPlugin>, modules: &BTreeSet<String>) -> Option<Pr
     Some(plugin.source.problem("spec.url", message).of(Code::Module))
 }
 
-/// A plugin whose configuration its filter refuses.
-fn configuration(plugin: &Object<WasmPlugin>) -> Option<Problem> {
-    let configuration = plugin.spec.plugin_config.clone().map(Value::Object);
-    refused(
-        module(&plugin.spec.url),
-        configuration.as_ref(),
-        &plugin.source,
-        "spec.pluginConfig",
-    )
+/// What a WasmPlugin runs.
+struct Plugin<'a> {
+    url: &'a str,
+    configuration: Option<&'a Value>,
+    source: &'a Source,
 }
 
-/// A plugin with a configuration that no filter here knows.
-fn unchecked(plugin: &Object<WasmPlugin>) -> Option<Problem> {
-    let name = module(&plugin.spec.url);
-    let known = names();
-    if known.contains(&name) || plugin.spec.plugin_config.is_none() {
-        return None;
-    }
-    let message = match nearest(name, known.into_iter()) {
-        Some(near) => format!(
-            "the module {name} is none of Tollgate's, did you mean {near}? Its pluginConfig is not checked"
-        ),
-        None => {
-            format!("the module {name} is none of Tollgate's, so its pluginConfig is not checked")
+impl<'a> Plugin<'a> {
+    /// That of a document, also of one in which other things are wrong; these are told by who reads it.
+    fn of(document: &'a Document) -> Option<Self> {
+        let Document { value, source } = document;
+        let text = |value: &'a Value, field: &str| value.get(field)?.as_str();
+        if text(value, "kind")? != WasmPlugin::KIND
+            || !WasmPlugin::API_VERSIONS.contains(&text(value, "apiVersion")?)
+        {
+            return None;
         }
-    };
-    Some(
-        plugin
-            .source
-            .problem("spec.url", message)
-            .of(Code::Unchecked),
-    )
+        let spec = value.get("spec")?;
+        let configuration = match spec.get("pluginConfig") {
+            None | Some(Value::Null) => None,
+            Some(configuration @ Value::Object(_)) => Some(configuration),
+            Some(_) => return None,
+        };
+        Some(Self {
+            url: text(spec, "url")?,
+            configuration,
+            source,
+        })
+    }
+
+    /// What its filter refuses.
+    fn refused(&self) -> Vec<Problem> {
+        refused(
+            module(self.url),
+            self.configuration,
+            self.source,
+            "spec.pluginConfig",
+        )
+    }
+
+    /// That it has a configuration, and no filter here knows it.
+    fn unchecked(&self) -> Option<Problem> {
+        let name = module(self.url);
+        let known = names();
+        if known.contains(&name) || self.configuration.is_none() {
+            return None;
+        }
+        let message = match nearest(name, known.into_iter()) {
+            Some(near) => format!(
+                "the module {name} is none of Tollgate's, did you mean {near}? Its pluginConfig is not checked"
+            ),
+            None => {
+                format!(
+                    "the module {name} is none of Tollgate's, so its pluginConfig is not checked"
+                )
+            }
+        };
+        Some(self.source.problem("spec.url", message).of(Code::Unchecked))
+    }
 }
 
-/// What `filter` refuses in a configuration that is written at `field`. Its parser stops at the first mistake.
+/// Everything for which `filter` refuses a configuration that is written at `field`.
 pub(crate) fn refused(
     filter: &str,
     configuration: Option<&Value>,
     source: &Source,
     field: &str,
-) -> Option<Problem> {
-    let (_, check) = FILTERS.iter().find(|(name, _)| *name == filter)?;
+) -> Vec<Problem> {
+    let Some((_, check)) = FILTERS.iter().find(|(name, _)| *name == filter) else {
+        return Vec::new();
+    };
     // As Istio does: the struct as JSON, and nothing at all for none.
     let json = configuration.map(Value::to_string).unwrap_or_default();
-    let error = check(json.as_bytes()).err()?;
-    let field = place(field, &error.path, configuration);
-    Some(
+    let Err(problems) = check(json.as_bytes()) else {
+        return Vec::new();
+    };
+    let problem = |error: &ConfigError| {
         source
-            .problem(&field, error.message)
-            .of(Code::Configuration),
-    )
-}
-
-/// The path of a field as the manifests' problems write it. A filter's own path does not tell a dot in a name (`tenants.acme.eu.tier`) from one
-/// between names, the configuration does.
-fn place(field: &str, path: &str, configuration: Option<&Value>) -> String {
-    let mut field = field.to_owned();
-    let (mut rest, mut value) = (path.trim_start_matches('.'), configuration);
-    while !rest.is_empty() {
-        if let Some((index, behind)) = rest.strip_prefix('[').and_then(|rest| rest.split_once(']'))
-        {
-            field += &format!("[{index}]");
-            value = index
-                .parse::<usize>()
-                .ok()
-                .and_then(|index| value?.get(index));
-            rest = behind;
-        } else {
-            let here = rest.strip_prefix('.').unwrap_or(rest);
-            let keys = value
-                .and_then(Value::as_object)
-                .into_iter()
-                .flat_map(|fields| fields.keys());
-            let known = keys
-                .filter(|key| {
-                    here.strip_prefix(key.as_str())
-                        .is_some_and(|behind| behind.is_empty() || behind.starts_with(['.', '[']))
-                })
-                .max_by_key(|key| key.len());
-            // What is missing is in no mapping.
-            let end =
-                known.map_or_else(|| here.find(['.', '[']).unwrap_or(here.len()), String::len);
-            let (name, behind) = here.split_at(end);
-            if name.is_empty() {
-                break;
-            }
-            field = join(&field, name);
-            value = value.and_then(|value| value.get(name));
-            rest = behind;
-        }
-    }
-    field
+            .problem(&error.within(field).path, &error.message)
+            .of(Code::Configuration)
+    };
+    problems.told().iter().map(problem).collect()
 }
 
 /// The last segment of a module's address, without tag and digest.
@@ -160,6 +163,7 @@ fn module(url: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::path::Path;
 
     use tollgate_mesh::api::Objects;
@@ -230,23 +234,31 @@ mod tests {
             let text = format!(
                 "apiVersion: extensions.istio.io/v1alpha1\nkind: WasmPlugin\nmetadata: {{name: a, namespace: b}}\nspec:\n  url: {url}\n{configuration}"
             );
-            let objects = Objects::parse(Path::new("plugin.yaml"), &text).unwrap();
-            configurations(&objects.wasm_plugins)
+            let folder = tempfile::tempdir().unwrap();
+            let file = folder.path().join("plugin.yaml");
+            fs::write(&file, text).unwrap();
+            configurations(&tollgate_mesh::documents(&[file]).documents)
                 .iter()
-                .map(|problem| format!("{} {problem}", problem.code.level().as_str()))
+                .map(|problem| {
+                    let level = problem.code.level().as_str();
+                    format!(
+                        "{level} {}: {}: {}",
+                        problem.line, problem.field, problem.message
+                    )
+                })
                 .collect::<Vec<_>>()
         };
         let some = "  pluginConfig: {a: 1}\n";
         assert_eq!(
             plugins("oci://ghcr.io/shop/fraud:1", some),
             [
-                "note plugin.yaml:5: spec.url: the module fraud is none of Tollgate's, so its pluginConfig is not checked"
+                "note 5: spec.url: the module fraud is none of Tollgate's, so its pluginConfig is not checked"
             ]
         );
         assert_eq!(
             plugins("oci://ghcr.io/tollgate/tenant-ratelimit:1", some),
             [
-                "note plugin.yaml:5: spec.url: the module tenant-ratelimit is none of Tollgate's, did you mean \
+                "note 5: spec.url: the module tenant-ratelimit is none of Tollgate's, did you mean \
                  tenant-rate-limit? Its pluginConfig is not checked"
             ]
         );
@@ -255,26 +267,19 @@ mod tests {
 
     #[test]
     fn a_dot_in_a_name_does_not_hide_the_line() {
-        let configuration = serde_json::json!({"tenants": {"acme": {"tier": "a"}, "acme.eu": {"tier": "b"}}, "list": [{"a.b": {}}]});
-        for (path, expected) in [
-            ("", "spec.pluginConfig"),
-            (".", "spec.pluginConfig"),
-            ("tenants.acme.tier", "spec.pluginConfig.tenants.acme.tier"),
-            (
-                "tenants.acme.eu.tier",
-                "spec.pluginConfig.tenants[\"acme.eu\"].tier",
-            ),
-            (
-                "list[0].a.b.missing",
-                "spec.pluginConfig.list[0][\"a.b\"].missing",
-            ),
-            ("nowhere.x[3]", "spec.pluginConfig.nowhere.x[3]"),
-        ] {
-            assert_eq!(
-                place("spec.pluginConfig", path, Some(&configuration)),
-                expected,
-                "{path}"
-            );
-        }
+        let found = problems(
+            "apiVersion: extensions.istio.io/v1alpha1\nkind: WasmPlugin\nmetadata: {name: a, namespace: b}\nspec:\n  \
+             url: oci://ghcr.io/tollgate/tenant-rate-limit:1\n  pluginConfig:\n    tenant: {from: [{header: a}], unknown: {tier: a}}\n    \
+             tiers: {a: {unlimited: true}}\n    tenants:\n      acme: {tier: b}\n      acme.eu:\n        tier: 5\n        \
+             blocked: false\n",
+        );
+        assert_eq!(
+            found,
+            [
+                "plugin.yaml:12: spec.pluginConfig.tenants[\"acme.eu\"].tier: 5 is given, expected a string",
+                "plugin.yaml:10: spec.pluginConfig.tenants.acme.tier: \"b\" is not a tier, write one of: a",
+                "plugin.yaml:13: spec.pluginConfig.tenants[\"acme.eu\"].blocked: false says nothing, leave it out",
+            ]
+        );
     }
 }

@@ -104,6 +104,33 @@ checked 4 manifests: 6 errors, 1 warning
 }
 
 #[test]
+fn all_that_is_wrong_in_one_object_is_told_at_once() {
+    let configuration = "    tenant: {from: [{header: 5}], unknown: {tier: gold}}\n    tiers:\n      free:\n        limits:\n        \
+                         - {name: rate, requests: many, per: 10}\n      acme.eu: {blocked: true, nonsense: 1}\n";
+    let plugin = plugin("tenant-rate-limit", configuration).replace("namespace: shop", "labels: 5")
+        + "  priority: high\n";
+    let folder = folder(&[("a.yaml", &plugin)]);
+    assert_eq!(
+        text(&check(&folder, &["a.yaml"])),
+        (
+            1,
+            "\
+a.yaml:3: error[TG0204]: metadata.labels: 5 is not a mapping
+a.yaml:7: error[TG0401]: spec.pluginConfig.tenant.from[0].header: 5 is given, expected a string
+a.yaml:7: error[TG0401]: spec.pluginConfig.tenant.unknown.tier: \"gold\" is not a tier, write one of: acme.eu, free
+a.yaml:11: error[TG0401]: spec.pluginConfig.tiers.free.limits[0].per: \"10\" is not a duration, write \"10s\"
+a.yaml:11: error[TG0401]: spec.pluginConfig.tiers.free.limits[0].requests: \"many\" is given, expected a whole number, e.g. 100
+a.yaml:12: error[TG0401]: spec.pluginConfig.tiers[\"acme.eu\"]: \"acme.eu\" cannot be a tier's name, write 1 to 64 of a-z, 0-9, _ and -, not starting with -, and neither other nor none
+a.yaml:12: error[TG0401]: spec.pluginConfig.tiers[\"acme.eu\"].nonsense: unknown field \"nonsense\", expected one of \"limits\", \"unlimited\", \"blocked\"
+a.yaml:13: error[TG0204]: spec.priority: \"high\" is not a whole number
+checked 1 manifest: 8 errors
+"
+            .to_owned()
+        )
+    );
+}
+
+#[test]
 fn an_empty_folder_is_an_error() {
     let folder = folder(&[("empty/readme.txt", "")]);
     assert_eq!(

@@ -4,11 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
-use tollgate_common::ConfigError;
+use tollgate_common::Problems;
 
 use crate::shipped::{PLUGINS, Plugin};
 
-type Check = fn(&[u8]) -> Result<(), ConfigError>;
+type Check = fn(&[u8]) -> Result<(), Problems>;
 
 /// The keys of conditions on values, which READMEs describe once and not for each field that is one.
 const MATCH_KEYS: [&str; 10] = [
@@ -403,8 +403,10 @@ fn expected(configuration: &Value, pointer: &str, check: Check) -> Option<Vec<St
         panic!("{pointer} is no mapping");
     };
     mapping.insert(STRANGE.to_owned(), Value::Null);
-    let error = check(edited.to_string().as_bytes()).expect_err(pointer);
-    let rest = error
+    let problems = check(edited.to_string().as_bytes()).expect_err(pointer);
+    let rest = problems
+        .told()
+        .first()?
         .message
         .strip_prefix(&format!("unknown field \"{STRANGE}\", expected "))?;
     Some(

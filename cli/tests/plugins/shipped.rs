@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
-use tollgate_common::{ConfigError, schema};
+use tollgate_common::{Problems, schema};
 use tollgate_mesh::api::Objects;
 
 /// A plugin.
@@ -13,7 +13,7 @@ pub(crate) struct Plugin {
     /// The name of its folder.
     pub(crate) name: &'static str,
     /// Its filter's own parser.
-    pub(crate) check: fn(&[u8]) -> Result<(), ConfigError>,
+    pub(crate) check: fn(&[u8]) -> Result<(), Problems>,
     /// The schema of its configuration, from the types that this parser reads.
     pub(crate) schema: fn(&str) -> Value,
 }
@@ -26,7 +26,7 @@ pub(crate) const PLUGINS: [Plugin; 4] = [
     },
     Plugin {
         name: "tenant-rate-limit",
-        check: |json| tenant_rate_limit::Config::parse(json).map(drop),
+        check: tenant_rate_limit::check,
         schema: schema::of::<tenant_rate_limit::Config>,
     },
     Plugin {

@@ -11,7 +11,7 @@
 #[cfg(feature = "schema")]
 mod schema;
 
-use tollgate_common::ConfigError;
+use tollgate_common::Problems;
 use tollgate_common::config::sections;
 use user_classifier::config::Compiled;
 
@@ -30,48 +30,77 @@ const LIMITER: &str = "tenantRateLimit";
 const CLASSIFIER: &str = "userClassifier";
 const METRICS: &str = "businessMetrics";
 
-/// Whether the bundle would accept this configuration (JSON); the error says where it is wrong and what to write instead.
-pub fn check(configuration: &[u8]) -> Result<(), ConfigError> {
-    Config::parse(configuration).map(drop)
+const NO_SECTION: &str =
+    "there is no section, write at least one of tenantRateLimit, userClassifier, businessMetrics";
+
+/// Everything for which the bundle would refuse this configuration (JSON): what the filters refuse of their sections, and what is no section.
+pub fn check(configuration: &[u8]) -> Result<(), Problems> {
+    each(
+        configuration,
+        tenant_rate_limit::check,
+        user_classifier::check,
+        business_metrics::check,
+    )
+    .map(drop)
 }
 
 impl Config {
-    /// Reads a configuration (JSON). Errors of a section are its filter's, their paths begin with the section.
-    pub fn parse(json: &[u8]) -> Result<Self, ConfigError> {
-        let [limiter, classifier, metrics] = sections(json, [LIMITER, CLASSIFIER, METRICS])?;
-        let config = Self {
-            tenant_rate_limit: section(LIMITER, limiter, tenant_rate_limit::Config::parse)?,
-            user_classifier: section(CLASSIFIER, classifier, Compiled::read)?,
-            business_metrics: section(METRICS, metrics, business_metrics::config::compile)?,
-        };
-        match config {
-            Self {
-                tenant_rate_limit: None,
-                user_classifier: None,
-                business_metrics: None,
-            } => Err(ConfigError::new(
-                "",
-                "there is no section, write at least one of tenantRateLimit, userClassifier, businessMetrics",
-            )),
-            config => Ok(config),
-        }
+    /// Reads a configuration (JSON). What is wrong with a section is its filter's, the paths begin with the section.
+    pub fn parse(json: &[u8]) -> Result<Self, Problems> {
+        let (tenant_rate_limit, user_classifier, business_metrics) = each(
+            json,
+            tenant_rate_limit::Config::parse,
+            Compiled::read,
+            business_metrics::config::compile,
+        )?;
+        Ok(Self {
+            tenant_rate_limit,
+            user_classifier,
+            business_metrics,
+        })
     }
+}
+
+/// What was read of each of the three sections, if it is there.
+type Sections<L, C, M> = (Option<L>, Option<C>, Option<M>);
+
+/// What three readers make of the three sections.
+fn each<L, C, M>(
+    json: &[u8],
+    limiter: impl FnOnce(&[u8]) -> Result<L, Problems>,
+    classifier: impl FnOnce(&[u8]) -> Result<C, Problems>,
+    metrics: impl FnOnce(&[u8]) -> Result<M, Problems>,
+) -> Result<Sections<L, C, M>, Problems> {
+    let mut problems = Problems::default();
+    let names = [LIMITER, CLASSIFIER, METRICS];
+    let Some(sections) = sections(json, names, &mut problems) else {
+        return problems.or(None);
+    };
+    if sections == [None; 3] && problems.told().is_empty() {
+        problems.tell("", NO_SECTION);
+    }
+    let [of_limiter, of_classifier, of_metrics] = sections;
+    let read = (
+        section(LIMITER, of_limiter, limiter, &mut problems),
+        section(CLASSIFIER, of_classifier, classifier, &mut problems),
+        section(METRICS, of_metrics, metrics, &mut problems),
+    );
+    problems.or(Some(read))
 }
 
 fn section<T>(
     name: &str,
     written: Option<&[u8]>,
-    read: impl FnOnce(&[u8]) -> Result<T, ConfigError>,
-) -> Result<Option<T>, ConfigError> {
-    let Some(written) = written else {
-        return Ok(None);
-    };
-    read(written)
-        .map(Some)
-        .map_err(|error| match error.path.as_str() {
-            "" => ConfigError::new(name, error.message),
-            path => ConfigError::new(format!("{name}.{path}"), error.message),
-        })
+    read: impl FnOnce(&[u8]) -> Result<T, Problems>,
+    problems: &mut Problems,
+) -> Option<T> {
+    match read(written?) {
+        Ok(section) => Some(section),
+        Err(found) => {
+            problems.add_section(name, found);
+            None
+        }
+    }
 }
 
 #[cfg(test)]
@@ -148,12 +177,12 @@ mod tests {
             ),
             // What a parser of the whole would have merged before a section's own parser saw it.
             (
-                r#"{"businessMetrics": {"labels": {"a": {"from": "method"}, "a": {"from": "method"}}, "metrics": []}}"#.to_owned(),
+                r#"{"businessMetrics": {"labels": {"a": {"from": "method"}, "a": {"from": "method"}}, "metrics": [{"name": "x"}]}}"#.to_owned(),
                 r#"businessMetrics.labels: "a" is given twice, keep one"#,
             ),
             (
                 format!(r#"{{"businessMetrics": {METRICS}, "businessMetrics": {METRICS}}}"#),
-                r#"duplicate field "businessMetrics""#,
+                r#""businessMetrics" is given twice, keep one"#,
             ),
         ] {
             assert_eq!(check(json.as_bytes()).unwrap_err().to_string(), expected);

@@ -19,13 +19,13 @@ use std::ops::RangeInclusive;
 
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
-use tollgate_common::config::whole_number;
+use tollgate_common::config::{self, below, whole_number};
 use tollgate_common::header::{self, TENANT_ID, TENANT_TIER, USER_TYPE};
 use tollgate_common::metrics::{self, PROXY_TAGS};
 use tollgate_common::tenant::ID_RULE;
 use tollgate_common::{
-    ConfigError, NAME_RULE, OneOrMany, StringMatch, TenantId, UniqueMap, at_most, is_name, mapping,
-    parse, refuse, series_name,
+    ConfigError, NAME_RULE, OneOrMany, Problems, StringMatch, TenantId, UniqueMap, at_most,
+    is_name, mapping, refuse, series_name,
 };
 use tollgate_host::same_name;
 
@@ -315,27 +315,26 @@ impl<'de> Deserialize<'de> for StatusMatch {
     }
 }
 
-/// Whether a filter would accept this configuration (JSON); the error says where it is wrong and what to write instead.
-pub fn check(configuration: &[u8]) -> Result<(), ConfigError> {
-    compile(configuration).map(drop)
+/// Everything for which a filter would refuse this configuration (JSON).
+pub fn check(configuration: &[u8]) -> Result<(), Problems> {
+    config::check(configuration, Config::compile)
 }
 
 /// Reads and compiles a configuration (JSON).
-pub fn compile(configuration: &[u8]) -> Result<Metrics, ConfigError> {
-    parse::<Config>(configuration)?.compile()
+pub fn compile(configuration: &[u8]) -> Result<Metrics, Problems> {
+    config::read(configuration, Config::compile)
 }
 
 impl Config {
     /// Checks what the types alone can't, and compiles the metrics.
-    pub fn compile(self) -> Result<Metrics, ConfigError> {
-        at_most(self.labels.len(), MAX_LABELS, "labels", "labels")?;
-        at_most(self.metrics.len(), MAX_METRICS, "metrics", "metrics")?;
-        at_most(self.routes.len(), MAX_ROUTES, "routes", "routes")?;
+    pub fn compile(self, problems: &mut Problems) -> Option<Metrics> {
+        problems.at_most(self.labels.len(), MAX_LABELS, "labels", "labels");
+        problems.at_most(self.metrics.len(), MAX_METRICS, "metrics", "metrics");
         if self.metrics.is_empty() {
-            return refuse("metrics", "is empty, write the metrics to count");
+            problems.tell("metrics", "is empty, write the metrics to count");
         }
         if !(1..=MAX_SERIES).contains(&self.max_series) {
-            return refuse(
+            problems.tell(
                 "maxSeries",
                 format!(
                     "{} is out of range, write 1 to {MAX_SERIES}",
@@ -343,68 +342,75 @@ impl Config {
                 ),
             );
         }
-        metrics::name(&self.folded_metric, "foldedMetric")?;
+        problems.take(metrics::name(&self.folded_metric, "foldedMetric"));
 
-        let templates = compile_routes(&self.routes)?;
+        let templates = compile_routes(&self.routes, problems);
         let mut names: Vec<&str> = Vec::with_capacity(self.labels.len());
         let mut labels = Vec::with_capacity(self.labels.len());
         for (name, label) in self.labels.iter() {
-            let path = format!("labels.{name}");
-            label_name(name, &names, &path)?;
+            let path = below("labels", name);
+            problems.take_key("labels", label_name(name, &names, &path));
             names.push(name);
-            labels.push(compile_label(name, label, &self.routes, &path)?);
+            labels.push(compile_label(name, label, &self.routes, &path, problems));
         }
 
         let mut metrics = Vec::with_capacity(self.metrics.len());
         let mut metric_names = HashSet::from([self.folded_metric.as_str()]);
         for (i, metric) in self.metrics.iter().enumerate() {
             let path = format!("metrics[{i}]");
-            metrics::name(&metric.name, &format!("{path}.name"))?;
-            if !metric_names.insert(&metric.name) {
-                return refuse(
-                    format!("{path}.name"),
+            let name = format!("{path}.name");
+            if problems.take(metrics::name(&metric.name, &name)).is_some()
+                && !metric_names.insert(&metric.name)
+            {
+                problems.tell(
+                    name,
                     format!("{:?} is there twice, choose another name", metric.name),
                 );
             }
             let Kind::Counter = metric.kind;
             metrics.push(Metric {
                 name: metric.name.clone(),
-                labels: metric_labels(&metric.labels, &names, &format!("{path}.labels"))?,
+                labels: metric_labels(&metric.labels, &names, &format!("{path}.labels"), problems),
                 condition: match &metric.when {
-                    Some(when) => compile_when(when, &self.routes, &format!("{path}.when"))?,
+                    Some(when) => {
+                        compile_when(when, &self.routes, &format!("{path}.when"), problems)
+                    }
                     None => Condition::default(),
                 },
             });
         }
         let metrics = Metrics::new(
-            labels,
-            Routes::new(templates),
+            labels.into_iter().collect::<Option<_>>()?,
+            Routes::new(templates?),
             metrics,
             self.max_series as usize,
             self.folded_metric,
         );
-        at_most(
-            metrics.further_headers(),
-            MAX_HEADERS,
-            "metrics",
-            "different headers",
-        )?;
-        Ok(metrics)
+        let headers = metrics.further_headers();
+        problems.at_most(headers, MAX_HEADERS, "metrics", "different headers");
+        Some(metrics)
     }
 }
 
-fn compile_routes(routes: &[String]) -> Result<Vec<Template>, ConfigError> {
-    let mut templates: Vec<Template> = Vec::with_capacity(routes.len());
-    for (i, text) in routes.iter().enumerate() {
+fn compile_routes(routes: &[String], problems: &mut Problems) -> Option<Vec<Template>> {
+    problems.at_most(routes.len(), MAX_ROUTES, "routes", "routes");
+    // Each is compared with all others.
+    let mut templates: Vec<Option<Template>> = Vec::with_capacity(routes.len());
+    for (i, text) in routes.iter().take(MAX_ROUTES).enumerate() {
         let path = format!("routes[{i}]");
-        label_value(text, &path)?;
-        let template = Template::parse(text).or_else(|message| refuse(&path, message))?;
+        let template = label_value(text, &path)
+            .and_then(|()| Template::parse(text).or_else(|message| refuse(&path, message)));
+        let template = problems.take(template);
+        let covers = |earlier: &Option<Template>| match (earlier, &template) {
+            (Some(earlier), Some(template)) => earlier.covers(template),
+            _ => false,
+        };
         let earlier = templates
             .iter()
             .zip(routes)
-            .find(|(earlier, _)| earlier.covers(&template));
+            .find(|(earlier, _)| covers(earlier));
         if let Some((_, earlier)) = earlier {
-            return refuse(
+            problems.tell(
                 path,
                 format!(
                     "{text:?} is never reached, because {earlier:?} before it takes its paths; put it first or take it out"
@@ -413,7 +419,7 @@ fn compile_routes(routes: &[String]) -> Result<Vec<Template>, ConfigError> {
         }
         templates.push(template);
     }
-    Ok(templates)
+    templates.into_iter().collect()
 }
 
 fn compile_label(
@@ -421,29 +427,32 @@ fn compile_label(
     label: &LabelConfig,
     routes: &[String],
     path: &str,
-) -> Result<Label, ConfigError> {
+    problems: &mut Problems,
+) -> Option<Label> {
     let of = |source, values: &[&str]| {
-        Label::new(
-            name,
-            source,
-            values.iter().map(|value| (*value).to_owned()).collect(),
-        )
+        let values = values.iter().map(|value| (*value).to_owned()).collect();
+        Some(Label::new(name, source, values))
     };
     let from = match (label.from, &label.header) {
         (Some(from), None) => from,
         (None, Some(header)) => {
-            let header = label_header(header, &format!("{path}.header"))?;
-            let values = declared(label, "a header", path, |_, _| Ok(()))?;
-            return Ok(Label::new(name, Source::Header(header), values));
+            let header = problems.take(label_header(header, &format!("{path}.header")));
+            let values = declared(label, "a header", path, |_, _| Ok(()), problems);
+            return Some(Label::new(name, Source::Header(header?), values?));
         }
         (None, None) => {
-            return refuse(
+            return problems.refuse(
                 path,
                 "does not say where its value comes from, write from or header",
             );
         }
-        (Some(_), Some(_)) => return refuse(path, "has from and header, write one of them"),
+        (Some(_), Some(_)) => {
+            return problems.refuse(path, "has from and header, write one of them");
+        }
     };
+    if !problems.as_written(path, "from") {
+        return None;
+    }
     let tier_rule: ValueRule = |value, path| match is_name(value) {
         true => Ok(()),
         false => refuse(path, format!("{value:?} is not a tier's name, {NAME_RULE}")),
@@ -452,23 +461,15 @@ fn compile_label(
         true => Ok(()),
         false => refuse(path, format!("{value:?} is not a type, {NAME_RULE}")),
     };
+    let mut listed = |source, rule| {
+        let values = declared(label, from.as_str(), path, rule, problems)?;
+        Some(Label::new(name, source, values))
+    };
     match from {
-        FromConfig::Tenant => Ok(Label::new(
-            name,
-            Source::Tenant,
-            declared(label, "tenant", path, tenant_id)?,
-        )),
-        FromConfig::Tier => Ok(Label::new(
-            name,
-            Source::Tier,
-            declared(label, "tier", path, tier_rule)?,
-        )),
-        FromConfig::UserType => Ok(Label::new(
-            name,
-            Source::UserType,
-            declared(label, "userType", path, type_rule)?,
-        )),
-        _ if label.values.is_some() => refuse(
+        FromConfig::Tenant => listed(Source::Tenant, tenant_id),
+        FromConfig::Tier => listed(Source::Tier, tier_rule),
+        FromConfig::UserType => listed(Source::UserType, type_rule),
+        _ if label.values.is_some() => problems.refuse(
             format!("{path}.values"),
             format!(
                 "is not needed, {} brings its own values: take it out",
@@ -476,24 +477,24 @@ fn compile_label(
             ),
         ),
         FromConfig::Route if routes.is_empty() => {
-            refuse(path, "needs route templates, write them in routes")
+            if problems.as_written("routes", "") {
+                problems.tell(path, "needs route templates, write them in routes");
+            }
+            None
         }
-        FromConfig::Route => Ok(Label::new(name, Source::Route, routes.to_vec())),
-        FromConfig::Status => Ok(Label::new(
+        FromConfig::Route => Some(Label::new(name, Source::Route, routes.to_vec())),
+        FromConfig::Status => Some(Label::new(
             name,
             Source::Status,
             (100..=599).map(|code: u16| code.to_string()).collect(),
         )),
-        FromConfig::StatusClass => Ok(of(
-            Source::StatusClass,
-            &["1xx", "2xx", "3xx", "4xx", "5xx"],
-        )),
-        FromConfig::Method => Ok(of(
+        FromConfig::StatusClass => of(Source::StatusClass, &["1xx", "2xx", "3xx", "4xx", "5xx"]),
+        FromConfig::Method => of(
             Source::Method,
             &[
                 "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH",
             ],
-        )),
+        ),
     }
 }
 
@@ -505,9 +506,10 @@ fn declared(
     source: &str,
     path: &str,
     rule: ValueRule,
-) -> Result<Vec<String>, ConfigError> {
+    problems: &mut Problems,
+) -> Option<Vec<String>> {
     let Some(values) = &label.values else {
-        return refuse(
+        return problems.refuse(
             path,
             format!(
                 "has no values, list those of {source} that are worth a series; all else is \"other\""
@@ -516,22 +518,21 @@ fn declared(
     };
     let path = format!("{path}.values");
     if values.is_empty() {
-        return refuse(
+        return problems.refuse(
             path,
             "is empty, list the values that are worth a series; all else is \"other\"",
         );
     }
-    at_most(values.len(), MAX_VALUES, &path, "values")?;
+    problems.at_most(values.len(), MAX_VALUES, &path, "values");
     let mut known = HashSet::with_capacity(values.len());
     for (i, value) in values.iter().enumerate() {
         let path = format!("{path}[{i}]");
-        label_value(value, &path)?;
-        rule(value, &path)?;
-        if !known.insert(value) {
-            return refuse(path, format!("{value:?} is there twice, take one out"));
+        let valid = label_value(value, &path).and_then(|()| rule(value, &path));
+        if problems.take(valid).is_some() && !known.insert(value) {
+            problems.tell(path, format!("{value:?} is there twice, take one out"));
         }
     }
-    Ok(values.clone())
+    Some(values.clone())
 }
 
 fn tenant_id(value: &str, path: &str) -> Result<(), ConfigError> {
@@ -631,8 +632,13 @@ fn label_header(name: &str, path: &str) -> Result<String, ConfigError> {
     Ok(name)
 }
 
-fn metric_labels(labels: &[String], names: &[&str], path: &str) -> Result<Vec<usize>, ConfigError> {
-    at_most(labels.len(), MAX_METRIC_LABELS, path, "labels")?;
+fn metric_labels(
+    labels: &[String],
+    names: &[&str],
+    path: &str,
+    problems: &mut Problems,
+) -> Vec<usize> {
+    problems.at_most(labels.len(), MAX_METRIC_LABELS, path, "labels");
     let mut positions = Vec::with_capacity(labels.len());
     for (i, label) in labels.iter().enumerate() {
         let path = format!("{path}[{i}]");
@@ -641,17 +647,20 @@ fn metric_labels(labels: &[String], names: &[&str], path: &str) -> Result<Vec<us
                 [] => "write it in labels".to_owned(),
                 names => format!("write one of {}, or add it to labels", names.join(", ")),
             };
-            return refuse(path, format!("{label:?} is not a label, {known}"));
+            if problems.as_written("labels", "") {
+                problems.tell(path, format!("{label:?} is not a label, {known}"));
+            }
+            continue;
         };
         if positions.contains(&position) {
-            return refuse(path, format!("{label:?} is there twice, take one out"));
+            problems.tell(path, format!("{label:?} is there twice, take one out"));
         }
         positions.push(position);
     }
-    Ok(positions)
+    positions
 }
 
-fn compile_when(when: &When, routes: &[String], path: &str) -> Result<Condition, ConfigError> {
+fn compile_when(when: &When, routes: &[String], path: &str, problems: &mut Problems) -> Condition {
     let mut condition = Condition {
         path: when.path.clone(),
         ..Condition::default()
@@ -662,45 +671,46 @@ fn compile_when(when: &When, routes: &[String], path: &str) -> Result<Condition,
         (when.status.is_given(), when.status.values().len(), "status"),
         (!when.headers.is_empty(), when.headers.len(), "headers"),
     ];
-    if when.path.is_none() && given.iter().all(|(given, ..)| !given) {
-        return refuse(path, "is empty and holds for all requests, take it out");
+    if when.path.is_none()
+        && given.iter().all(|(given, ..)| !given)
+        && problems.as_written(path, "headers")
+    {
+        problems.tell(path, "is empty and holds for all requests, take it out");
     }
     for (given, count, field) in given {
         let path = format!("{path}.{field}");
         if given && count == 0 {
-            return refuse(path, "is empty and never holds, list the values");
+            problems.tell(&path, "is empty and never holds, list the values");
         }
-        at_most(count, MAX_CONDITIONS, &path, "values")?;
+        problems.at_most(count, MAX_CONDITIONS, &path, "values");
     }
     for (i, method) in when.method.values().iter().enumerate() {
-        if method.is_empty()
-            || !method
-                .bytes()
-                .all(|byte| byte.is_ascii_uppercase() || byte == b'-')
-        {
-            let path = when.method.path(&format!("{path}.method"), i);
-            return refuse(
-                path,
+        let of_method = |byte: u8| byte.is_ascii_uppercase() || byte == b'-';
+        if method.is_empty() || !method.bytes().all(of_method) {
+            problems.tell(
+                when.method.path(&format!("{path}.method"), i),
                 format!("{method:?} is not a method, write for example \"POST\""),
             );
         }
         condition.methods.push(method.clone());
     }
     for (i, route) in when.route.values().iter().enumerate() {
-        let Some(position) = routes.iter().position(|template| template == route) else {
-            let path = when.route.path(&format!("{path}.route"), i);
-            return refuse(
-                path,
+        let position = routes.iter().position(|template| template == route);
+        if position.is_none() && problems.as_written("routes", "") {
+            problems.tell(
+                when.route.path(&format!("{path}.route"), i),
                 format!(
                     "{route:?} is not one of the templates in routes, add it there or use path"
                 ),
             );
-        };
-        condition.routes.push(position);
+        }
+        condition.routes.extend(position);
     }
+    let headers = format!("{path}.headers");
     for (name, test) in when.headers.iter() {
-        let name = header::name(name, &format!("{path}.headers.{name}"))?;
-        condition.headers.push((name, test.clone()));
+        if let Some(name) = problems.take(header::name(name, &below(&headers, name))) {
+            condition.headers.push((name, test.clone()));
+        }
     }
     condition.statuses = when
         .status
@@ -711,14 +721,14 @@ fn compile_when(when: &When, routes: &[String], path: &str) -> Result<Condition,
     if let Some(StringMatch::Exact(text)) = &when.path
         && (without_query(text.as_bytes()) != text.as_bytes() || !text.starts_with('/'))
     {
-        return refuse(
+        problems.tell(
             format!("{path}.path.exact"),
             format!(
                 "{text:?} never matches, because a path starts with a slash and is matched without its query"
             ),
         );
     }
-    Ok(condition)
+    condition
 }
 
 #[cfg(test)]
@@ -797,7 +807,7 @@ mod tests {
                 "metrics[0].when: a list is given, expected a mapping",
             ),
             (
-                r#"{"labels": {"a": ["tenant", null, ["acme"]]}, "metrics": []}"#,
+                r#"{"labels": {"a": ["tenant", null, ["acme"]]}, "metrics": [{"name": "x"}]}"#,
                 "labels.a: a list is given, expected a mapping",
             ),
             (
@@ -809,11 +819,11 @@ mod tests {
                 r#"metrics[0].help: unknown field "help", expected one of "name", "type", "when", "labels""#,
             ),
             (
-                r#"{"labels": {"a": {"from": "claim"}}, "metrics": []}"#,
+                r#"{"labels": {"a": {"from": "claim"}}, "metrics": [{"name": "x"}]}"#,
                 r#"labels.a.from: unknown variant "claim", expected one of "tenant", "tier", "userType", "route", "status", "statusClass", "method""#,
             ),
             (
-                r#"{"labels": {"a": {"from": "status"}, "a": {"from": "status"}}, "metrics": []}"#,
+                r#"{"labels": {"a": {"from": "status"}, "a": {"from": "status"}}, "metrics": [{"name": "x"}]}"#,
                 r#"labels: "a" is given twice, keep one"#,
             ),
             (
@@ -1057,7 +1067,7 @@ mod tests {
             (
                 r#"{"headers": {":path": {"exact": "a"}}}"#,
                 format!(
-                    "{at}.headers.:path: \":path\" is not a header here but a part of the request line, write a header's name"
+                    "{at}.headers[\":path\"]: \":path\" is not a header here but a part of the request line, write a header's name"
                 ),
             ),
             (

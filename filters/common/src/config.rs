@@ -9,8 +9,10 @@ use serde::Deserialize;
 use serde::de::{
     self, DeserializeOwned, Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor,
 };
+use tollgate_mistakes::Step;
 
-use crate::json::{self, Json};
+use crate::json::{self, Json, quoted, twice};
+use crate::problems::Problems;
 
 /// What is wrong in a configuration, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +31,16 @@ impl ConfigError {
             message: message.into(),
         }
     }
+
+    /// The same error of a configuration that is written at `field` of another.
+    #[must_use]
+    pub fn within(&self, field: &str) -> Self {
+        let between = match self.path.as_str() {
+            path if field.is_empty() || path.is_empty() || path.starts_with('[') => "",
+            _ => ".",
+        };
+        Self::new(format!("{field}{between}{}", self.path), &self.message)
+    }
 }
 
 impl fmt::Display for ConfigError {
@@ -41,6 +53,35 @@ impl fmt::Display for ConfigError {
 }
 
 impl std::error::Error for ConfigError {}
+
+/// The path of the value of a key in the mapping at `path`: `tiers.free`, or `tenants["acme.eu"]` for a key that is not a word.
+pub fn below(path: &str, key: &str) -> String {
+    let word = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'/');
+    let mut path = path.to_owned();
+    if key.is_empty() || !key.bytes().all(word) {
+        path.push('[');
+        path.push_str(&quoted(key));
+        path.push(']');
+    } else {
+        if !path.is_empty() {
+            path.push('.');
+        }
+        path.push_str(key);
+    }
+    path
+}
+
+/// The path that these steps go.
+pub(crate) fn steps<'s>(steps: impl Iterator<Item = &'s Step>) -> String {
+    let mut path = String::new();
+    for step in steps {
+        match step {
+            Step::Key(key) => path = below(&path, key),
+            Step::Index(index) => path.push_str(&format!("[{index}]")),
+        }
+    }
+    path
+}
 
 /// An error about the field at `path`, for the end of a check.
 pub fn refuse<T>(path: impl Into<String>, message: impl Into<String>) -> Result<T, ConfigError> {
@@ -65,16 +106,44 @@ pub fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, ConfigError> {
     Ok(T::deserialize(&tree(json)?)?)
 }
 
+/// Reads a configuration (JSON) of the form `W` and compiles it, as a filter does. Where the form is wrong that is told alone; what
+/// else is wrong, `compile` tells all.
+pub fn read<W: DeserializeOwned, T>(
+    json: &[u8],
+    compile: impl FnOnce(W, &mut Problems) -> Option<T>,
+) -> Result<T, Problems> {
+    let mut problems = Problems::default();
+    let compiled = problems
+        .take(parse(json))
+        .and_then(|written| compile(written, &mut problems));
+    problems.or(compiled)
+}
+
+/// Tells everything for which [`read`] refuses a configuration, also where the form is wrong in several places. It takes
+/// longer, and is not for filters.
+pub fn check<W: DeserializeOwned, T>(
+    json: &[u8],
+    compile: impl FnOnce(W, &mut Problems) -> Option<T>,
+) -> Result<(), Problems> {
+    let mut problems = Problems::default();
+    let compiled = problems.take(tree(json)).and_then(|mut tree| {
+        let written = problems.find(&mut tree)?;
+        compile(written, &mut problems)
+    });
+    problems.or(compiled.map(drop))
+}
+
 /// The sections of a configuration (JSON), each as it is written: for configurations that hold others. In the order of `names`; no other
 /// may be there, and none twice.
 pub fn sections<'a, const N: usize>(
     json: &'a [u8],
     names: [&str; N],
-) -> Result<[Option<&'a [u8]>; N], ConfigError> {
-    let entries = match tree(json)? {
+    problems: &mut Problems,
+) -> Option<[Option<&'a [u8]>; N]> {
+    let entries = match problems.take(tree(json))? {
         Json::Mapping(entries) => entries,
         other => {
-            return refuse(
+            return problems.refuse(
                 "",
                 format!("{} is given, expected a mapping", other.given()),
             );
@@ -83,19 +152,21 @@ pub fn sections<'a, const N: usize>(
     let mut sections = [None; N];
     for entry in entries {
         let known = names.iter().position(|name| *name == entry.key);
-        let Some(section) = known.and_then(|position| sections.get_mut(position)) else {
+        if let Some(section) = known.and_then(|position| sections.get_mut(position)) {
+            match section {
+                None => *section = Some(entry.text.as_bytes()),
+                Some(_) => problems.tell("", twice(&entry.key)),
+            }
+        } else {
+            let names = names.map(quoted).join(", ");
             let message = format!(
-                "unknown field \"{}\", expected one of {}",
-                entry.key,
-                names.map(|name| format!("\"{name}\"")).join(", ")
+                "unknown field {}, expected one of {names}",
+                quoted(&entry.key)
             );
-            return refuse(entry.key, message);
-        };
-        if section.replace(entry.text.as_bytes()).is_some() {
-            return refuse("", format!("duplicate field \"{}\"", entry.key));
+            problems.tell(below("", &entry.key), message);
         }
     }
-    Ok(sections)
+    Some(sections)
 }
 
 fn tree(json: &[u8]) -> Result<Json<'_>, ConfigError> {
@@ -171,9 +242,7 @@ impl<'de, V: Deserialize<'de>> Deserialize<'de> for UniqueMap<V> {
                 let mut map = BTreeMap::new();
                 while let Some(key) = access.next_key::<String>()? {
                     if map.contains_key(&key) {
-                        return Err(de::Error::custom(format!(
-                            "\"{key}\" is given twice, keep one"
-                        )));
+                        return Err(de::Error::custom(twice(&key)));
                     }
                     let value = access.next_value()?;
                     map.insert(key, value);
@@ -370,7 +439,10 @@ mod tests {
                 r#"{"on": null}"#,
                 r#"on: null is given, expected true or false"#,
             ),
-            (r#"{"on": true, "on": true}"#, r#"duplicate field "on""#),
+            (
+                r#"{"on": true, "on": true}"#,
+                r#""on" is given twice, keep one"#,
+            ),
             (
                 r#"{"by_name": {"a": {}, "a": {}}}"#,
                 r#"by_name: "a" is given twice, keep one"#,

@@ -6,6 +6,7 @@
 //! What is JSON and what is not is tested against `serde_json`.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::fmt;
 
 use serde::de::value::StrDeserializer;
@@ -14,8 +15,9 @@ use serde::de::{
     Unexpected, Visitor,
 };
 use serde::forward_to_deserialize_any;
+use tollgate_mistakes::{Filling, Kind, Mistake, Step, Tree};
 
-use crate::config::ConfigError;
+use crate::config::{ConfigError, below, steps};
 
 /// Deeper than any configuration is, and shallow enough for the stack of a Wasm module.
 const DEEPEST: u32 = 64;
@@ -331,8 +333,13 @@ impl Json<'_> {
     }
 }
 
+/// What is said of a key that a mapping has twice.
+pub(crate) fn twice(key: &str) -> String {
+    format!("{} is given twice, keep one", quoted(key))
+}
+
 /// A text in quotes, as JSON has it.
-fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     let mut quoted = String::from("\"");
     for character in text.chars() {
         match character {
@@ -349,6 +356,86 @@ fn quoted(text: &str) -> String {
     quoted
 }
 
+impl<'a> Json<'a> {
+    /// The entry of a mapping that is read by this key.
+    fn entry(&mut self, key: &str) -> Option<&mut Entry<'a>> {
+        match self {
+            Self::Mapping(entries) => entries.iter_mut().find(|entry| entry.key == key),
+            _ => None,
+        }
+    }
+
+    /// Takes out what a mapping has twice, and says it of each at its path.
+    pub(crate) fn keep_first(&mut self, path: &str, told: &mut Vec<ConfigError>) {
+        match self {
+            Self::Mapping(entries) => {
+                let mut seen = HashSet::new();
+                entries.retain(|entry| {
+                    let first = seen.insert(entry.key.clone());
+                    if !first {
+                        told.push(ConfigError::new(path, twice(&entry.key)));
+                    }
+                    first
+                });
+                for entry in entries {
+                    entry.value.keep_first(&below(path, &entry.key), told);
+                }
+            }
+            Self::List(values) => {
+                for (index, value) in values.iter_mut().enumerate() {
+                    value.keep_first(&format!("{path}[{index}]"), told);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Tree for Json<'_> {
+    fn filled(with: Filling<'_>) -> Self {
+        match with {
+            Filling::Text(text) => Self::Text(Cow::Owned(text.to_owned())),
+            Filling::Number(number) => Self::Number(number),
+            Filling::True => Self::Bool(true),
+            Filling::List => Self::List(Vec::new()),
+            Filling::Mapping => Self::Mapping(Vec::new()),
+            Filling::Entry(key) => {
+                let mut mapping = Self::Mapping(Vec::new());
+                mapping.insert(key, Self::filled(Filling::Text("")));
+                mapping
+            }
+        }
+    }
+
+    fn child(&mut self, step: &Step) -> Option<&mut Self> {
+        match (self, step) {
+            (Self::List(values), Step::Index(index)) => values.get_mut(*index),
+            (mapping, Step::Key(key)) => mapping.entry(key).map(|entry| &mut entry.value),
+            _ => None,
+        }
+    }
+
+    fn insert(&mut self, key: &str, value: Self) {
+        if let Self::Mapping(entries) = self {
+            entries.push(Entry {
+                key: Cow::Owned(key.to_owned()),
+                value,
+                text: "",
+            });
+        }
+    }
+
+    fn remove(&mut self, key: &str) -> bool {
+        match self {
+            Self::Mapping(entries) => {
+                let position = entries.iter().position(|entry| entry.key == key);
+                position.map(|position| entries.remove(position)).is_some()
+            }
+            _ => false,
+        }
+    }
+}
+
 /// What is wrong with a value, and where, as far as is known on the way out.
 #[derive(Debug)]
 pub(crate) struct Error {
@@ -358,16 +445,16 @@ pub(crate) struct Error {
 }
 
 #[derive(Debug)]
-enum Step {
-    Field(String),
-    Index(usize),
-}
-
-#[derive(Debug)]
 enum What {
     /// The value is of a kind or range that was not expected; it is still to be said which it is.
     Expected(String),
     Message(String),
+    /// The value is none of the names that there are; the first of these.
+    Variant(String, &'static str),
+    /// The last step is to a field that does not exist.
+    Unknown(String),
+    /// The field is not there.
+    Missing(&'static str),
 }
 
 impl Error {
@@ -394,30 +481,35 @@ impl Error {
 
 impl From<Error> for ConfigError {
     fn from(error: Error) -> Self {
-        let mut path = String::new();
-        for step in error.path.iter().rev() {
-            match step {
-                Step::Field(name) => {
-                    if !path.is_empty() {
-                        path.push('.');
-                    }
-                    path.push_str(name);
-                }
-                Step::Index(index) => path.push_str(&format!("[{index}]")),
-            }
-        }
-        let message = match error.what {
-            What::Expected(expected) => format!("expected {expected}"),
-            What::Message(message) => message,
-        };
+        let path = steps(error.path.iter().rev());
+        let message = error.to_string();
         ConfigError { path, message }
+    }
+}
+
+impl From<Error> for Mistake<ConfigError> {
+    fn from(error: Error) -> Self {
+        let mut place: Vec<Step> = error.path.iter().rev().cloned().collect();
+        let kind = match &error.what {
+            What::Expected(_) | What::Message(_) => Kind::Value(None),
+            What::Variant(_, first) => Kind::Value(Some((*first).to_owned())),
+            What::Unknown(_) => Kind::Unknown,
+            What::Missing(field) => {
+                place.push(Step::from(*field));
+                Kind::Missing
+            }
+        };
+        let error = error.into();
+        Self { place, kind, error }
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.what {
-            What::Expected(text) | What::Message(text) => f.write_str(text),
+            What::Expected(expected) => write!(f, "expected {expected}"),
+            What::Message(text) | What::Variant(text, _) | What::Unknown(text) => f.write_str(text),
+            What::Missing(field) => write!(f, "missing field {}", quoted(field)),
         }
     }
 }
@@ -455,29 +547,32 @@ impl de::Error for Error {
     }
 
     fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
-        let mut error = Self::custom(format!(
+        let message = format!(
             "unknown field {}, expected {}",
             quoted(field),
             names(expected)
-        ));
-        error.path.push(Step::Field(field.to_owned()));
-        error
+        );
+        Self::new(What::Unknown(message)).below(Step::from(field))
     }
 
     fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
-        Self::custom(format!(
+        let message = format!(
             "unknown variant {}, expected {}",
             quoted(variant),
             names(expected)
+        );
+        Self::new(What::Variant(
+            message,
+            expected.first().copied().unwrap_or_default(),
         ))
     }
 
     fn missing_field(field: &'static str) -> Self {
-        Self::custom(format!("missing field {}", quoted(field)))
+        Self::new(What::Missing(field))
     }
 
     fn duplicate_field(field: &'static str) -> Self {
-        Self::custom(format!("duplicate field {}", quoted(field)))
+        Self::custom(twice(field))
     }
 }
 
@@ -591,7 +686,7 @@ impl<'de> MapAccess<'de> for Entries<'_, '_> {
         seed.deserialize(&entry.value).map_err(|error| {
             error
                 .of(&entry.value)
-                .below(Step::Field(entry.key.clone().into_owned()))
+                .below(Step::Key(entry.key.clone().into_owned()))
         })
     }
 }

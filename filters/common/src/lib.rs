@@ -32,6 +32,7 @@ mod json;
 pub mod metrics;
 pub mod path;
 mod percent;
+mod problems;
 mod query;
 pub mod refusal;
 #[cfg(feature = "schema")]
@@ -41,7 +42,7 @@ mod string_match;
 pub mod tenant;
 
 pub use claims::{Claim, Claims};
-pub use config::{ConfigError, OneOrMany, UniqueMap, at_most, parse, refuse};
+pub use config::{ConfigError, OneOrMany, UniqueMap, at_most, below, parse, refuse};
 pub use cookie::cookie;
 pub use duration::Duration;
 pub use given::Given;
@@ -49,6 +50,7 @@ pub use hashed::hashed_id;
 pub use host::{HostTemplate, host};
 pub use metrics::series_name;
 pub use path::{Path, PathTemplate, Target};
+pub use problems::Problems;
 pub use query::parameter;
 pub use refusal::Refusal;
 pub use spiffe::PeerTemplate;

@@ -91,6 +91,16 @@ impl StringMatch {
         whole(pattern).map(Self::Regex)
     }
 
+    /// What it looks for as it is, and the key that it is written with; of a regular expression nothing.
+    pub fn literal(&self) -> Option<(&'static str, &str)> {
+        match self {
+            Self::Exact(text) => Some(("exact", text)),
+            Self::Prefix(text) => Some(("prefix", text)),
+            Self::Suffix(text) => Some(("suffix", text)),
+            Self::Regex(_) => None,
+        }
+    }
+
     /// Whether these bytes match.
     pub fn matches(&self, bytes: &[u8]) -> bool {
         match self {

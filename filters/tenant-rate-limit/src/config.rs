@@ -11,7 +11,8 @@ use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
 
 use siphasher::sip::SipHasher13;
-use tollgate_common::{ConfigError, NAME_RULE, at_most, is_name, metrics, parse, refuse};
+use tollgate_common::config::{self, below};
+use tollgate_common::{NAME_RULE, Problems, is_name, metrics, refuse};
 
 pub use identity::{ClaimPath, IdRule, Missing, Source};
 pub use limits::{LIMITS_IN_ROUTES, LIMITS_IN_TIER};
@@ -20,8 +21,11 @@ pub use routes::{Cost, Effect, LARGEST_COST, Match, Place, Route};
 use crate::answer;
 use crate::limit::Limit;
 use crate::table;
-use limits::{clash, distinct, limit};
-use written::{AnswerWritten, LimitWritten, ListedWritten, MetricsWritten, TierWritten, Written};
+use limits::{Known, distinct, limits};
+use written::{
+    AnswerWritten, LimitWritten, ListedWritten, MetricsWritten, RouteWritten, TierWritten,
+    UnknownWritten, Written,
+};
 
 /// A valid configuration.
 #[derive(Clone, Debug)]
@@ -126,62 +130,46 @@ pub struct MetricNames {
     pub contention: Option<String>,
 }
 
-/// Whether the filter would accept this configuration (JSON); the error says where it is wrong and what to write instead.
-pub fn check(configuration: &[u8]) -> Result<(), ConfigError> {
-    Config::parse(configuration).map(drop)
+/// Everything for which the filter would refuse this configuration (JSON).
+pub fn check(configuration: &[u8]) -> Result<(), Problems> {
+    config::check(configuration, Config::compile)
 }
 
 impl Config {
-    /// Reads a configuration (JSON). The error names the field, its value and what to write instead.
-    pub fn parse(json: &[u8]) -> Result<Self, ConfigError> {
-        let written: Written = parse(json)?;
+    /// Reads a configuration (JSON). What is wrong names the field, its value and what to write instead.
+    pub fn parse(json: &[u8]) -> Result<Self, Problems> {
+        config::read(json, Self::compile)
+    }
 
-        if written.tiers.is_empty() {
-            return refuse(
+    fn compile(written: Written, problems: &mut Problems) -> Option<Self> {
+        let tiers: Vec<Tier<'_>> = written
+            .tiers
+            .iter()
+            .map(|(name, written)| Tier::of(name, written, problems))
+            .collect();
+        if tiers.is_empty() {
+            problems.tell(
                 "tiers",
                 "there is none, write at least one tier with its limits",
             );
         }
-        let mut tiers = Vec::with_capacity(written.tiers.len());
-        let mut plans = Vec::with_capacity(written.tiers.len());
-        for (name, tier) in written.tiers.iter() {
-            let path = format!("tiers.{name}");
-            if !is_name(name) || matches!(name.as_str(), "other" | "none") {
-                return refuse(
-                    path,
-                    format!(
-                        "\"{name}\" cannot be a tier's name, {NAME_RULE}, and neither other nor none"
-                    ),
-                );
-            }
-            plans.push(Plan {
-                tier: tiers.len(),
-                allowance: allowance(&path, tier)?,
-            });
-            tiers.push(name.clone());
-        }
-        let tier_at = |path: String, name: &str| match tiers.iter().position(|tier| tier == name) {
-            Some(index) => Ok(index),
-            None => refuse(
-                path,
-                format!(
-                    "\"{name}\" is not a tier, write one of: {}",
-                    tiers.join(", ")
-                ),
-            ),
-        };
+        let mut plans: Vec<Option<Plan>> = tiers.iter().enumerate().map(Tier::plan).collect();
 
-        let ids = IdRule::of(&written.tenant.id)?;
+        let ids = IdRule::of(&written.tenant.id, problems);
         let mut tenants =
             HashMap::with_capacity_and_hasher(written.tenants.len(), BuildHasherDefault::default());
         for (number, (id, listed)) in written.tenants.iter().enumerate() {
-            let path = format!("tenants.{id}");
-            let tenant = ids.tenant(&path, id)?;
-            let tier = tier_at(format!("{path}.tier"), &listed.tier)?;
-            let plan = match own_allowance(&path, listed, tiers.get(tier), plans.get(tier))? {
+            let path = below("tenants", id);
+            let tenant = problems.take_key("tenants", ids.tenant(&path, id));
+            let tier = tier_at(&tiers, format!("{path}.tier"), &listed.tier, problems);
+            let own = own_allowance(&path, listed, tier.and_then(|at| tiers.get(at)), problems);
+            let (Some(tenant), Some(tier)) = (tenant, tier) else {
+                continue;
+            };
+            let plan = match own {
                 None => tier,
                 Some(allowance) => {
-                    plans.push(Plan { tier, allowance });
+                    plans.push(allowance.map(|allowance| Plan { tier, allowance }));
                     plans.len() - 1
                 }
             };
@@ -192,185 +180,282 @@ impl Config {
             tenants.insert(tenant.as_str().into(), listed);
         }
 
-        let routes = routes::routes(written.routes)?;
-        for (index, route) in routes.iter().enumerate() {
-            if let Effect::Charge { limits, .. } = &route.effect {
-                apart(index, &limits.limits, &tiers, &plans)?;
-            }
-        }
+        let mut of_routes = Vec::new();
+        let routes = routes::routes(&written.routes, &mut of_routes, problems);
+        apart(&written.routes, &of_routes, &tiers, &plans, problems);
 
-        let unknown = tier_at(
-            "tenant.unknown.tier".to_owned(),
-            &written.tenant.unknown.tier,
-        )?;
-        let individually = written.tenant.unknown.individually;
-        let of_tier = match plans.get(unknown).map(|plan| &plan.allowance) {
-            Some(Allowance::Limits(set)) => set.limits.len(),
-            _ => 0,
-        };
-        let of_routes = routes.iter().map(|route| match &route.effect {
-            Effect::Charge { limits, .. } => limits.limits.len(),
-            Effect::Exempt => 0,
-        });
-        let limits = of_tier + of_routes.sum::<usize>();
-        let most = table::largest(limits);
-        if individually > most {
-            return refuse(
-                "tenant.unknown.individually",
-                format!(
-                    "{individually} is too many to tell apart by {limits} limits each, write at most {most}"
-                ),
-            );
-        }
-        Ok(Self {
-            sources: identity::sources(&written.tenant.from)?,
-            missing: identity::missing(&written.tenant.missing, &ids)?,
+        let unknown = unknown(&written.tenant.unknown, &tiers, &written.routes, problems);
+        let sources = identity::sources(&written.tenant.from, problems);
+        let missing = identity::missing(&written.tenant.missing, &ids, problems);
+        let answer = told(&written.answer, problems);
+        let metrics = names(written.metrics, problems);
+        Some(Self {
+            sources: sources?,
             ids,
-            tiers,
-            plans,
+            missing: missing?,
+            tiers: tiers.iter().map(|tier| tier.name.to_owned()).collect(),
+            plans: plans.into_iter().collect::<Option<_>>()?,
             tenants,
-            unknown,
-            individually,
-            routes,
-            answer: told(&written.answer)?,
-            metrics: names(written.metrics)?,
+            unknown: unknown?,
+            individually: written.tenant.unknown.individually,
+            routes: routes?,
+            answer,
+            metrics,
         })
     }
 }
 
-fn allowance(path: &str, written: &TierWritten) -> Result<Allowance, ConfigError> {
-    match (
-        &written.limits,
-        flag(path, "unlimited", written.unlimited)?,
-        flag(path, "blocked", written.blocked)?,
-    ) {
-        (Some(limits), false, false) => {
-            let limits = limit_list(&format!("{path}.limits"), limits)?;
-            Ok(Allowance::Limits(LimitSet::new(limits)))
+/// A tier as far as it is right. What names it, or one of its limits, is right also if what it allows is not.
+struct Tier<'w> {
+    name: &'w str,
+    written: &'w TierWritten,
+    limits: Vec<Known>,
+    allowance: Option<Allowance>,
+}
+
+impl<'w> Tier<'w> {
+    fn of(name: &'w str, written: &'w TierWritten, problems: &mut Problems) -> Self {
+        let path = below("tiers", name);
+        if !is_name(name) || matches!(name, "other" | "none") {
+            let message = format!(
+                "\"{name}\" cannot be a tier's name, {NAME_RULE}, and neither other nor none"
+            );
+            problems.take_key("tiers", refuse::<()>(&path, message));
         }
-        (None, true, false) => Ok(Allowance::Unlimited),
-        (None, false, true) => Ok(Allowance::Blocked),
-        _ => refuse(
-            path,
-            "write exactly one of limits, unlimited: true and blocked: true",
-        ),
+        let mut limits = Vec::new();
+        let compiled = written
+            .limits
+            .as_ref()
+            .map(|written| limit_list(&format!("{path}.limits"), written, &mut limits, problems));
+        let unlimited = flag(&path, "unlimited", written.unlimited, problems);
+        let blocked = flag(&path, "blocked", written.blocked, problems);
+        let allowance = match (compiled, unlimited, blocked) {
+            (Some(limits), Some(false), Some(false)) => {
+                limits.map(|limits| Allowance::Limits(LimitSet::new(limits)))
+            }
+            (None, Some(true), Some(false)) => Some(Allowance::Unlimited),
+            (None, Some(false), Some(true)) => Some(Allowance::Blocked),
+            (_, Some(_), Some(_)) => problems.refuse(
+                path,
+                "write exactly one of limits, unlimited: true and blocked: true",
+            ),
+            _ => None,
+        };
+        Self {
+            name,
+            written,
+            limits,
+            allowance,
+        }
+    }
+
+    fn plan((tier, of): (usize, &Self)) -> Option<Plan> {
+        let allowance = of.allowance.clone()?;
+        Some(Plan { tier, allowance })
     }
 }
 
-/// What a listed tenant has in place of what its tier allows, if it has anything.
+fn tier_at(tiers: &[Tier<'_>], path: String, name: &str, problems: &mut Problems) -> Option<usize> {
+    let index = tiers.iter().position(|tier| tier.name == name);
+    // That there is none is told already.
+    if index.is_none() && !tiers.is_empty() {
+        let names: Vec<&str> = tiers.iter().map(|tier| tier.name).collect();
+        problems.tell(
+            path,
+            format!(
+                "\"{name}\" is not a tier, write one of: {}",
+                names.join(", ")
+            ),
+        );
+    }
+    index
+}
+
+/// What a listed tenant has in place of what its tier allows, if it has anything; of that, what is right.
 fn own_allowance(
     path: &str,
     written: &ListedWritten,
-    tier_name: Option<&String>,
-    tier: Option<&Plan>,
-) -> Result<Option<Allowance>, ConfigError> {
-    let tier_name = tier_name.map_or("", String::as_str);
-    match (
-        &written.limits,
-        flag(path, "unlimited", written.unlimited)?,
-        flag(path, "blocked", written.blocked)?,
-    ) {
-        (None, false, false) => Ok(None),
-        (None, true, false) => Ok(Some(Allowance::Unlimited)),
-        (None, false, true) => Ok(Some(Allowance::Blocked)),
-        (Some(written), false, false) => {
-            let path = format!("{path}.limits");
-            let Some(Allowance::Limits(set)) = tier.map(|plan| &plan.allowance) else {
-                return refuse(
-                    path,
-                    format!(
-                        "its tier {tier_name} has no limits, so there is none to override; leave it out, or name another tier"
-                    ),
-                );
-            };
-            let own = limit_list(&path, written)?;
-            let mut limits = set.limits.clone();
-            for (index, own) in own.into_iter().enumerate() {
-                match limits.iter_mut().find(|limit| limit.name == own.name) {
-                    Some(limit) => *limit = own,
-                    None => {
-                        let names: Vec<&str> =
-                            set.limits.iter().map(|limit| limit.name.as_str()).collect();
-                        return refuse(
-                            format!("{path}[{index}].name"),
-                            format!(
-                                "\"{}\" is not a limit of its tier {tier_name}, write one of: {}",
-                                own.name,
-                                names.join(", ")
-                            ),
-                        );
-                    }
-                }
-            }
-            // With another kind comes another key.
-            for (index, limit) in limits.iter().enumerate() {
-                let before = limits.get(..index).unwrap_or_default();
-                distinct(&path, limit, before, &format!("the tier {tier_name}"))?;
-            }
-            Ok(Some(Allowance::Limits(LimitSet::new(limits))))
-        }
-        _ => refuse(
+    tier: Option<&Tier<'_>>,
+    problems: &mut Problems,
+) -> Option<Option<Allowance>> {
+    let own = written.limits.as_ref().map(|written| {
+        let path = format!("{path}.limits");
+        let mut own = Vec::new();
+        let right = limit_list(&path, written, &mut own, problems).is_some();
+        let set = tier.and_then(|tier| overridden(&path, own, tier, problems));
+        set.filter(|_| right).map(Allowance::Limits)
+    });
+    let unlimited = flag(path, "unlimited", written.unlimited, problems);
+    let blocked = flag(path, "blocked", written.blocked, problems);
+    match (own, unlimited, blocked) {
+        (None, Some(false), Some(false)) => None,
+        (None, Some(true), Some(false)) => Some(Some(Allowance::Unlimited)),
+        (None, Some(false), Some(true)) => Some(Some(Allowance::Blocked)),
+        (Some(own), Some(false), Some(false)) => Some(own),
+        (_, Some(_), Some(_)) => Some(problems.refuse(
             path,
             "write at most one of limits, unlimited: true and blocked: true",
-        ),
+        )),
+        _ => Some(None),
     }
+}
+
+/// The limits of a tier with those of a tenant, written at `path`, in the place of some.
+fn overridden(
+    path: &str,
+    own: Vec<Known>,
+    tier: &Tier<'_>,
+    problems: &mut Problems,
+) -> Option<LimitSet> {
+    if let Some(Allowance::Unlimited | Allowance::Blocked) = tier.allowance {
+        return problems.refuse(
+            path,
+            format!(
+                "its tier {} has no limits, so there is none to override; leave it out, or name another tier",
+                tier.name
+            ),
+        );
+    }
+    let mut limits = tier.limits.clone();
+    let names: Option<Vec<&str>> = tier
+        .limits
+        .iter()
+        .map(|limit| limit.name.as_deref())
+        .collect();
+    // Else it is told what is wrong with the tier.
+    let names = names.filter(|names| !names.is_empty())?;
+    for (index, own) in own.into_iter().enumerate() {
+        let Some(name) = &own.name else { continue };
+        match limits.iter_mut().find(|limit| limit.name == own.name) {
+            Some(limit) => *limit = own,
+            None => problems.tell(
+                format!("{path}[{index}].name"),
+                format!(
+                    "\"{name}\" is not a limit of its tier {}, write one of: {}",
+                    tier.name,
+                    names.join(", ")
+                ),
+            ),
+        }
+    }
+    tier.allowance.as_ref()?;
+    // With another kind comes another key.
+    for (index, limit) in limits.iter().enumerate() {
+        let before = limits.get(..index).unwrap_or_default();
+        distinct(
+            path,
+            limit,
+            before,
+            &format!("the tier {}", tier.name),
+            problems,
+        );
+    }
+    let limits = limits.into_iter().map(|limit| limit.limit);
+    limits.collect::<Option<_>>().map(LimitSet::new)
 }
 
 /// A switch that is only ever turned on.
-fn flag(path: &str, field: &str, written: Option<bool>) -> Result<bool, ConfigError> {
+fn flag(path: &str, field: &str, written: Option<bool>, problems: &mut Problems) -> Option<bool> {
     match written {
-        Some(false) => refuse(
+        None => Some(false),
+        Some(true) => problems.as_written(path, field).then_some(true),
+        Some(false) => problems.refuse(
             format!("{path}.{field}"),
             "false says nothing, leave it out",
         ),
-        written => Ok(written.is_some()),
     }
 }
 
-fn limit_list(path: &str, written: &[LimitWritten]) -> Result<Vec<Limit>, ConfigError> {
+fn limit_list(
+    path: &str,
+    written: &[LimitWritten],
+    known: &mut Vec<Known>,
+    problems: &mut Problems,
+) -> Option<Vec<Limit>> {
     if written.is_empty() {
-        return refuse(path, "there is none, write at least one limit");
+        return problems.refuse(path, "there is none, write at least one limit");
     }
-    at_most(written.len(), LIMITS_IN_TIER, path, "limits")?;
-    let mut limits = Vec::with_capacity(written.len());
-    for (index, written) in written.iter().enumerate() {
-        let path = format!("{path}[{index}]");
-        let limit = limit(&path, written)?;
-        distinct(&path, &limit, &limits, "this list")?;
-        limits.push(limit);
-    }
-    Ok(limits)
+    problems.at_most(written.len(), LIMITS_IN_TIER, path, "limits");
+    limits(path, written, known, "this list", problems)
 }
 
-/// Refuses a route's limits that are not told apart from those of each tier: one record of a tenant has them all.
+/// Tells of routes' limits that are not told apart from those of each tier: one record of a tenant has them all.
 fn apart(
-    route: usize,
-    limits: &[Limit],
-    tiers: &[String],
-    plans: &[Plan],
-) -> Result<(), ConfigError> {
-    for (index, limit) in limits.iter().enumerate() {
-        for plan in plans {
-            if let Allowance::Limits(set) = &plan.allowance
-                && let Some(what) = clash(limit, &set.limits)
-            {
-                let tier = tiers.get(plan.tier).map_or("", String::as_str);
-                return refuse(
-                    format!("routes[{route}].limits[{index}].name"),
-                    format!(
-                        "\"{}\" {what} of the tier {tier}, write another name",
-                        limit.name
-                    ),
-                );
-            }
+    routes: &[RouteWritten],
+    of_routes: &[Known],
+    tiers: &[Tier<'_>],
+    plans: &[Option<Plan>],
+    problems: &mut Problems,
+) {
+    let places = routes.iter().enumerate().flat_map(|(route, written)| {
+        (0..written.limits.len()).map(move |index| format!("routes[{route}].limits[{index}]"))
+    });
+    for (path, limit) in places.zip(of_routes) {
+        let of_tiers = tiers
+            .iter()
+            .find_map(|tier| Some((tier.name, limit.clash(&tier.limits)?)));
+        // A tenant's own limits have the names of its tier's, and keys of their own.
+        let clash = of_tiers.or_else(|| {
+            plans
+                .iter()
+                .flatten()
+                .find_map(|plan| match &plan.allowance {
+                    Allowance::Limits(set) if limit.has_key_of(&set.limits) => Some((
+                        tiers.get(plan.tier)?.name,
+                        "happens to have the hash of another limit",
+                    )),
+                    _ => None,
+                })
+        });
+        if let (Some((tier, what)), Some(name)) = (clash, &limit.name) {
+            problems.tell(
+                format!("{path}.name"),
+                format!("\"{name}\" {what} of the tier {tier}, write another name"),
+            );
         }
     }
-    Ok(())
 }
 
-fn told(written: &AnswerWritten) -> Result<Answer, ConfigError> {
+/// The tier of everyone who is not listed, if so many can be told apart by its limits.
+fn unknown(
+    written: &UnknownWritten,
+    tiers: &[Tier<'_>],
+    routes: &[RouteWritten],
+    problems: &mut Problems,
+) -> Option<usize> {
+    let index = tier_at(
+        tiers,
+        "tenant.unknown.tier".to_owned(),
+        &written.tier,
+        problems,
+    )?;
+    let tier = tiers.get(index)?;
+    let of_tier = tier.written.limits.as_ref().map_or(0, Vec::len);
+    let of_routes: usize = routes.iter().map(|route| route.limits.len()).sum();
+    let limits = of_tier + of_routes;
+    let most = table::largest(limits);
+    if written.individually <= most {
+        return Some(index);
+    }
+    let mut of_routes = (0..routes.len()).map(|route| format!("routes[{route}]"));
+    if problems.as_written(&below("tiers", tier.name), "limits")
+        && problems.as_written("routes", "")
+        && of_routes.all(|route| problems.as_written(&route, "limits"))
+    {
+        problems.tell(
+            "tenant.unknown.individually",
+            format!(
+                "{} is too many to tell apart by {limits} limits each, write at most {most}",
+                written.individually
+            ),
+        );
+    }
+    None
+}
+
+fn told(written: &AnswerWritten, problems: &mut Problems) -> Answer {
     if !(400..=599).contains(&written.status) {
-        return refuse(
+        problems.tell(
             "answer.status",
             format!(
                 "{} is not the status of a refusal, write 400 to 599",
@@ -380,20 +465,20 @@ fn told(written: &AnswerWritten) -> Result<Answer, ConfigError> {
     }
     let jitter = written.retry_after.jitter;
     if jitter > 100 {
-        return refuse(
+        problems.tell(
             "answer.retryAfter.jitter",
             format!("{jitter} percent is out of range, write 0 to 100"),
         );
     }
-    Ok(Answer {
+    Answer {
         status: written.status as u32,
         jitter,
         rate_limit: written.headers.rate_limit,
         x_rate_limit: written.headers.x_rate_limit,
-    })
+    }
 }
 
-fn names(written: MetricsWritten) -> Result<MetricNames, ConfigError> {
+fn names(written: MetricsWritten, problems: &mut Problems) -> MetricNames {
     let MetricsWritten {
         admitted,
         refused,
@@ -411,22 +496,24 @@ fn names(written: MetricsWritten) -> Result<MetricNames, ConfigError> {
     for (index, (field, name)) in all.iter().enumerate() {
         let Some(name) = name else { continue };
         let path = format!("metrics.{field}");
-        metrics::name(name, &path)?;
+        if problems.take(metrics::name(name, &path)).is_none() {
+            continue;
+        }
         let mut before = all.iter().take(index);
         if let Some((other, _)) = before.find(|(_, other)| other.as_ref() == Some(name)) {
-            return refuse(
+            problems.tell(
                 path,
                 format!("{name:?} is also the name of metrics.{other}, write another name"),
             );
         }
     }
-    Ok(MetricNames {
+    MetricNames {
         admitted,
         refused,
         tracked,
         evictions,
         contention,
-    })
+    }
 }
 
 #[cfg(test)]
@@ -585,7 +672,7 @@ mod tests {
         let name_rule = "write 1 to 64 of a-z, 0-9, _ and -, not starting with -";
         let limit = |limit: Value| ("/tiers/free/limits", json!([limit]));
         for ((at, value), expected) in [
-            (("", json!({})), "missing field \"tenant\"".to_owned()),
+            (("", json!({"tiers": {"all": {"unlimited": true}}})), "missing field \"tenant\"".to_owned()),
             (("/tenant/form", json!([])), "tenant.form: unknown field \"form\", expected one of \"from\", \"id\", \"missing\", \"unknown\"".into()),
             (("/tenant/from", json!([])), "tenant.from: there is no source, write e.g. [{header: x-tenant-id}]".into()),
             (("/tenant/from", json!([{}])), "tenant.from[0]: says not where to look, write e.g. {header: x-tenant-id}".into()),
@@ -623,7 +710,7 @@ mod tests {
                 ("/tenant/id", json!({"characters": "a-zA-Z"})),
                 "tenant.id.characters: \"a-zA-Z\" is not a set of characters that ids may have, write some of a-z0-9._- (a - at the end stands for itself)".into(),
             ),
-            (("/tenant/id", json!({"longest": 3})), "tenants.acme: no request has the tenant \"acme\", because of tenant.id".into()),
+            (("/tenant/id", json!({"longest": 8})), "tenant.missing.tenant: no request has the tenant \"anonymous\", because of tenant.id".into()),
             (
                 ("/tenant/missing", json!({"tenant": "a", "refuse": 401})),
                 "tenant.missing: a request cannot be both a tenant's and refused, write tenant or refuse".into(),
@@ -646,7 +733,7 @@ mod tests {
             (("/tiers/free", json!({})), "tiers.free: write exactly one of limits, unlimited: true and blocked: true".into()),
             (("/tiers/free", json!({"unlimited": true, "blocked": true})), "tiers.free: write exactly one of limits, unlimited: true and blocked: true".into()),
             (("/tiers/free", json!({"blocked": false})), "tiers.free.blocked: false says nothing, leave it out".into()),
-            (("/tenants/acme", json!({"tier": "free", "unlimited": true, "limits": []})), "tenants.acme: write at most one of limits, unlimited: true and blocked: true".into()),
+            (("/tenants/acme", json!({"tier": "free", "unlimited": true, "blocked": true})), "tenants.acme: write at most one of limits, unlimited: true and blocked: true".into()),
             (
                 ("/tenants/acme", json!({"tier": "free", "limits": [{"name": "rat", "requests": 1, "per": "1s"}]})),
                 "tenants.acme.limits[0].name: \"rat\" is not a limit of its tier free, write one of: rate, daily".into(),
@@ -679,9 +766,9 @@ mod tests {
             (("/routes", json!([{"match": {}, "cost": 2}, {"match": {}, "cost": 3}])), "routes[1]: is never reached, because routes[0] matches every request; move that to the end".into()),
             (("/routes", json!([{"match": {"uri": {"exact": "/"}}, "cost": 2}])), "routes[0].match.uri: unknown field \"uri\", expected one of \"method\", \"path\", \"host\", \"headers\"".into()),
             (("/routes", json!([{"match": {"method": {}}, "cost": 2}])), "routes[0].match.method: write exactly one of exact, prefix, suffix, regex".into()),
-            (("/routes", json!([{"match": {"path": {"prefix": "a"}}, "cost": 2}])), "routes[0].match.path: \"a\" never occurs, because paths begin with /, write \"/a\"".into()),
-            (("/routes", json!([{"match": {"path": {"exact": "/a?b"}}, "cost": 2}])), "routes[0].match.path: \"/a?b\" never occurs, because a path is matched without its query".into()),
-            (("/routes", json!([{"match": {"host": {"exact": "Shop"}}, "cost": 2}])), "routes[0].match.host: \"Shop\" never occurs, because hosts are lowered and have no port here".into()),
+            (("/routes", json!([{"match": {"path": {"prefix": "a"}}, "cost": 2}])), "routes[0].match.path.prefix: \"a\" never occurs, because paths begin with /, write \"/a\"".into()),
+            (("/routes", json!([{"match": {"path": {"exact": "/a?b"}}, "cost": 2}])), "routes[0].match.path.exact: \"/a?b\" never occurs, because a path is matched without its query".into()),
+            (("/routes", json!([{"match": {"host": {"exact": "Shop"}}, "cost": 2}])), "routes[0].match.host.exact: \"Shop\" never occurs, because hosts are lowered and have no port here".into()),
             (("/routes", json!([{"match": {"headers": {"a": {"exact": "1"}, "A": {"exact": "1"}}}, "cost": 2}])), "routes[0].match.headers.a: \"a\" is there twice, keep one".into()),
             (
                 ("/routes", json!([{"match": {}, "limits": [{"name": "daily", "requests": 1, "per": "1s"}]}])),
@@ -713,12 +800,12 @@ mod tests {
             (("/tenant/unknown/individually", json!(2_000_000)), "tenant.unknown.individually: 2000000 is too many to tell apart by 2 limits each, write at most 453040".into()),
             (("/tenants/acme/tier", json!("gold")), "tenants.acme.tier: \"gold\" is not a tier, write one of: free, premium, standard".into()),
             (("/tenants/Acme", json!({"tier": "free"})), "tenants.Acme: no request has the tenant \"Acme\", because ids are trimmed and lowered, write \"acme\"".into()),
-            (("/tenants/a,b", json!({"tier": "free"})), "tenants.a,b: \"a,b\" cannot be a tenant's id, write 1 to 64 of a-z, 0-9, ., _ and -".into()),
+            (("/tenants/a,b", json!({"tier": "free"})), "tenants[\"a,b\"]: \"a,b\" cannot be a tenant's id, write 1 to 64 of a-z, 0-9, ., _ and -".into()),
             (("/tenants/acme", json!("free")), "tenants.acme: \"free\" is given, expected a mapping".into()),
             (("/tiers", json!({})), "tiers: there is none, write at least one tier with its limits".into()),
-            (("/tiers/Gold", json!({"limits": []})), format!("tiers.Gold: \"Gold\" cannot be a tier's name, {name_rule}, and neither other nor none")),
+            (("/tiers/Gold", json!({"unlimited": true})), format!("tiers.Gold: \"Gold\" cannot be a tier's name, {name_rule}, and neither other nor none")),
             (("/tiers/free/limits", json!([])), "tiers.free.limits: there is none, write at least one limit".into()),
-            (("/tiers/free/limits", Value::Array(vec![json!({"name": "a", "quota": 1, "per": "day"}); 17])), "tiers.free.limits: 17 limits are too many, write at most 16".into()),
+            (("/tiers/free/limits", (0..17).map(|n| json!({"name": format!("a{n}"), "quota": 1, "per": "day"})).collect()), "tiers.free.limits: 17 limits are too many, write at most 16".into()),
             (limit(json!({"name": "a", "requests": 1, "per": "10"})), "tiers.free.limits[0].per: \"10\" is not a duration, write \"10s\"".into()),
             (limit(json!({"name": "a", "requests": 1, "per": 10})), "tiers.free.limits[0].per: \"10\" is not a duration, write \"10s\"".into()),
             (limit(json!({"name": "a", "requests": 1, "per": []})), "tiers.free.limits[0].per: a list is given, expected a duration such as \"10s\" or a window such as \"day\"".into()),
@@ -753,7 +840,14 @@ mod tests {
                 None => config = value.clone(),
                 Some((parent, key)) => config.pointer_mut(parent).unwrap()[key] = value.clone(),
             }
-            assert_eq!(read(&config).map(drop), Err(expected), "{at} = {value}");
+            assert_eq!(
+                read(&config).map(drop),
+                Err(expected.clone()),
+                "{at} = {value}"
+            );
+            // And nothing that only comes of it.
+            let told = check(config.to_string().as_bytes()).map_err(|told| told.to_string());
+            assert_eq!(told, Err(expected), "{at} = {value}");
         }
     }
 

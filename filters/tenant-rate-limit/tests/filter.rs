@@ -396,7 +396,8 @@ fn a_bad_configuration_is_refused_with_its_reason() {
     .unwrap_err();
     assert_eq!(
         error,
-        "tiers.free.limits[0].per: \"1\" is not a duration, write \"1s\""
+        "tiers.free.limits[0].per: \"1\" is not a duration, write \"1s\"\n\
+         tiers.premium.limits[0].per: \"1\" is not a duration, write \"1s\""
     );
 }
 

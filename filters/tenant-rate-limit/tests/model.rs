@@ -6,7 +6,7 @@
 mod proxy;
 
 use proptest::prelude::*;
-use proxy::{Model, Proxy, SECOND, admitted, id, of, rate, standings};
+use proxy::{Model, Proxy, SECOND, admitted, config, id, of, rate, standings};
 use tenant_rate_limit::calendar::Window;
 use tenant_rate_limit::ledger::{Account, Decision, Limits};
 use tenant_rate_limit::limit::{Kind, Limit, Now, Standing, State, Used};
@@ -16,16 +16,6 @@ use tenant_rate_limit::table;
 use tollgate_host::memory::Call;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
-
-fn config(cases: u32) -> ProptestConfig {
-    ProptestConfig {
-        cases,
-        // There are no files in Node's Wasm.
-        #[cfg(target_arch = "wasm32")]
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    }
-}
 
 fn limit() -> impl Strategy<Value = Kind> {
     // From 1 a day to 1,000,000 a second.

@@ -9,7 +9,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use proxy::{DAY, Proxy, SECOND, admitted, id, never_too_many, of, rate, standings};
+use proxy::{DAY, Proxy, SECOND, admitted, config, id, never_too_many, of, rate, standings};
 use tenant_rate_limit::calendar::Window;
 use tenant_rate_limit::ledger::{Account, Decision, Effects, Ledger};
 use tenant_rate_limit::limit::{Kind, Limit};
@@ -17,16 +17,6 @@ use tollgate_host::Host;
 use tollgate_host::memory::{Call, MemoryHost};
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
-
-fn config(cases: u32) -> ProptestConfig {
-    ProptestConfig {
-        cases,
-        // There are no files in Node's Wasm.
-        #[cfg(target_arch = "wasm32")]
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    }
-}
 
 fn quota(quota: u64, window: Window) -> Limit {
     Limit::new("quota", Kind::Quota { quota, window })

@@ -16,18 +16,17 @@
 
 mod conditions;
 mod outputs;
-mod problems;
 mod reach;
 mod written;
 
 use std::collections::HashSet;
 
+use tollgate_common::config;
 use tollgate_common::header::{self, TENANT_ID, TENANT_TIER, USER_TYPE};
-use tollgate_common::{ConfigError, NAME_RULE, StringMatch, is_name, parse};
+use tollgate_common::{NAME_RULE, Problems, StringMatch, is_name};
 use tollgate_host::same_name;
 
 use self::conditions::{Conditions, is_identity};
-use self::problems::Problems;
 use self::reach::Reach;
 use crate::classifier::{Classifier, Outputs, Rule};
 use crate::condition::{Subject, Test};
@@ -99,22 +98,15 @@ pub struct Compiled {
     pub classifier: Classifier,
 }
 
-/// Whether a filter would accept this configuration (JSON); the error says where it is wrong and what to write instead.
-pub fn check(configuration: &[u8]) -> Result<(), ConfigError> {
-    Compiled::read(configuration).map(drop)
+/// Everything for which a filter would refuse this configuration (JSON).
+pub fn check(configuration: &[u8]) -> Result<(), Problems> {
+    config::check(configuration, compile)
 }
 
 impl Compiled {
     /// Reads and compiles a configuration (JSON).
-    pub fn read(configuration: &[u8]) -> Result<Self, ConfigError> {
-        let written = parse::<Config>(configuration)?;
-        let mut problems = Problems::default();
-        let compiled = compile(written, &mut problems);
-        match (compiled, problems.0.into_iter().next()) {
-            (Some(compiled), None) => Ok(compiled),
-            (_, Some(error)) => Err(error),
-            (None, None) => Err(ConfigError::new("", "cannot be compiled")),
-        }
+    pub fn read(configuration: &[u8]) -> Result<Self, Problems> {
+        config::read(configuration, compile)
     }
 }
 
@@ -168,7 +160,8 @@ fn compile(config: Config, problems: &mut Problems) -> Option<Compiled> {
             sound = false;
             continue;
         };
-        // Positions are those of the configuration as long as nothing was left out.
+        // Positions are those of the configuration as long as nothing was left out, and conditions those of the author.
+        sound = sound && problems.intact(&path);
         if sound && let Some(earlier) = reach.earlier(&compiled, &rule.condition) {
             problems.tell(
                 path,
@@ -324,9 +317,15 @@ fn compile_rule(
     user_type(&name, &format!("{path}.type"), problems);
     let of_when = format!("{path}.when");
     if matches!(&when, When::All(conditions) if conditions.is_empty()) {
+        let instead = match is_name(&name) {
+            true => format!("default: {name}"),
+            false => "default".to_owned(),
+        };
         return problems.refuse(
             of_when,
-            format!("is empty and would hold for everybody, write `default: {name}` instead of this rule"),
+            format!(
+                "is empty and would hold for everybody, write `{instead}` instead of this rule"
+            ),
         );
     }
     let of_set = format!("{path}.set");
@@ -353,7 +352,11 @@ fn compile_rule(
             .get(subject)
             .is_some_and(|subject| is_verified(subject, test, surroundings.at_gateway))
     };
-    if !surroundings.self_assignable.contains(name.as_str())
+    if is_name(&name)
+        && problems.as_written("selfAssignable", "")
+        && problems.as_written("trust", "")
+        && problems.intact(&of_when)
+        && !surroundings.self_assignable.contains(name.as_str())
         && condition.is_in_reach(true, &verified)
     {
         problems.tell(
@@ -478,7 +481,7 @@ mod tests {
                 "rules[0].when[0]: a list is given, expected a mapping",
             ),
             (
-                r#"{"default": "standard", "rules": [{"when": []}]}"#,
+                r#"{"default": "standard", "rules": [{"when": [{"tier": {"present": true}}]}]}"#,
                 r#"rules[0]: missing field "type""#,
             ),
             (
@@ -491,7 +494,7 @@ mod tests {
             ),
             (
                 r#"{"default": "standard", "default": "vip"}"#,
-                r#"duplicate field "default""#,
+                r#""default" is given twice, keep one"#,
             ),
         ] {
             assert_eq!(error(json), expected, "{json}");
@@ -514,7 +517,7 @@ mod tests {
             format!(r#"selfAssignable[0]: "vip\n" is not a type, {rule}"#)
         );
         assert_eq!(
-            rules_error(r#"{"type": "VIP", "when": []}"#),
+            rules_error(r#"{"type": "VIP", "when": [{"tier": {"present": true}}]}"#),
             format!(r#"rules[0].type: "VIP" is not a type, {rule}"#)
         );
         assert_eq!(
@@ -909,7 +912,7 @@ mod tests {
             (
                 r#"{"filterState": {"A b": "a"}}"#,
                 format!(
-                    "{at}.filterState.A b: \"A b\" is not a property's name, write 1 to 64 of a-z, 0-9, _ and -, not starting with -"
+                    "{at}.filterState[\"A b\"]: \"A b\" is not a property's name, write 1 to 64 of a-z, 0-9, _ and -, not starting with -"
                 ),
             ),
         ] {
@@ -1203,7 +1206,7 @@ mod tests {
             match check(config.as_bytes()) {
                 Ok(()) => true,
                 Err(error) => {
-                    assert_eq!(error.path, "rules[0].type", "{error}");
+                    assert_eq!(error.told()[0].path, "rules[0].type", "{error}");
                     false
                 }
             }
@@ -1249,6 +1252,9 @@ mod tests {
         let config = format!(
             r#"{{"trust": {{"peers": [{{"prefix": "spiffe://td/"}}]}}, "rules": [{{"type": "vip", "when": {source}}}]}}"#
         );
-        assert_eq!(check(config.as_bytes()).unwrap_err().path, "rules[0].type");
+        assert_eq!(
+            check(config.as_bytes()).unwrap_err().told()[0].path,
+            "rules[0].type"
+        );
     }
 }

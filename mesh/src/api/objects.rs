@@ -404,7 +404,7 @@ fn read<T: Resource>(
         }
         decode::decode(spec, "spec", T::KIND, &source, problems)
     };
-    let (metadata, spec) = (metadata?, spec?);
+    let metadata = metadata?;
     if !is_name(&metadata.name) {
         problems.push(source.invalid("metadata.name", bad_name(&metadata.name)));
     }
@@ -421,9 +421,7 @@ fn read<T: Resource>(
             format!("a {} is in no namespace, leave it out", T::KIND),
         ));
     }
-    if problems.len() > before {
-        return None;
-    }
+    let spec = spec.filter(|_| problems.len() == before)?;
     let namespace = match metadata.namespace {
         _ if !T::NAMESPACED => String::new(),
         Some(namespace) if !namespace.is_empty() => namespace,

@@ -187,6 +187,10 @@ fn build_one(
             .target_port
             .clone()
             .unwrap_or(IntOrString::Int(i64::from(port.port)));
+        let wanted_in = match port.target_port {
+            Some(_) => format!("{field}.targetPort"),
+            None => format!("{field}.port"),
+        };
         let mut targets = Vec::new();
         for (workload, found) in &selected {
             let target = match (&wanted, found.role) {
@@ -199,17 +203,7 @@ fn build_one(
                     workload: *workload,
                     port,
                 }),
-                None => problems.push(source.problem(
-                    &format!(
-                        "{field}.{}",
-                        if port.target_port.is_some() {
-                            "targetPort"
-                        } else {
-                            "port"
-                        }
-                    ),
-                    not_declared(&wanted, found),
-                )),
+                None => problems.push(source.problem(&wanted_in, not_declared(&wanted, found))),
             }
             if protocol == Protocol::Tcp && found.role == Role::Sidecar {
                 problems.push(source.unimplemented(
@@ -224,17 +218,7 @@ fn build_one(
         }
         for set in &elsewhere {
             if set.port(&wanted).is_none() {
-                problems.push(source.problem(
-                    &format!(
-                        "{field}.{}",
-                        if port.target_port.is_some() {
-                            "targetPort"
-                        } else {
-                            "port"
-                        }
-                    ),
-                    not_declared(&wanted, set),
-                ));
+                problems.push(source.problem(&wanted_in, not_declared(&wanted, set)));
             }
             if protocol.is_http() {
                 problems.push(source.unimplemented(

@@ -1,10 +1,9 @@
 //! From a document's values to Rust types, with every error in our words and at its field.
 //!
 //! A deserializer of its own, because serde's errors are text: this one knows the struct whose field is unknown and the
-//! value that has the wrong type while it happens. Unknown fields are collected and passed over, so that one reading reports
-//! them all. As in Kubernetes, a field that is null is a field that is not there.
+//! value that has the wrong type while it happens. It stops at the first mistake, as serde does; the mistake is then mended and the
+//! document read again, so that all are told. As in Kubernetes, a field that is null is a field that is not there.
 
-use std::cell::RefCell;
 use std::fmt;
 
 use serde::de::value::StrDeserializer;
@@ -13,54 +12,35 @@ use serde::de::{
     Visitor,
 };
 use serde_json::{Map, Value};
+use tollgate_mistakes::{self as mistakes, Mistake};
 
 use super::Source;
 use super::field::{FieldPath, Segment};
 use crate::api::unimplemented;
 use crate::problem::{Code, Problem};
 
+/// How many problems of an object are told.
+const MOST: usize = 100;
+
 /// Types a value that is found at `base`; `name` is what a reader calls the outermost type. `None` if anything was wrong.
 pub(crate) fn decode<T: DeserializeOwned>(
-    value: Value,
+    mut value: Value,
     base: &str,
     name: &str,
     source: &Source,
     problems: &mut Vec<Problem>,
 ) -> Option<T> {
-    let base = FieldPath::parse(base);
-    let collected = RefCell::new(Vec::new());
-    let result = T::deserialize(Decoder {
-        value,
-        name: Some(name),
-        at: Vec::new(),
-        collected: &collected,
+    let found = mistakes::find(&mut value, MOST, |value| {
+        T::deserialize(Decoder {
+            value,
+            name: Some(name),
+            at: Vec::new(),
+        })
+        .map_err(Mistake::from)
     });
-    let mut errors = collected.into_inner();
-    let value = match result {
-        Ok(value) => Some(value),
-        Err(error) => {
-            // What has a field that it should not have often lacks one for that reason: a misspelt one, or `configMap`
-            // where only `emptyDir` is implemented.
-            let inside = match &error.kind {
-                Kind::Missing => error
-                    .path
-                    .split_last()
-                    .map_or(&[][..], |(_, parent)| parent),
-                _ => &error.path,
-            };
-            if !errors.iter().any(|other| {
-                other
-                    .path
-                    .split_last()
-                    .is_some_and(|(_, parent)| parent == inside)
-            }) {
-                errors.push(error);
-            }
-            None
-        }
-    };
-    let clean = errors.is_empty();
-    for error in errors {
+    let right = found.mistakes.is_empty();
+    let base = FieldPath::parse(base);
+    for error in found.mistakes {
         let path = base.then(&error.path);
         let message = match (&error.kind, &source.mark(&path).written) {
             // `1.10` was read as 1.1: say what stands there.
@@ -74,7 +54,11 @@ pub(crate) fn decode<T: DeserializeOwned>(
         };
         problems.push(source.problem_at(&path, message).of(error.code()));
     }
-    value.filter(|_| clean)
+    if found.more {
+        let message = format!("more is wrong than these {MOST} problems, mend them first");
+        problems.push(source.problem_at(&base, message).of(Code::Value));
+    }
+    found.value.filter(|_| right)
 }
 
 /// Says what a value is: a scalar as it is, a collection by its kind.
@@ -153,13 +137,20 @@ pub(crate) struct Error {
 enum Kind {
     Message(Code, String),
     Missing,
-    Mistyped { found: String, wanted: String },
+    Mistyped {
+        found: String,
+        wanted: String,
+    },
+    /// Of a field that does not exist.
+    Unknown(Code, String),
+    /// Of a text that is none of the names of a type; one of those.
+    Variant(Code, String, &'static str),
 }
 
 impl Error {
     fn code(&self) -> Code {
         match &self.kind {
-            Kind::Message(code, _) => *code,
+            Kind::Message(code, _) | Kind::Unknown(code, _) | Kind::Variant(code, ..) => *code,
             Kind::Missing => Code::MissingField,
             Kind::Mistyped { .. } => Code::Value,
         }
@@ -169,7 +160,9 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
-            Kind::Message(_, message) => f.write_str(message),
+            Kind::Message(_, message)
+            | Kind::Unknown(_, message)
+            | Kind::Variant(_, message, _) => f.write_str(message),
             Kind::Missing => f.write_str("is missing"),
             Kind::Mistyped { found, wanted } => write!(f, "{found} is not {wanted}"),
         }
@@ -177,6 +170,21 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+impl From<Error> for Mistake<Box<Error>> {
+    fn from(error: Error) -> Self {
+        Self {
+            place: error.path.clone(),
+            kind: match &error.kind {
+                Kind::Message(..) | Kind::Mistyped { .. } => mistakes::Kind::Value(None),
+                Kind::Variant(_, _, one) => mistakes::Kind::Value(Some((*one).to_owned())),
+                Kind::Unknown(..) => mistakes::Kind::Unknown,
+                Kind::Missing => mistakes::Kind::Missing,
+            },
+            error: Box::new(error),
+        }
+    }
+}
 
 /// What types say of themselves; where is not known yet and is added by [`place`].
 impl de::Error for Error {
@@ -220,11 +228,10 @@ impl de::Error for Error {
 }
 
 struct Decoder<'a> {
-    value: Value,
+    value: &'a Value,
     /// What to call the type here; that of the struct itself unless it is the outermost.
     name: Option<&'a str>,
     at: Vec<Segment>,
-    collected: &'a RefCell<Vec<Error>>,
 }
 
 impl Decoder<'_> {
@@ -238,13 +245,13 @@ impl Decoder<'_> {
 
     fn mistyped<T>(&self, wanted: impl Into<String>) -> Result<T, Error> {
         Err(self.error(Kind::Mistyped {
-            found: describe(&self.value),
+            found: describe(self.value),
             wanted: wanted.into(),
         }))
     }
 
     fn integer(&self, least: i64, most: u64) -> Result<&serde_json::Number, Error> {
-        if let Value::Number(number) = &self.value {
+        if let Value::Number(number) = self.value {
             let fits = match (number.as_u64(), number.as_i64()) {
                 (Some(number), _) => number <= most,
                 (None, Some(number)) => number >= least,
@@ -255,7 +262,7 @@ impl Decoder<'_> {
             }
             return self.mistyped(format!("between {least} and {most}"));
         }
-        if let Value::String(text) = &self.value
+        if let Value::String(text) = self.value
             && text.parse::<i64>().is_ok()
         {
             return Err(self.error(Kind::Message(
@@ -301,7 +308,7 @@ impl<'de> de::Deserializer<'de> for Decoder<'_> {
             &at,
             match self.value {
                 Value::Null => visitor.visit_unit(),
-                Value::Bool(flag) => visitor.visit_bool(flag),
+                Value::Bool(flag) => visitor.visit_bool(*flag),
                 Value::Number(number) => {
                     match (number.as_u64(), number.as_i64(), number.as_f64()) {
                         (Some(number), _, _) => visitor.visit_u64(number),
@@ -309,7 +316,7 @@ impl<'de> de::Deserializer<'de> for Decoder<'_> {
                         (_, _, number) => visitor.visit_f64(number.unwrap_or(f64::NAN)),
                     }
                 }
-                Value::String(text) => visitor.visit_string(text),
+                Value::String(text) => visitor.visit_str(text),
                 Value::Array(_) => return self.deserialize_seq(visitor),
                 Value::Object(_) => return self.deserialize_map(visitor),
             },
@@ -317,7 +324,7 @@ impl<'de> de::Deserializer<'de> for Decoder<'_> {
     }
 
     fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        match &self.value {
+        match self.value {
             Value::Bool(flag) => place(&self.at, visitor.visit_bool(*flag)),
             Value::String(text) if text == "true" || text == "false" => {
                 Err(self.error(Kind::Message(
@@ -353,7 +360,7 @@ impl<'de> de::Deserializer<'de> for Decoder<'_> {
 
     fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match self.value {
-            Value::String(text) => place(&self.at, visitor.visit_string(text)),
+            Value::String(text) => place(&self.at, visitor.visit_str(text)),
             _ => self.mistyped("a string"),
         }
     }
@@ -382,9 +389,8 @@ impl<'de> de::Deserializer<'de> for Decoder<'_> {
             Value::Array(items) => {
                 let at = self.at;
                 let items = Items {
-                    items: items.into_iter().enumerate(),
+                    items: items.iter().enumerate(),
                     at: at.clone(),
-                    collected: self.collected,
                 };
                 place(&at, visitor.visit_seq(items))
             }
@@ -394,16 +400,7 @@ impl<'de> de::Deserializer<'de> for Decoder<'_> {
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match self.value {
-            Value::Object(fields) => {
-                let at = self.at;
-                let entries = Entries {
-                    fields: fields.into_iter(),
-                    next: None,
-                    at: at.clone(),
-                    collected: self.collected,
-                };
-                place(&at, visitor.visit_map(entries))
-            }
+            Value::Object(fields) => entries(fields, false, self.at, visitor),
             _ => self.mistyped("a mapping"),
         }
     }
@@ -424,30 +421,13 @@ impl<'de> de::Deserializer<'de> for Decoder<'_> {
                 self.mistyped(format!("a mapping of {}", known.join(", ")))
             };
         };
-        let mut kept = Map::new();
-        for (name, value) in fields {
-            if known.contains(&name.as_str()) {
-                if !value.is_null() {
-                    kept.insert(name, value);
-                }
-            } else {
-                let mut path = self.at.clone();
-                path.push(Segment::Key(name.clone()));
-                let (code, message) = unknown_field(type_name, &name, known);
-                self.collected.borrow_mut().push(Error {
-                    path,
-                    placed: true,
-                    kind: Kind::Message(code, message),
-                });
-            }
+        if let Some(name) = fields.keys().find(|name| !known.contains(&name.as_str())) {
+            let (code, message) = unknown_field(type_name, name, known);
+            let mut error = self.error(Kind::Unknown(code, message));
+            error.path.push(Segment::Key(name.clone()));
+            return Err(error);
         }
-        Decoder {
-            value: Value::Object(kept),
-            name: None,
-            at: self.at,
-            collected: self.collected,
-        }
-        .deserialize_map(visitor)
+        entries(fields, true, self.at, visitor)
     }
 
     fn deserialize_enum<V: Visitor<'de>>(
@@ -456,13 +436,14 @@ impl<'de> de::Deserializer<'de> for Decoder<'_> {
         known: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Error> {
-        match &self.value {
+        match self.value {
             Value::String(text) if known.contains(&text.as_str()) => {
                 place(&self.at, visitor.visit_enum(Variant(text)))
             }
             Value::String(text) => {
                 let (code, message) = unknown_variant(type_name, text, known);
-                Err(self.error(Kind::Message(code, message)))
+                let one = known.first().copied().unwrap_or_default();
+                Err(self.error(Kind::Variant(code, message, one)))
             }
             _ => self.mistyped(format!("a {type_name}, write {}", alternatives(known))),
         }
@@ -480,9 +461,8 @@ impl<'de> de::Deserializer<'de> for Decoder<'_> {
 }
 
 struct Items<'a> {
-    items: std::iter::Enumerate<std::vec::IntoIter<Value>>,
+    items: std::iter::Enumerate<std::slice::Iter<'a, Value>>,
     at: Vec<Segment>,
-    collected: &'a RefCell<Vec<Error>>,
 }
 
 impl<'de> SeqAccess<'de> for Items<'_> {
@@ -492,7 +472,6 @@ impl<'de> SeqAccess<'de> for Items<'_> {
         &mut self,
         seed: S,
     ) -> Result<Option<S::Value>, Error> {
-        // A seed is good for one item, so the first bad one ends the list; unknown fields do not get here.
         let Some((index, value)) = self.items.next() else {
             return Ok(None);
         };
@@ -504,18 +483,33 @@ impl<'de> SeqAccess<'de> for Items<'_> {
                 value,
                 name: None,
                 at: at.clone(),
-                collected: self.collected,
             }),
         )
         .map(Some)
     }
 }
 
-struct Entries<'a> {
-    fields: serde_json::map::IntoIter,
-    next: Option<(String, Value)>,
+/// Shows a visitor the entries of a mapping; for a struct those that are not null.
+fn entries<'de, V: Visitor<'de>>(
+    fields: &Map<String, Value>,
+    of_struct: bool,
     at: Vec<Segment>,
-    collected: &'a RefCell<Vec<Error>>,
+    visitor: V,
+) -> Result<V::Value, Error> {
+    let entries = Entries {
+        fields: fields.iter(),
+        of_struct,
+        next: None,
+        at: at.clone(),
+    };
+    place(&at, visitor.visit_map(entries))
+}
+
+struct Entries<'a> {
+    fields: serde_json::map::Iter<'a>,
+    of_struct: bool,
+    next: Option<(&'a String, &'a Value)>,
+    at: Vec<Segment>,
 }
 
 impl<'de> MapAccess<'de> for Entries<'_> {
@@ -525,8 +519,11 @@ impl<'de> MapAccess<'de> for Entries<'_> {
         &mut self,
         seed: S,
     ) -> Result<Option<S::Value>, Error> {
-        self.next = self.fields.next();
-        match &self.next {
+        let of_struct = self.of_struct;
+        self.next = self
+            .fields
+            .find(|(_, value)| !(of_struct && value.is_null()));
+        match self.next {
             Some((key, _)) => seed.deserialize(StrDeserializer::new(key)).map(Some),
             None => Ok(None),
         }
@@ -537,14 +534,13 @@ impl<'de> MapAccess<'de> for Entries<'_> {
             return Err(de::Error::custom("a value was asked for before its key"));
         };
         let mut at = self.at.clone();
-        at.push(Segment::Key(key));
+        at.push(Segment::Key(key.clone()));
         place(
             &at,
             seed.deserialize(Decoder {
                 value,
                 name: None,
                 at: at.clone(),
-                collected: self.collected,
             }),
         )
     }

@@ -2,18 +2,7 @@
 
 use std::fmt;
 
-/// One step into a value.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Segment {
-    Key(String),
-    Index(usize),
-}
-
-impl From<&str> for Segment {
-    fn from(key: &str) -> Self {
-        Self::Key(key.to_owned())
-    }
-}
+pub(crate) use tollgate_mistakes::Step as Segment;
 
 /// The way from an object to one of its values.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -3,8 +3,8 @@
 use tollgate_common::claims::Leaf;
 use tollgate_common::tenant::ID_RULE;
 use tollgate_common::{
-    ConfigError, HostTemplate, OneOrMany, PathTemplate, PeerTemplate, TenantId, at_most, header,
-    refuse,
+    ConfigError, HostTemplate, OneOrMany, PathTemplate, PeerTemplate, Problems, TenantId, at_most,
+    header, refuse,
 };
 
 use super::written::{CaseWritten, IdWritten, MissingWritten, SourceWritten};
@@ -74,31 +74,36 @@ pub enum Missing {
 }
 
 impl IdRule {
-    pub(super) fn of(written: &IdWritten) -> Result<Self, ConfigError> {
+    /// What is wrong in the rule narrows nothing.
+    pub(super) fn of(written: &IdWritten, problems: &mut Problems) -> Self {
+        const PATH: &str = "tenant.id";
         let longest = usize::try_from(written.longest).unwrap_or(usize::MAX);
         if !(1..=TenantId::LONGEST).contains(&longest) {
-            return refuse(
-                "tenant.id.longest",
+            problems.tell(
+                format!("{PATH}.longest"),
                 format!(
                     "{longest} is out of range, write 1 to {}",
                     TenantId::LONGEST
                 ),
             );
         }
-        let Some(characters) = characters(written.characters.as_bytes()) else {
-            return refuse(
-                "tenant.id.characters",
+        let allowed = characters(written.characters.as_bytes());
+        if allowed.is_none() {
+            problems.tell(
+                format!("{PATH}.characters"),
                 format!(
                     "\"{}\" is not a set of characters that ids may have, write some of a-z0-9._- (a - at the end stands for itself)",
                     written.characters
                 ),
             );
-        };
-        Ok(Self {
+        }
+        let right = longest > 0 && problems.as_written(PATH, "longest");
+        Self {
             refuses_upper_case: written.case == CaseWritten::Refuse,
-            longest,
-            characters,
-        })
+            longest: if right { longest } else { TenantId::LONGEST },
+            // What could not be read allows none, so this is what was written.
+            characters: allowed.unwrap_or(u128::MAX),
+        }
     }
 
     /// The id that these bytes of a request name; `None` if they are not usable.
@@ -163,77 +168,83 @@ fn characters(mut set: &[u8]) -> Option<u128> {
     (bits != 0).then_some(bits)
 }
 
-pub(super) fn missing(written: &MissingWritten, ids: &IdRule) -> Result<Missing, ConfigError> {
+pub(super) fn missing(
+    written: &MissingWritten,
+    ids: &IdRule,
+    problems: &mut Problems,
+) -> Option<Missing> {
     const PATH: &str = "tenant.missing";
+    let challenge = format!("{PATH}.challenge");
     match (&written.tenant, written.refuse) {
-        (Some(_), Some(_)) => refuse(
+        (Some(_), Some(_)) => problems.refuse(
             PATH,
             "a request cannot be both a tenant's and refused, write tenant or refuse",
         ),
         (tenant, None) => {
-            if written.challenge.is_some() {
-                return refuse(
-                    format!("{PATH}.challenge"),
+            if written.challenge.is_some() && problems.as_written(PATH, "") {
+                problems.tell(
+                    challenge,
                     "nobody is challenged without a refusal, write refuse: 401 or leave it out",
                 );
             }
             let id = tenant.as_deref().unwrap_or("anonymous");
-            ids.tenant(&format!("{PATH}.tenant"), id)
-                .map(Missing::Tenant)
+            let tenant = ids.tenant(&format!("{PATH}.tenant"), id);
+            problems.take(tenant).map(Missing::Tenant)
         }
-        (None, Some(400)) if written.challenge.is_none() => Ok(Missing::Refuse {
+        (None, Some(400)) if written.challenge.is_none() => Some(Missing::Refuse {
             status: 400,
             challenge: None,
         }),
-        (None, Some(400)) => refuse(
-            format!("{PATH}.challenge"),
+        (None, Some(400)) => problems.refuse(
+            challenge,
             "only a 401 challenges, write refuse: 401 or leave it out",
         ),
         (None, Some(401)) => {
-            let challenge = written.challenge.as_deref().unwrap_or("Bearer");
+            let text = written.challenge.as_deref().unwrap_or("Bearer");
             let visible = |byte: u8| matches!(byte, b' '..=b'~');
-            if challenge.trim().is_empty()
-                || challenge.len() > LONGEST_CHALLENGE
-                || !challenge.bytes().all(visible)
+            if text.trim().is_empty()
+                || text.len() > LONGEST_CHALLENGE
+                || !text.bytes().all(visible)
             {
-                return refuse(
-                    format!("{PATH}.challenge"),
+                return problems.refuse(
+                    challenge,
                     format!(
-                        "{challenge:?} is not a challenge of at most {LONGEST_CHALLENGE} visible characters, write for example \
+                        "{text:?} is not a challenge of at most {LONGEST_CHALLENGE} visible characters, write for example \
                          'Bearer realm=\"shop\"'"
                     ),
                 );
             }
-            Ok(Missing::Refuse {
+            Some(Missing::Refuse {
                 status: 401,
-                challenge: Some(challenge.trim().to_owned()),
+                challenge: Some(text.trim().to_owned()),
             })
         }
-        (None, Some(status)) => refuse(
+        (None, Some(status)) => problems.refuse(
             format!("{PATH}.refuse"),
             format!("{status} does not say that an id is missing, write 401 or 400"),
         ),
     }
 }
 
-pub(super) fn sources(written: &[SourceWritten]) -> Result<Vec<Source>, ConfigError> {
+pub(super) fn sources(written: &[SourceWritten], problems: &mut Problems) -> Option<Vec<Source>> {
+    const PATH: &str = "tenant.from";
     if written.is_empty() {
-        return refuse(
-            "tenant.from",
+        return problems.refuse(
+            PATH,
             "there is no source, write e.g. [{header: x-tenant-id}]",
         );
     }
-    at_most(written.len(), MAX_SOURCES, "tenant.from", "sources")?;
+    problems.at_most(written.len(), MAX_SOURCES, PATH, "sources");
     let mut sources = Vec::with_capacity(written.len());
     for (index, written) in written.iter().enumerate() {
-        let path = format!("tenant.from[{index}]");
-        let source = source(written, &path)?;
-        if sources.contains(&source) {
-            return refuse(path, "is looked at twice, keep one");
+        let path = format!("{PATH}[{index}]");
+        let source = problems.take(source(written, &path));
+        if source.is_some() && sources.contains(&source) {
+            problems.tell(path, "is looked at twice, keep one");
         }
         sources.push(source);
     }
-    Ok(sources)
+    sources.into_iter().collect()
 }
 
 fn source(written: &SourceWritten, path: &str) -> Result<Source, ConfigError> {

@@ -1,6 +1,6 @@
 //! Limits, and what makes them acceptable.
 
-use tollgate_common::{ConfigError, Duration, NAME_RULE, is_name, refuse};
+use tollgate_common::{Duration, NAME_RULE, Problems, is_name};
 
 use super::written::LimitWritten;
 use crate::calendar::Window;
@@ -12,142 +12,190 @@ pub const LIMITS_IN_TIER: usize = 16;
 /// Limits that all routes have together at most: a tenant's record has room for these and those of a tier.
 pub const LIMITS_IN_ROUTES: usize = 16;
 
-/// The limit written at `path`.
-pub(super) fn limit(path: &str, written: &LimitWritten) -> Result<Limit, ConfigError> {
-    let name = written.name.as_str();
+/// A limit as far as it is right: one whose numbers are wrong has its name all the same.
+#[derive(Clone)]
+pub(super) struct Known {
+    pub(super) name: Option<String>,
+    pub(super) limit: Option<Limit>,
+}
+
+/// The limits written at `path`. Those of `before` must be told apart from them, and then they are in there, too; `whose` all these are is for
+/// the message.
+pub(super) fn limits(
+    path: &str,
+    written: &[LimitWritten],
+    before: &mut Vec<Known>,
+    whose: &str,
+    problems: &mut Problems,
+) -> Option<Vec<Limit>> {
+    let mut limits = Some(Vec::with_capacity(written.len()));
+    for (index, written) in written.iter().enumerate() {
+        let path = format!("{path}[{index}]");
+        let known = Known::of(&path, written, problems);
+        distinct(&path, &known, before, whose, problems);
+        limits = limits.zip(known.limit.clone()).map(|(mut limits, limit)| {
+            limits.push(limit);
+            limits
+        });
+        before.push(known);
+    }
+    limits
+}
+
+/// Tells of a limit that is not told apart from those beside it.
+pub(super) fn distinct(
+    path: &str,
+    limit: &Known,
+    others: &[Known],
+    whose: &str,
+    problems: &mut Problems,
+) {
+    if let (Some(name), Some(what)) = (&limit.name, limit.clash(others)) {
+        problems.tell(
+            format!("{path}.name"),
+            format!("\"{name}\" {what} of {whose}, write another name"),
+        );
+    }
+}
+
+impl Known {
+    fn of(path: &str, written: &LimitWritten, problems: &mut Problems) -> Self {
+        let name = name(path, &written.name, problems);
+        let kind = kind(path, written, problems);
+        Self {
+            limit: name.zip(kind).map(|(name, kind)| Limit::new(name, kind)),
+            name: name.map(str::to_owned),
+        }
+    }
+
+    /// In what way this limit is not told apart from one of these.
+    pub(super) fn clash(&self, others: &[Self]) -> Option<&'static str> {
+        others.iter().find_map(|other| {
+            if self.name.is_some() && self.name == other.name {
+                return Some("names another limit");
+            }
+            self.has_key_of(other.limit.as_slice())
+                .then_some("happens to have the hash of another limit")
+        })
+    }
+
+    /// Whether it has the key of one of these.
+    pub(super) fn has_key_of(&self, others: &[Limit]) -> bool {
+        self.limit
+            .as_ref()
+            .is_some_and(|limit| others.iter().any(|other| other.key() == limit.key()))
+    }
+}
+
+fn name<'w>(path: &str, name: &'w str, problems: &mut Problems) -> Option<&'w str> {
     if !is_name(name) {
-        return refuse(
+        return problems.refuse(
             format!("{path}.name"),
             format!("\"{name}\" cannot be a limit's name, {NAME_RULE}"),
         );
     }
     if name == "none" {
-        return refuse(
+        return problems.refuse(
             format!("{path}.name"),
             "\"none\" is what metrics show where there is no limit, write another name",
         );
     }
-    Ok(Limit::new(name, kind(path, written)?))
+    Some(name)
 }
 
-/// Refuses a limit beside another one; `whose` they are is for the message.
-pub(super) fn distinct(
-    path: &str,
-    limit: &Limit,
-    others: &[Limit],
-    whose: &str,
-) -> Result<(), ConfigError> {
-    match clash(limit, others) {
-        Some(what) => refuse(
-            format!("{path}.name"),
-            format!("\"{}\" {what} of {whose}, write another name", limit.name),
-        ),
-        None => Ok(()),
-    }
-}
-
-/// In what way a limit is not told apart from one of these.
-pub(super) fn clash(limit: &Limit, others: &[Limit]) -> Option<&'static str> {
-    others.iter().find_map(|other| {
-        if other.name == limit.name {
-            Some("names another limit")
-        } else if other.key() == limit.key() {
-            Some("happens to have the hash of another limit")
-        } else {
-            None
-        }
-    })
-}
-
-fn kind(path: &str, limit: &LimitWritten) -> Result<Kind, ConfigError> {
-    let at =
-        |field: &str, message: String| Err(ConfigError::new(format!("{path}.{field}"), message));
-    let per = limit.per.0.as_str();
-    let window = Window::ALL.into_iter().find(|window| window.name() == per);
+fn kind(path: &str, limit: &LimitWritten, problems: &mut Problems) -> Option<Kind> {
     match (limit.requests, limit.quota) {
-        (Some(requests), None) => {
-            let length = match Duration::parse(per) {
-                Ok(length) => length.nanoseconds(),
-                Err(_) if window.is_some() => {
-                    let length = if window == Some(Window::Month) {
-                        "30d".to_owned()
-                    } else {
-                        format!("1{}", per.get(..1).unwrap_or_default())
-                    };
-                    return at(
-                        "per",
-                        format!(
-                            "\"{per}\" is a window, which a quota has; requests are per duration, write \"{length}\""
-                        ),
-                    );
-                }
-                Err(message) => return at("per", message),
-            };
-            if requests == 0 {
-                return at(
-                    "requests",
-                    "0 lets nobody pass, write at least 1".to_owned(),
-                );
-            }
-            let most = length / SHORTEST_INTERVAL;
-            if most == 0 {
-                return at(
-                    "per",
-                    format!("\"{per}\" is too short to count in, write at least \"1us\""),
-                );
-            }
-            if requests > most {
-                return at(
-                    "requests",
-                    format!(
-                        "{requests} per {per} is more than 1000000 a second, write at most {most}"
-                    ),
-                );
-            }
-            // Rounded up, so that a rate is never exceeded.
-            let interval = length.div_ceil(requests);
-            let burst = limit.burst.unwrap_or(requests);
-            if burst == 0 {
-                return at("burst", "0 lets nobody pass, write at least 1".to_owned());
-            }
-            let most = LONGEST_REFILL / interval;
-            if burst > most {
-                return at(
-                    "burst",
-                    format!(
-                        "{burst} at {requests} per {per} takes longer than 366 days to come back, write at most {most}"
-                    ),
-                );
-            }
-            Ok(Kind::Rate { interval, burst })
-        }
-        (None, Some(quota)) => {
-            let Some(window) = window else {
-                return at(
-                    "per",
-                    format!(
-                        "\"{per}\" is not a window of a quota, write one of: minute, hour, day, month"
-                    ),
-                );
-            };
-            if limit.burst.is_some() {
-                return at(
-                    "burst",
-                    "a quota has no burst, leave it out, or write requests in place of quota"
-                        .to_owned(),
-                );
-            }
-            if !(1..=LARGEST_QUOTA).contains(&quota) {
-                return at(
-                    "quota",
-                    format!("{quota} is out of range, write 1 to {LARGEST_QUOTA}"),
-                );
-            }
-            Ok(Kind::Quota { quota, window })
-        }
-        _ => Err(ConfigError::new(
+        (Some(requests), None) => rate(path, requests, limit, problems),
+        (None, Some(count)) => quota(path, count, limit, problems),
+        _ => problems.refuse(
             path,
             "write either requests (a rate, per duration) or quota (a number per window)",
-        )),
+        ),
     }
+}
+
+fn rate(path: &str, requests: u64, limit: &LimitWritten, problems: &mut Problems) -> Option<Kind> {
+    let at = |field: &str| format!("{path}.{field}");
+    let per = limit.per.0.as_str();
+    let length = length(&at("per"), per, problems);
+    for (field, number) in [("requests", Some(requests)), ("burst", limit.burst)] {
+        if number == Some(0) {
+            problems.tell(at(field), "0 lets nobody pass, write at least 1");
+        }
+    }
+    let length = length?;
+    let most = length / SHORTEST_INTERVAL;
+    if requests > most {
+        return problems.refuse(
+            at("requests"),
+            format!("{requests} per {per} is more than 1000000 a second, write at most {most}"),
+        );
+    }
+    // Rounded up, so that a rate is never exceeded.
+    let interval = length.div_ceil(requests.max(1));
+    let burst = limit.burst.unwrap_or(requests);
+    let most = LONGEST_REFILL / interval;
+    if burst > most && requests > 0 && problems.as_written(path, "requests") {
+        return problems.refuse(
+            at("burst"),
+            format!(
+                "{burst} at {requests} per {per} takes longer than 366 days to come back, write at most {most}"
+            ),
+        );
+    }
+    (requests > 0 && burst > 0).then_some(Kind::Rate { interval, burst })
+}
+
+/// How many nanoseconds a rate is per.
+fn length(path: &str, per: &str, problems: &mut Problems) -> Option<u64> {
+    match (Duration::parse(per), window(per)) {
+        (Ok(length), _) if length.nanoseconds() < SHORTEST_INTERVAL => problems.refuse(
+            path,
+            format!("\"{per}\" is too short to count in, write at least \"1us\""),
+        ),
+        (Ok(length), _) => Some(length.nanoseconds()),
+        (Err(_), Some(window)) => {
+            let length = if window == Window::Month {
+                "30d".to_owned()
+            } else {
+                format!("1{}", per.get(..1).unwrap_or_default())
+            };
+            problems.refuse(
+                path,
+                format!(
+                    "\"{per}\" is a window, which a quota has; requests are per duration, write \"{length}\""
+                ),
+            )
+        }
+        (Err(message), None) => problems.refuse(path, message),
+    }
+}
+
+fn quota(path: &str, quota: u64, limit: &LimitWritten, problems: &mut Problems) -> Option<Kind> {
+    let at = |field: &str| format!("{path}.{field}");
+    let per = limit.per.0.as_str();
+    let window = window(per);
+    if window.is_none() {
+        problems.tell(
+            at("per"),
+            format!("\"{per}\" is not a window of a quota, write one of: minute, hour, day, month"),
+        );
+    }
+    if limit.burst.is_some() {
+        problems.tell(
+            at("burst"),
+            "a quota has no burst, leave it out, or write requests in place of quota",
+        );
+    }
+    if !(1..=LARGEST_QUOTA).contains(&quota) {
+        return problems.refuse(
+            at("quota"),
+            format!("{quota} is out of range, write 1 to {LARGEST_QUOTA}"),
+        );
+    }
+    window.map(|window| Kind::Quota { quota, window })
+}
+
+fn window(per: &str) -> Option<Window> {
+    Window::ALL.into_iter().find(|window| window.name() == per)
 }

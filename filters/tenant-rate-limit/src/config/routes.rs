@@ -1,14 +1,14 @@
 //! Requests that are exempt, cost more, or have limits of their own.
 
+use tollgate_common::config::below;
 use tollgate_common::header::{self, TENANT_ID, TENANT_TIER};
-use tollgate_common::{ConfigError, StringMatch, at_most, refuse};
+use tollgate_common::{ConfigError, Problems, StringMatch, refuse};
 use tollgate_host::same_name;
 
-use super::LimitSet;
 use super::identity::parameter;
-use super::limits::{LIMITS_IN_ROUTES, distinct, limit};
+use super::limits::{Known, LIMITS_IN_ROUTES, limits};
 use super::written::{CostFromWritten, CostWritten, MatchWritten, RouteWritten};
-use crate::limit::Limit;
+use super::{LimitSet, flag};
 
 /// Routes that a configuration has at most: a request is compared with one after the other.
 pub(super) const MAX_ROUTES: usize = 256;
@@ -82,25 +82,40 @@ pub enum Place {
     Query(String),
 }
 
-pub(super) fn routes(written: Vec<RouteWritten>) -> Result<Vec<Route>, ConfigError> {
-    at_most(written.len(), MAX_ROUTES, "routes", "routes")?;
-    let mut routes: Vec<Route> = Vec::with_capacity(written.len());
-    let mut limits: Vec<Limit> = Vec::new();
-    for (index, written) in written.into_iter().enumerate() {
+/// The routes. Their limits are added to `all`, in their order.
+pub(super) fn routes(
+    written: &[RouteWritten],
+    all: &mut Vec<Known>,
+    problems: &mut Problems,
+) -> Option<Vec<Route>> {
+    problems.at_most(written.len(), MAX_ROUTES, "routes", "routes");
+    let mut routes = Some(Vec::with_capacity(written.len()));
+    let mut last = None;
+    for (index, written) in written.iter().enumerate() {
         let path = format!("routes[{index}]");
-        if let Some(all) = routes.iter().position(|route| route.when.is_everything()) {
-            return refuse(
-                path,
+        if let Some(all) = last {
+            problems.tell(
+                &path,
                 format!(
                     "is never reached, because routes[{all}] matches every request; move that to the end"
                 ),
             );
         }
-        let effect = effect(&written, &path, &mut limits)?;
-        let when = conditions(written.when, &format!("{path}.match"))?;
-        routes.push(Route { when, effect });
+        let effect = effect(written, &path, all, problems);
+        let path = format!("{path}.match");
+        let when = conditions(&written.when, &path, problems);
+        if when.is_everything()
+            && problems.as_written(&path, "")
+            && problems.as_written(&path, "headers")
+        {
+            last = last.or(Some(index));
+        }
+        routes = routes.zip(effect).map(|(mut routes, effect)| {
+            routes.push(Route { when, effect });
+            routes
+        });
     }
-    Ok(routes)
+    routes
 }
 
 impl Match {
@@ -115,153 +130,154 @@ impl Match {
 fn effect(
     written: &RouteWritten,
     path: &str,
-    before: &mut Vec<Limit>,
-) -> Result<Effect, ConfigError> {
-    match written.exempt {
-        Some(true) if written.cost.is_none() && written.limits.is_empty() => {
-            return Ok(Effect::Exempt);
-        }
-        Some(true) => {
-            return refuse(
-                path,
-                "is exempt, so it has neither cost nor limits: leave out one or the other",
-            );
-        }
-        Some(false) => {
-            return refuse(format!("{path}.exempt"), "false says nothing, leave it out");
-        }
-        None => {}
-    }
-    if written.cost.is_none() && written.limits.is_empty() {
-        return refuse(
-            path,
-            "does nothing, write exempt: true, a cost or limits; cost: 1 is as without a route",
+    all: &mut Vec<Known>,
+    problems: &mut Problems,
+) -> Option<Effect> {
+    let before = all.len();
+    let limits_path = format!("{path}.limits");
+    let limits = limits(&limits_path, &written.limits, all, "a route", problems);
+    if before <= LIMITS_IN_ROUTES {
+        problems.at_most(
+            all.len(),
+            LIMITS_IN_ROUTES,
+            &limits_path,
+            "limits in all routes",
         );
     }
     let cost = match &written.cost {
-        None => Cost::Fixed(1),
-        Some(CostWritten::Fixed(0)) => {
-            return refuse(
-                format!("{path}.cost"),
-                "0 is no cost, write exempt: true for requests that cost nothing",
-            );
-        }
-        Some(CostWritten::Fixed(cost)) if *cost > LARGEST_COST => {
-            return refuse(
-                format!("{path}.cost"),
-                format!("{cost} is out of range, write 1 to {LARGEST_COST}"),
-            );
-        }
-        Some(CostWritten::Fixed(cost)) => Cost::Fixed(*cost),
-        Some(CostWritten::Found(found)) => cost(found, &format!("{path}.cost"))?,
+        None => Some(Cost::Fixed(1)),
+        Some(written) => cost(written, &format!("{path}.cost"), problems),
     };
-    let mut limits = Vec::with_capacity(written.limits.len());
-    for (index, written) in written.limits.iter().enumerate() {
-        let path = format!("{path}.limits[{index}]");
-        let limit = limit(&path, written)?;
-        distinct(&path, &limit, before, "a route")?;
-        before.push(limit.clone());
-        limits.push(limit);
+    let charges = written.cost.is_some() || !written.limits.is_empty();
+    match flag(path, "exempt", written.exempt, problems)? {
+        true if charges => problems.refuse(
+            path,
+            "is exempt, so it has neither cost nor limits: leave out one or the other",
+        ),
+        true => Some(Effect::Exempt),
+        false if charges => Some(Effect::Charge {
+            cost: cost?,
+            limits: LimitSet::new(limits?),
+        }),
+        false => problems.refuse(
+            path,
+            "does nothing, write exempt: true, a cost or limits; cost: 1 is as without a route",
+        ),
     }
-    at_most(
-        before.len(),
-        LIMITS_IN_ROUTES,
-        &format!("{path}.limits"),
-        "limits in all routes",
-    )?;
-    Ok(Effect::Charge {
-        cost,
-        limits: LimitSet::new(limits),
-    })
 }
 
-fn cost(written: &CostFromWritten, path: &str) -> Result<Cost, ConfigError> {
+fn cost(written: &CostWritten, path: &str, problems: &mut Problems) -> Option<Cost> {
+    match written {
+        CostWritten::Fixed(0) => problems.refuse(
+            path,
+            "0 is no cost, write exempt: true for requests that cost nothing",
+        ),
+        CostWritten::Fixed(cost) if *cost > LARGEST_COST => problems.refuse(
+            path,
+            format!("{cost} is out of range, write 1 to {LARGEST_COST}"),
+        ),
+        CostWritten::Fixed(cost) => Some(Cost::Fixed(*cost)),
+        CostWritten::Found(found) => found_cost(found, path, problems),
+    }
+}
+
+fn found_cost(written: &CostFromWritten, path: &str, problems: &mut Problems) -> Option<Cost> {
+    let at = |field: &str| format!("{path}.{field}");
     let place = match (&written.header, &written.query) {
-        (Some(name), None) => Place::Header(foreign_header(name, &format!("{path}.header"))?),
-        (None, Some(name)) => Place::Query(parameter(name, &format!("{path}.query"))?),
-        _ => {
-            return refuse(
-                path,
-                "says not where the cost is found, write either header or query",
-            );
+        (Some(name), None) => {
+            let name = problems.take(foreign_header(name, &at("header")));
+            name.map(Place::Header)
         }
+        (None, Some(name)) => problems
+            .take(parameter(name, &at("query")))
+            .map(Place::Query),
+        _ => problems.refuse(
+            path,
+            "says not where the cost is found, write either header or query",
+        ),
     };
     let (min, max, default) = (written.min, written.max, written.default);
     if min == 0 {
-        return refuse(
-            format!("{path}.min"),
+        problems.tell(
+            at("min"),
             "0 would let a client pass for nothing, write at least 1",
         );
     }
-    if max > LARGEST_COST || max < min {
-        return refuse(
-            format!("{path}.max"),
-            format!("{max} is out of range, write {min} to {LARGEST_COST}"),
+    // Against what is right.
+    let known = |number: u64, field: &str, otherwise: u64| match problems.as_written(path, field) {
+        true => number,
+        false => otherwise,
+    };
+    let least = known(min, "min", 1).max(1);
+    let mut most = known(max, "max", LARGEST_COST);
+    if !(least..=LARGEST_COST).contains(&most) {
+        problems.tell(
+            at("max"),
+            format!("{max} is out of range, write {least} to {LARGEST_COST}"),
+        );
+        most = LARGEST_COST;
+    }
+    if !(least..=most).contains(&default) {
+        problems.tell(
+            at("default"),
+            format!("{default} is out of range, write {least} to {most}"),
         );
     }
-    if !(min..=max).contains(&default) {
-        return refuse(
-            format!("{path}.default"),
-            format!("{default} is out of range, write {min} to {max}"),
-        );
-    }
-    Ok(Cost::Found {
-        place,
+    Some(Cost::Found {
+        place: place?,
         min,
         max,
         default,
     })
 }
 
-fn conditions(written: MatchWritten, path: &str) -> Result<Match, ConfigError> {
-    at_most(
-        written.headers.len(),
-        MAX_HEADERS,
-        &format!("{path}.headers"),
-        "headers",
-    )?;
+fn conditions(written: &MatchWritten, path: &str, problems: &mut Problems) -> Match {
+    let headers_path = format!("{path}.headers");
+    problems.at_most(written.headers.len(), MAX_HEADERS, &headers_path, "headers");
     let mut headers: Vec<(String, StringMatch)> = Vec::new();
-    for (name, condition) in written.headers.0 {
-        let path = format!("{path}.headers.{name}");
-        let lower = foreign_header(&name, &path)?;
+    for (name, condition) in written.headers.iter() {
+        let path = below(&headers_path, name);
+        let Some(lower) = problems.take(foreign_header(name, &path)) else {
+            continue;
+        };
         if headers.iter().any(|(other, _)| *other == lower) {
-            return refuse(path, format!("\"{lower}\" is there twice, keep one"));
+            problems.tell(path, format!("\"{lower}\" is there twice, keep one"));
+            continue;
         }
-        headers.push((lower, condition));
+        headers.push((lower, condition.clone()));
     }
-    if let Some(StringMatch::Exact(host) | StringMatch::Prefix(host) | StringMatch::Suffix(host)) =
-        &written.host
+    if let Some((key, host)) = written.host.as_ref().and_then(StringMatch::literal)
         && host
             .bytes()
             .any(|byte| byte.is_ascii_uppercase() || byte == b':')
     {
-        return refuse(
-            format!("{path}.host"),
+        problems.tell(
+            format!("{path}.host.{key}"),
             format!("{host:?} never occurs, because hosts are lowered and have no port here"),
         );
     }
-    if let Some(StringMatch::Exact(path_text) | StringMatch::Prefix(path_text)) = &written.path {
-        if !path_text.starts_with('/') {
-            return refuse(
-                format!("{path}.path"),
-                format!(
-                    "{path_text:?} never occurs, because paths begin with /, write \"/{path_text}\""
-                ),
+    if let Some((key @ ("exact" | "prefix"), text)) =
+        written.path.as_ref().and_then(StringMatch::literal)
+    {
+        let path = format!("{path}.path.{key}");
+        if !text.starts_with('/') {
+            problems.tell(
+                path,
+                format!("{text:?} never occurs, because paths begin with /, write \"/{text}\""),
             );
-        }
-        if path_text.contains(['?', '#']) {
-            return refuse(
-                format!("{path}.path"),
-                format!("{path_text:?} never occurs, because a path is matched without its query"),
+        } else if text.contains(['?', '#']) {
+            problems.tell(
+                path,
+                format!("{text:?} never occurs, because a path is matched without its query"),
             );
         }
     }
-    Ok(Match {
-        method: written.method,
-        path: written.path,
-        host: written.host,
+    Match {
+        method: written.method.clone(),
+        path: written.path.clone(),
+        host: written.host.clone(),
         headers,
-    })
+    }
 }
 
 /// The name of a header that the client may send, in lower case.

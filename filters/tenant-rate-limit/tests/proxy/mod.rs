@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+use proptest::test_runner::Config;
 use tenant_rate_limit::ledger::{Account, Decision, Failure, Ledger, Limits};
 use tenant_rate_limit::limit::{Kind, Limit, Now, Standing};
 use tollgate_common::TenantId;
@@ -10,6 +11,17 @@ use tollgate_host::memory::{Call, MemoryHost};
 
 pub(crate) const SECOND: u64 = 1_000_000_000;
 pub(crate) const DAY: u64 = 86_400 * SECOND;
+
+/// How properties are tried, so many times each.
+pub(crate) fn config(cases: u32) -> Config {
+    Config {
+        cases,
+        // There are no files in Node's Wasm.
+        #[cfg(target_arch = "wasm32")]
+        failure_persistence: None,
+        ..Config::default()
+    }
+}
 
 pub(crate) struct Proxy {
     pub(crate) workers: Vec<(MemoryHost, Ledger)>,

@@ -7,7 +7,6 @@ use tollgate_common::header::{self, TENANT_ID, TENANT_TIER};
 use tollgate_common::tenant::ID_RULE;
 use tollgate_common::{ConfigError, NAME_RULE, OneOrMany, StringMatch, TenantId, is_name, refuse};
 
-use super::problems::Problems;
 use super::written::{
     ClaimMatch, ConditionConfig, HashesConfig, NamedMatch, NumberConfig, PercentConfig, TimeConfig,
     ValueMatch, When,
@@ -20,6 +19,7 @@ use crate::condition::{Condition, Range, Share, Subject, Test};
 use crate::facts::Subjects;
 use crate::network::Network;
 use crate::time::{self, Window};
+use tollgate_common::Problems;
 
 /// Compiles conditions, and keeps what they look at.
 pub(super) struct Conditions<'a> {

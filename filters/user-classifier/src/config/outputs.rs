@@ -2,16 +2,17 @@
 
 use std::rc::Rc;
 
+use tollgate_common::config::below;
 use tollgate_common::header::{self, TENANT_ID, TENANT_TIER};
 use tollgate_common::{NAME_RULE, UniqueMap, is_name, refusal};
 
 use super::conditions::{Conditions, token};
-use super::problems::Problems;
 use super::written::{KeyConfig, OutputsConfig, StickyConfig};
 use super::{MAX_KEYS, MAX_LENGTH, MAX_OUTPUTS, bounded, same};
 use crate::classifier::Outputs;
 use crate::condition::{Condition, Subject};
 use crate::sticky::{Key, Sticky};
+use tollgate_common::Problems;
 
 /// What the names of all our properties begin with.
 const PROPERTY: &str = "tollgate.";
@@ -41,7 +42,7 @@ pub(super) fn outputs(
         let path = format!("{path}.{field}");
         let mut named: Vec<(String, String)> = Vec::with_capacity(written.len());
         for (name, value) in written.iter() {
-            let path = format!("{path}.{name}");
+            let path = below(&path, name);
             let Some(name) = problems.take(header::name(name, &path)) else {
                 continue;
             };
@@ -77,7 +78,7 @@ pub(super) fn outputs(
     )?;
     let mut state = Vec::with_capacity(outputs.filter_state.len());
     for (name, value) in outputs.filter_state.iter() {
-        let path = format!("{of_state}.{name}");
+        let path = below(&of_state, name);
         let property = format!("{PROPERTY}{name}");
         if !is_name(name) {
             problems.tell(
@@ -95,7 +96,14 @@ pub(super) fn outputs(
         }
     }
     let (request, response) = (request?, response?);
-    if request.is_empty() && response.is_empty() && state.is_empty() {
+    let sets_nothing = [
+        ("requestHeaders", &outputs.request_headers),
+        ("responseHeaders", &outputs.response_headers),
+        ("filterState", &outputs.filter_state),
+    ]
+    .iter()
+    .all(|(field, written)| written.is_empty() && problems.as_written(path, field));
+    if sets_nothing {
         return problems.refuse(
             path,
             "sets nothing, write requestHeaders, responseHeaders or filterState",
