@@ -231,8 +231,8 @@ fn proxy(sent: &Sent, args: &ExplainArgs) -> anyhow::Result<MemoryHost> {
 
 fn explain(configuration: &[u8], sent: Sent, args: &ExplainArgs) -> anyhow::Result<Told> {
     let unreadable = |error| anyhow!("the request cannot be read: {error:?}");
-    let compiled =
-        Compiled::read(configuration).map_err(|error| anyhow!("pluginConfig.{error}"))?;
+    let compiled = Compiled::read(configuration)
+        .map_err(|problems| anyhow!(problems.within("pluginConfig")))?;
     let mut host = proxy(&sent, args)?;
     let mut request = Request::read(&host).map_err(unreadable)?;
     let why =

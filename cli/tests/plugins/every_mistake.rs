@@ -59,7 +59,7 @@ fn limiter() -> Case {
             (
                 "/tenant/from/1/hots",
                 Some(json!("a")),
-                "tenant.from[1].hots: unknown field \"hots\", expected one of \"header\", \"host\", \"path\", \"query\", \"cookie\"",
+                "tenant.from[1].hots: unknown field \"hots\", expected one of \"claim\", \"peer\", \"header\", \"host\", \"path\", \"query\", \"cookie\"",
             ),
             (
                 "/tenant/from/2",
@@ -314,6 +314,66 @@ fn metrics() -> Case {
     }
 }
 
+fn classifier() -> Case {
+    Case {
+        check: user_classifier::check,
+        right: json!({
+            "header": "user-type",
+            "default": "standard",
+            "selfAssignable": ["beta"],
+            "rules": [
+                {"type": "vip", "when": [{"claim": {"name": "plan", "exact": "vip"}}], "set": {"requestHeaders": {"x-a": "1"}}},
+                {"type": "beta", "when": [{"header": {"name": "x-beta", "exact": "true"}}, {"path": {"prefix": "/b"}}]},
+                {"type": "partner", "when": [{"tenant": {"in": ["acme", "globex"]}}]},
+                {"type": "premium", "when": [{"tier": {"exact": "premium"}}]},
+            ],
+        }),
+        mistakes: vec![
+            (
+                "/header",
+                Some(json!("x-tenant-id")),
+                "header: \"x-tenant-id\" is the tenant-rate-limit filter's own, choose another, for example \"user-type\"",
+            ),
+            (
+                "/default",
+                Some(json!(5)),
+                "default: 5 is given, expected a string",
+            ),
+            (
+                "/selfAssignable",
+                Some(json!(true)),
+                "selfAssignable: true is given, expected a list",
+            ),
+            (
+                "/rules/0/type",
+                Some(json!("VIP")),
+                "rules[0].type: \"VIP\" is not a type, write 1 to 64 of a-z, 0-9, _ and -, not starting with -",
+            ),
+            (
+                "/rules/0/set/requestHeaders/x-a",
+                Some(json!([])),
+                "rules[0].set.requestHeaders.x-a: a list is given, expected a string",
+            ),
+            (
+                "/rules/1/when/0/header/exact",
+                Some(json!(true)),
+                "rules[1].when[0].header.exact: true is given, expected a string",
+            ),
+            (
+                "/rules/2/when/0/tenant/in/1",
+                Some(json!(7)),
+                "rules[2].when[0].tenant.in[1]: 7 is given, expected a string",
+            ),
+            ("/rules/3/when", None, "rules[3]: missing field \"when\""),
+            (
+                "/nonsense",
+                Some(json!(1)),
+                "nonsense: unknown field \"nonsense\", expected one of \"header\", \"default\", \"selfAssignable\", \"stickyKeys\", \"trust\", \"rules\"",
+            ),
+        ],
+    }
+}
+
 impl Case {
     /// Makes some of the mistakes, and compares what is told.
     fn try_some(&self, some: &[Mistake]) -> Result<(), TestCaseError> {
@@ -360,6 +420,31 @@ fn some(case: Case) -> impl Strategy<Value = Vec<Mistake>> {
 fn each_mistake_is_told_alone_and_beside_all_others() {
     limiter().each_and_all();
     metrics().each_and_all();
+    classifier().each_and_all();
+}
+
+#[test]
+fn of_a_bundle_the_mistakes_of_every_section_are_told() {
+    let configuration = json!({
+        "tenantRateLimit": {"tenant": {"from": [{"header": "x-tenant-id"}]}, "tiers": {"acme.eu": {"unlimited": true, "blocked": 5}}},
+        "userClassifier": {"default": "Standard", "rules": "none"},
+        "businessMetrics": {"metrics": [{"name": "a b", "labels": ["c"]}], "maxSeries": 0},
+        "more": {},
+    });
+    assert_eq!(
+        tollgate_bundle::check(configuration.to_string().as_bytes())
+            .unwrap_err()
+            .to_string(),
+        "more: unknown field \"more\", expected one of \"tenantRateLimit\", \"userClassifier\", \"businessMetrics\"\n\
+         tenantRateLimit.tenant: missing field \"unknown\"\n\
+         tenantRateLimit.tiers[\"acme.eu\"].blocked: 5 is given, expected true or false\n\
+         tenantRateLimit.tiers[\"acme.eu\"]: \"acme.eu\" cannot be a tier's name, write 1 to 64 of a-z, 0-9, _ and -, not starting with -, and neither other nor none\n\
+         userClassifier.rules: \"none\" is given, expected a list\n\
+         userClassifier.default: \"Standard\" is not a type, write 1 to 64 of a-z, 0-9, _ and -, not starting with -\n\
+         businessMetrics.maxSeries: 0 is out of range, write 1 to 100000\n\
+         businessMetrics.metrics[0].name: \"a b\" is not a metric's name, write 1 to 128 of a-z, A-Z, 0-9 and _, not starting with a digit\n\
+         businessMetrics.metrics[0].labels[0]: \"c\" is not a label, write it in labels"
+    );
 }
 
 proptest! {
@@ -371,5 +456,10 @@ proptest! {
     #[test]
     fn of_metrics_exactly_the_mistakes_are_told(some in some(metrics())) {
         metrics().try_some(&some)?;
+    }
+
+    #[test]
+    fn of_a_classifier_exactly_the_mistakes_are_told(some in some(classifier())) {
+        classifier().try_some(&some)?;
     }
 }

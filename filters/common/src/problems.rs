@@ -105,10 +105,19 @@ impl Problems {
         self.take(at_most(count, limit, path, what));
     }
 
+    /// The same problems of a configuration that is written at `field` of another.
+    #[must_use]
+    pub fn within(mut self, field: &str) -> Self {
+        for error in &mut self.told {
+            *error = error.within(field);
+        }
+        self
+    }
+
     /// Adds what is wrong in a section of the configuration.
     pub fn add_section(&mut self, section: &str, problems: Self) {
-        for error in problems.told {
-            self.add(error.within(section));
+        for error in problems.within(section).told {
+            self.add(error);
         }
     }
 
