@@ -239,17 +239,17 @@ fn gateway_configuration(file: &Path) -> anyhow::Result<Map<String, Value>> {
 /// Takes the tenant and the user from headers, where what ships has them from a token: to verify one is Envoy's work, which takes more time
 /// than the filters, and whose floor nobody could write.
 fn by_headers(configuration: &mut Map<String, Value>) -> anyhow::Result<()> {
-    let bundle = ["tenantRateLimit", "userClassifier"];
-    if bundle
-        .iter()
-        .any(|section| configuration.contains_key(*section))
-    {
-        for section in bundle
-            .iter()
-            .filter_map(|section| configuration.get_mut(*section)?.as_object_mut())
+    let mut is_bundle = false;
+    for section in ["tenantRateLimit", "userClassifier"] {
+        if let Some(section) = configuration
+            .get_mut(section)
+            .and_then(Value::as_object_mut)
         {
             section_by_headers(section)?;
+            is_bundle = true;
         }
+    }
+    if is_bundle {
         return Ok(());
     }
     section_by_headers(configuration)
