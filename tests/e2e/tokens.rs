@@ -25,14 +25,22 @@ pub(crate) const TESTS: &[(&str, Test)] = &[(
 const KEY: &str = "istio/overlays/local/issuer/key.pem";
 const JWKS: &str = "istio/overlays/local/issuer/jwks.yaml";
 
-/// The shop with the local issuer, where one product is for alice alone.
+/// The shop with the local issuer, where one product is for alice alone, and where tokens alone say of which tenant somebody is.
 pub(crate) fn mesh() -> Result<LocalMesh> {
     let manifests = Manifests::overlay(LOCAL)?;
-    // Requests without a tenant, of which a test sends a thousand, are not to be refused for their number.
+    let limiter = Form::ThreeModules.limiter().0;
+    manifests.replace(limiter, "- header: x-tenant-id\n", "- claim: tenant\n")?;
+    // Requests of nobody's tenant and of bob's, of which a test sends thousands, are not to be refused for their number.
+    let many = "limits: [{name: rate, requests: 100000, per: 1s}]";
     manifests.replace(
-        Form::ThreeModules.limiter().0,
+        limiter,
         "\n    tenants:\n",
-        "\n    tenants:\n      anonymous: {tier: free, unlimited: true}\n",
+        &format!("\n    tenants:\n      anonymous: {{tier: standard, {many}}}\n"),
+    )?;
+    manifests.replace(
+        limiter,
+        "globex: {tier: standard}",
+        &format!("globex: {{tier: standard, {many}}}"),
     )?;
     manifests.write("istio/security/for-alice.yaml", FOR_ALICE)?;
     manifests.replace(
@@ -57,6 +65,21 @@ spec:
 
 /// What only alice gets.
 const HERS: &str = "/products/mug";
+
+/// What the limiter says of requests of acme, her tenant, and of no others: it is a premium one.
+const OF_ACME: &str = "\"rate\";q=200;w=2";
+
+/// What is true of alice.
+fn alice() -> Value {
+    let mut claims = claims("alice");
+    claims["tenant"] = json!("acme");
+    claims
+}
+
+/// Whose tenant the limiter took a request for: what it says of it.
+fn policy(answer: &Answer) -> &str {
+    answer.header("ratelimit-policy").unwrap_or_default()
+}
 
 async fn ask(to: SocketAddr, path: &str, token: Option<&str>) -> Result<Answer> {
     let header = token.map(|token| format!("Bearer {token}"));
@@ -98,13 +121,13 @@ pub(crate) async fn a_token_is_taken_and_says_who_somebody_is(mesh: &LocalMesh) 
 
 /// A claim of a token, changed.
 fn with(name: &str, value: Value) -> Value {
-    let mut claims = claims("alice");
+    let mut claims = alice();
     claims[name] = value;
     claims
 }
 
 fn without(name: &str) -> Value {
-    let mut claims = claims("alice");
+    let mut claims = alice();
     if let Some(claims) = claims.as_object_mut() {
         claims.remove(name);
     }
@@ -119,16 +142,16 @@ fn forged(issuer: &Signer, genuine: &str) -> Result<Vec<(String, String)>> {
     let [header, _, signature] = parts[..] else {
         bail!("{genuine} does not have three parts");
     };
-    let alice = encode(&claims("alice"));
+    let payload = encode(&alice());
     let now = claims("")["iat"].as_u64().context("iat")?;
     let mut all: Vec<(String, String)> = Vec::new();
     let mut add = |what: &str, token: String| all.push((what.to_owned(), token));
     // Who signs.
-    add("of a stranger", stranger.sign(&claims("alice")));
-    add("of a namesake", namesake.sign(&claims("alice")));
+    add("of a stranger", stranger.sign(&alice()));
+    add("of a namesake", namesake.sign(&alice()));
     add(
         "of a stranger without an id",
-        stranger.sign_with(&json!({"alg": "ES256", "typ": "JWT"}), &claims("alice")),
+        stranger.sign_with(&json!({"alg": "ES256", "typ": "JWT"}), &alice()),
     );
     for (field, value) in [
         ("jku", json!("https://stranger.example.com/jwks")),
@@ -143,7 +166,7 @@ fn forged(issuer: &Signer, genuine: &str) -> Result<Vec<(String, String)>> {
         header[field] = value;
         add(
             &format!("of a namesake with {field}"),
-            namesake.sign_with(&header, &claims("alice")),
+            namesake.sign_with(&header, &alice()),
         );
     }
     // What it is signed with.
@@ -154,9 +177,9 @@ fn forged(issuer: &Signer, genuine: &str) -> Result<Vec<(String, String)>> {
         let header = json!({"alg": algorithm, "typ": "JWT", "kid": issuer.id});
         add(
             &format!("{algorithm:?}, signed all the same"),
-            issuer.sign_with(&header, &claims("alice")),
+            issuer.sign_with(&header, &alice()),
         );
-        let unsigned = [encode(&header), alice.clone()].join(".");
+        let unsigned = [encode(&header), payload.clone()].join(".");
         add(
             &format!("{algorithm:?} without a signature"),
             format!("{unsigned}."),
@@ -171,17 +194,17 @@ fn forged(issuer: &Signer, genuine: &str) -> Result<Vec<(String, String)>> {
         let header = json!({"alg": algorithm, "typ": "JWT", "kid": issuer.id});
         add(
             &format!("the algorithm {algorithm}"),
-            issuer.sign_with(&header, &claims("alice")),
+            issuer.sign_with(&header, &alice()),
         );
     }
     add(
         "no algorithm",
-        issuer.sign_with(&json!({"typ": "JWT", "kid": issuer.id}), &claims("alice")),
+        issuer.sign_with(&json!({"typ": "JWT", "kid": issuer.id}), &alice()),
     );
     // What a genuine one of somebody else is made of.
     add(
         "with a genuine head and signature",
-        [header, &alice, signature].join("."),
+        [header, &payload, signature].join("."),
     );
     let zeros = "A".repeat(86);
     for (what, signature) in [
@@ -192,7 +215,7 @@ fn forged(issuer: &Signer, genuine: &str) -> Result<Vec<(String, String)>> {
     ] {
         add(
             &format!("with a signature {what}"),
-            [header, &alice, signature].join("."),
+            [header, &payload, signature].join("."),
         );
     }
     // What it says, signed by the issuer itself.
@@ -244,14 +267,17 @@ fn forged(issuer: &Signer, genuine: &str) -> Result<Vec<(String, String)>> {
     for (what, token) in [
         ("that is empty", String::new()),
         ("of dots", "..".to_owned()),
-        ("of one part", alice.clone()),
-        ("of four parts", format!("{genuine}.{alice}")),
+        ("of one part", payload.clone()),
+        ("of four parts", format!("{genuine}.{payload}")),
         ("of five parts", format!("{genuine}..")),
         ("with spaces in it", genuine.replace('.', " . ")),
-        ("with padding", format!("{header}=.{alice}=.{signature}==")),
+        (
+            "with padding",
+            format!("{header}=.{payload}=.{signature}=="),
+        ),
         (
             "in base64 of files",
-            format!("{header}.{alice}+/.{signature}"),
+            format!("{header}.{payload}+/.{signature}"),
         ),
     ] {
         add(what, token);
@@ -367,6 +393,20 @@ const CARRIAGES: &[(&str, Carriage)] = &[
             vec![("authorization", format!("Bearer {token}"))],
         )
     }),
+    ("behind what the filters own", |token, bob| {
+        (
+            HERS.into(),
+            vec![
+                ("x-tenant-id", "acme".to_owned()),
+                ("X-Tenant-Tier", "premium".to_owned()),
+                ("user-type", "vip".to_owned()),
+                ("authorization", format!("Bearer {token}")),
+                ("X-TENANT-ID", "acme".to_owned()),
+                ("x_tenant_id", "acme".to_owned()),
+                ("authorization", format!("Bearer {bob}")),
+            ],
+        )
+    }),
     ("in headers of other names", |token, _| {
         (
             HERS.into(),
@@ -391,8 +431,8 @@ const CARRIAGES: &[(&str, Carriage)] = &[
 pub(crate) async fn a_thousand_forged_tokens_win_nothing(mesh: &LocalMesh) -> Result<()> {
     let gateway = mesh.gateway_address()?;
     let issuer = Signer::local(mesh.manifests())?;
-    let genuine = token(mesh.manifests(), &["--user", "alice"])?;
-    let bob = token(mesh.manifests(), &["--user", "bob"])?;
+    let genuine = token(mesh.manifests(), &["--user", "alice", "--tenant", "acme"])?;
+    let bob = token(mesh.manifests(), &["--user", "bob", "--tenant", "globex"])?;
     let forged = forged(&issuer, &bob)?;
     let mut answered = BTreeSet::new();
     let (mut tried, mut others) = (0, Vec::new());
@@ -404,6 +444,11 @@ pub(crate) async fn a_thousand_forged_tokens_win_nothing(mesh: &LocalMesh) -> Re
             ensure!(
                 [400, 401, 403].contains(&answer.status),
                 "a token {what}, {how}, is answered {answer:?}"
+            );
+            // What the issuer has signed says whose tenant it is, whoever has it.
+            ensure!(
+                policy(&answer) != OF_ACME || is_bobs_or_for_others(what),
+                "a token {what}, {how}, is one of acme: {answer:?}"
             );
             // Where a token is expected, what is wrong with it is the reason.
             if *how == "as it should" {
@@ -440,18 +485,33 @@ pub(crate) async fn a_thousand_forged_tokens_win_nothing(mesh: &LocalMesh) -> Re
                 [400, 401, 403].contains(&answer.status),
                 "a token {what}, over HTTP/2, is answered {answer:?}"
             );
+            ensure!(
+                answer.header("ratelimit-policy") != Some(OF_ACME) || is_bobs_or_for_others(what),
+                "a token {what}, over HTTP/2, is one of acme: {answer:?}"
+            );
         }
     }
     // She herself still gets it, in more ways than one: it is not the way that they were refused for.
     let mut ways = BTreeSet::new();
     for (how, carriage) in CARRIAGES {
-        if try_with(gateway, *carriage, &genuine, &bob).await?.status == 200 {
+        let answer = try_with(gateway, *carriage, &genuine, &bob).await?;
+        if answer.status == 200 {
+            ensure!(
+                policy(&answer) == OF_ACME,
+                "{how}, alice is answered {answer:?}"
+            );
             ways.insert(*how);
         }
     }
     for way in ["as it should", "in capitals", "in the query"] {
         ensure!(ways.contains(way), "{way} is not among {ways:?}");
     }
+    // And what is refused says of which tenant it was, too.
+    let answer = ask(gateway, HERS, Some(&bob)).await?;
+    ensure!(
+        answer.status == 403 && policy(&answer) == "\"rate\";q=100000;w=1",
+        "bob is answered {answer:?}"
+    );
     Ok(())
 }
 
