@@ -29,7 +29,6 @@ const JWKS: &str = "istio/overlays/local/issuer/jwks.yaml";
 pub(crate) fn mesh() -> Result<LocalMesh> {
     let manifests = Manifests::overlay(LOCAL)?;
     let limiter = Form::ThreeModules.limiter().0;
-    manifests.replace(limiter, "- header: x-tenant-id\n", "- claim: tenant\n")?;
     // Requests of nobody's tenant and of bob's, of which a test sends thousands, are not to be refused for their number.
     let many = "limits: [{name: rate, requests: 100000, per: 1s}]";
     manifests.replace(
