@@ -12,7 +12,7 @@
 mod schema;
 
 use tollgate_common::Problems;
-use tollgate_common::config::sections;
+use tollgate_common::config::{has_field, sections};
 use user_classifier::config::Compiled;
 
 /// A valid configuration: what each filter read of its section.
@@ -85,6 +85,17 @@ fn each<L, C, M>(
         section(CLASSIFIER, of_classifier, classifier, &mut problems),
         section(METRICS, of_metrics, metrics, &mut problems),
     );
+    // The limiter would write anew what the peer vouches for, and charge tenants for strangers who claim to be theirs.
+    if let (Some(_), Some(classifier)) = (of_limiter, of_classifier)
+        && has_field(classifier, "trust")
+    {
+        problems.tell(
+            format!("{CLASSIFIER}.trust"),
+            format!(
+                "stands beside {LIMITER}, which knows tenants by its own sources and believes no peer: leave one of the two out"
+            ),
+        );
+    }
     problems.or(Some(read))
 }
 
@@ -186,6 +197,24 @@ mod tests {
             ),
         ] {
             assert_eq!(check(json.as_bytes()).unwrap_err().to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn a_limiter_and_trust_in_peers_do_not_go_together() {
+        let limiter = r#""tenantRateLimit": {"tenant": {"from": [{"claim": "tenant"}], "unknown": {"tier": "free"}},
+            "tiers": {"free": {"limits": [{"name": "rate", "requests": 5, "per": "1s"}]}}}"#;
+        let classifier = r#""userClassifier": {"trust": {"peers": [{"exact": "spiffe://cluster.local/ns/a/sa/b"}]}}"#;
+        let both = format!("{{{limiter}, {classifier}}}");
+        let expected = "userClassifier.trust: stands beside tenantRateLimit, which knows tenants by its own sources and believes no peer: leave \
+                        one of the two out";
+        assert_eq!(check(both.as_bytes()).unwrap_err().to_string(), expected);
+        assert_eq!(
+            Config::parse(both.as_bytes()).unwrap_err().to_string(),
+            expected
+        );
+        for one in [limiter, classifier] {
+            assert_eq!(check(format!("{{{one}}}").as_bytes()), Ok(()));
         }
     }
 }

@@ -208,6 +208,8 @@ impl Test {
             Self::Present => Truth::Yes,
             Self::Exact(text) => Truth::from(**text == *value),
             Self::OneOf(values) => Truth::from(values.contains(value)),
+            // Longer is no id, and a client could have it hashed for every rule.
+            Self::Hashed { .. } if value.len() > LONGEST_HASHED => Truth::Unclear,
             Self::Hashed { salt, hashes } => Truth::from(hashes.contains(&hashed_id(salt, value))),
             Self::Pattern(pattern) => pattern.judge(value).map_or(Truth::Unclear, Truth::from),
             Self::Number(range) => Truth::from(decimal(value).is_some_and(|n| range.has(n))),
@@ -282,6 +284,9 @@ impl Test {
     }
 }
 
+/// The longest id that is looked for among hashes, and the longest key that is in a share, in bytes. `tollgate hash-ids` takes no longer one.
+pub const LONGEST_HASHED: usize = 1_024;
+
 /// A share of all keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Share {
@@ -296,8 +301,12 @@ pub struct Share {
 }
 
 impl Share {
-    /// Whether a key is in. Raised, a share keeps all whom it had: they are those up to a place in the order of all.
+    /// Whether a key is in. Raised, a share keeps all whom it had: they are those up to a place in the order of all. A key that is longer
+    /// than [`LONGEST_HASHED`] is in none: a client could have it hashed for every rule.
     pub fn has(&self, key: &[u8]) -> bool {
+        if key.len() > LONGEST_HASHED {
+            return false;
+        }
         let position = u128::from(tollgate_common::hashed::position(&self.salt, key));
         position * u128::from(self.out_of) < u128::from(self.share) << 64
     }
@@ -431,5 +440,29 @@ impl Share {
             && self.salt == other.salt
             && u128::from(self.share) * u128::from(other.out_of)
                 <= u128::from(other.share) * u128::from(self.out_of)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_too_long_for_an_id_is_not_hashed() {
+        let longest = vec![b'a'; LONGEST_HASHED];
+        let longer = vec![b'a'; LONGEST_HASHED + 1];
+        let hashed = Test::Hashed {
+            salt: "s".to_owned(),
+            hashes: [hashed_id("s", &longest), hashed_id("s", &longer)].into(),
+        };
+        assert_eq!(hashed.holds(&longest), Truth::Yes);
+        assert_eq!(hashed.holds(&longer), Truth::Unclear);
+        let all = Share {
+            of: 0,
+            salt: "s".to_owned(),
+            share: 1,
+            out_of: 1,
+        };
+        assert!(all.has(&longest) && !all.has(&longer));
     }
 }

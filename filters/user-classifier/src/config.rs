@@ -26,7 +26,7 @@ use tollgate_common::header::{self, TENANT_ID, TENANT_TIER, USER_TYPE};
 use tollgate_common::{NAME_RULE, Problems, StringMatch, is_name};
 use tollgate_host::same_name;
 
-use self::conditions::{Conditions, is_identity};
+use self::conditions::{Conditions, is_alternatives, is_identity};
 use self::reach::Reach;
 use crate::classifier::{Classifier, Outputs, Rule};
 use crate::condition::{Subject, Test};
@@ -206,6 +206,14 @@ fn own_header(name: &str, path: &str, problems: &mut Problems) -> Option<String>
             ),
         );
     }
+    if outputs::is_taken(&name) {
+        return problems.refuse(
+            path,
+            format!(
+                "\"{name}\" has a meaning of its own, choose another, for example \"{USER_TYPE}\""
+            ),
+        );
+    }
     Some(name)
 }
 
@@ -250,6 +258,20 @@ fn peers(trust: TrustConfig, problems: &mut Problems) -> Option<Vec<StringMatch>
                     "{text:?} does not begin with the trust domain of those who are meant, write for example \
                      \"spiffe://cluster.local/ns/istio-system/sa/istio-ingressgateway\""
                 ),
+            );
+        } else if matches!(peer, StringMatch::Prefix(_)) && !text.ends_with('/') {
+            sound = false;
+            problems.tell(
+                format!("{path}[{i}].prefix"),
+                format!(
+                    "{text:?} would trust every identity whose name goes on from there, write \"{text}/\" or exact"
+                ),
+            );
+        } else if matches!(peer, StringMatch::Regex(_)) && is_alternatives(&text) {
+            sound = false;
+            problems.tell(
+                format!("{path}[{i}].regex"),
+                format!("{text:?} has alternatives that may begin with anything, write each as a peer of its own"),
             );
         }
         if !known.insert(format!("{peer:?}")) {
@@ -851,6 +873,10 @@ mod tests {
             (r#"{"prefix": "spiffe://cluster"}"#, "spiffe://cluster"),
             (r#"{"exact": "cart-service"}"#, "cart-service"),
             (r#"{"regex": ".*"}"#, ".*"),
+            (
+                r#"{"regex": "spiffe://.*/ns/shop/sa/cart"}"#,
+                "spiffe://.*/ns/shop/sa/cart",
+            ),
         ] {
             assert_eq!(
                 trust(peer),
@@ -860,6 +886,19 @@ mod tests {
                 )
             );
         }
+        assert_eq!(
+            trust(r#"{"prefix": "spiffe://cluster.local/ns/shop"}"#),
+            "trust.peers[0].prefix: \"spiffe://cluster.local/ns/shop\" would trust every identity whose name goes on from there, write \
+             \"spiffe://cluster.local/ns/shop/\" or exact"
+        );
+        assert_eq!(
+            trust(r#"{"regex": "spiffe://cluster.local/ns/(a|b)/sa/x|.*"}"#),
+            "trust.peers[0].regex: \"spiffe://cluster.local/ns/(a|b)/sa/x|.*\" has alternatives that may begin with anything, write each as a \
+             peer of its own"
+        );
+        let fine =
+            r#"{"trust": {"peers": [{"regex": "spiffe://cluster\\.local/ns/(a|b)/sa/[x|]"}]}}"#;
+        assert_eq!(check(fine.as_bytes()), Ok(()));
     }
 
     #[test]

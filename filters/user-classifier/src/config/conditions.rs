@@ -919,7 +919,30 @@ fn beginning(value: &str, subject: &Subject, path: &str) -> Result<(), ConfigErr
 pub(super) fn is_identity(text: &str) -> bool {
     text.strip_prefix("spiffe://")
         .and_then(|rest| rest.split_once('/'))
-        .is_some_and(|(domain, _)| !domain.is_empty())
+        .is_some_and(|(domain, _)| {
+            // Of a regular expression, with its backslashes; anything else in it could stand for other domains.
+            let letter = |byte: u8| byte.is_ascii_alphanumeric() || b"._-\\".contains(&byte);
+            !domain.is_empty() && domain.bytes().all(letter)
+        })
+}
+
+/// Whether a regular expression has alternatives that are not within a group: only the first begins with what it begins with.
+pub(super) fn is_alternatives(regex: &str) -> bool {
+    let (mut depth, mut in_class, mut escaped) = (0_u32, false, false);
+    for byte in regex.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'[' => in_class = true,
+            b']' => in_class = false,
+            _ if in_class => {}
+            b'(' => depth += 1,
+            b')' => depth = depth.saturating_sub(1),
+            b'|' if depth == 0 => return true,
+            _ => {}
+        }
+    }
+    false
 }
 
 fn short(value: &str, path: &str) -> Result<(), ConfigError> {

@@ -32,6 +32,11 @@ const TAKEN: [&str; 11] = [
     "upgrade",
 ];
 
+/// Whether a header, in lower case, is one of those.
+pub(super) fn is_taken(name: &str) -> bool {
+    TAKEN.contains(&name)
+}
+
 pub(super) fn outputs(
     outputs: &OutputsConfig,
     path: &str,
@@ -50,7 +55,7 @@ pub(super) fn outputs(
                 "has the type already, take it out"
             } else if same(&name, TENANT_ID) || same(&name, TENANT_TIER) {
                 "is the tenant-rate-limit filter's own, choose another"
-            } else if TAKEN.contains(&name.as_str()) {
+            } else if is_taken(&name) {
                 "has a meaning of its own, choose another"
             } else if named.iter().any(|(other, _)| same(other, &name)) {
                 "is there twice, take one out"
