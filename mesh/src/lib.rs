@@ -92,8 +92,8 @@ pub struct Inspection {
     pub objects: api::Objects,
     /// The mesh, if nothing is wrong.
     pub mesh: Option<Mesh>,
-    /// All that is wrong, by file and line. How the objects fit together is looked at only if each of them is right in itself:
-    /// what is missing might be what could not be read.
+    /// All that is wrong, by file and line. How the objects fit together is looked at only if each of them is right in itself that others
+    /// refer to: what is missing might be what could not be read.
     pub problems: Vec<Problem>,
     /// As [`Loaded::files`].
     pub files: Vec<PathBuf>,
@@ -105,12 +105,13 @@ pub struct Inspection {
 pub fn inspect(paths: &[PathBuf]) -> Inspection {
     let read = source::files::read(paths);
     let (documents, mut problems) = (read.documents, read.problems);
-    let objects = api::Objects::gather(documents.iter().cloned(), &mut problems);
+    let all_read = problems.is_empty();
+    let (objects, nothing_missing) = api::Objects::gather(documents.iter().cloned(), &mut problems);
     let mut mesh = None;
-    if problems.is_empty() {
+    if all_read && nothing_missing {
         match Mesh::build(objects.clone()) {
-            Ok(built) => mesh = Some(built),
-            Err(Problems(found)) => problems = found,
+            Ok(built) => mesh = problems.is_empty().then_some(built),
+            Err(Problems(found)) => problems.extend(found),
         }
     }
     problems.sort();

@@ -5,6 +5,7 @@ use std::path::Path;
 use proptest::prelude::*;
 use proptest::sample::subsequence;
 use tollgate_mesh::api::Objects;
+use tollgate_mesh::inspect;
 
 /// Manifests that are right.
 const RIGHT: &str = "\
@@ -181,4 +182,67 @@ proptest! {
     fn exactly_the_mistakes_are_told(some in subsequence(MISTAKES, 0..=MISTAKES.len())) {
         prop_assert_eq!(told(&some), expected(&some));
     }
+}
+
+/// A mesh that is right.
+const SHOP: &str = include_str!("mesh/shop.yaml");
+
+/// What is wrong in the shop with these files beside it.
+fn wrong(files: &[(&str, &str)]) -> Vec<String> {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in [("shop.yaml", SHOP)].iter().chain(files) {
+        std::fs::write(folder.path().join(name), text).unwrap();
+    }
+    let found = inspect(&[folder.path().to_owned()]);
+    assert_eq!(found.mesh.is_some(), found.problems.is_empty());
+    let here = format!("{}/", folder.path().display());
+    let problems = found.problems.iter();
+    problems
+        .map(|problem| problem.to_string().replace(&here, ""))
+        .collect()
+}
+
+#[test]
+fn how_objects_fit_together_is_told_beside_mistakes_in_what_no_other_refers_to() {
+    let misfit = "\
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: misfit, namespace: ecommerce}
+spec:
+  hosts: [nowhere]
+  http: [{route: [{destination: {host: nowhere}}]}]
+";
+    let of_misfit = wrong(&[("misfit.yaml", misfit)]);
+    assert!(
+        !of_misfit.is_empty()
+            && of_misfit
+                .iter()
+                .all(|told| told.starts_with("misfit.yaml:")),
+        "{of_misfit:?}"
+    );
+    for (kind, version) in [
+        ("AuthorizationPolicy", "security.istio.io/v1"),
+        ("PeerAuthentication", "security.istio.io/v1"),
+        ("RequestAuthentication", "security.istio.io/v1"),
+        ("VirtualService", "networking.istio.io/v1"),
+        ("WasmPlugin", "extensions.istio.io/v1alpha1"),
+    ] {
+        let broken = format!(
+            "apiVersion: {version}\nkind: {kind}\nmetadata: {{name: broken, namespace: ecommerce}}\nspec: {{nonsense: 1}}\n"
+        );
+        let alone = wrong(&[("broken.yaml", &broken)]);
+        assert!(
+            !alone.is_empty() && alone.iter().all(|told| told.starts_with("broken.yaml:")),
+            "{kind}: {alone:?}"
+        );
+        let both = wrong(&[("broken.yaml", &broken), ("misfit.yaml", misfit)]);
+        assert_eq!(both, [alone, of_misfit.clone()].concat(), "{kind}");
+    }
+    // It might be what the other lacks.
+    let service = "apiVersion: v1\nkind: Service\nmetadata: {name: nowhere, namespace: ecommerce}\nspec: {nonsense: 1}\n";
+    let told = wrong(&[("misfit.yaml", misfit), ("service.yaml", service)]);
+    assert!(
+        !told.is_empty() && told.iter().all(|told| told.starts_with("service.yaml:")),
+        "{told:?}"
+    );
 }

@@ -194,6 +194,15 @@ const KINDS: &[&str] = &[
     WasmPlugin::KIND,
 ];
 
+/// Kinds that no object of another refers to.
+const LEAVES: [&str; 5] = [
+    "AuthorizationPolicy",
+    "PeerAuthentication",
+    "RequestAuthentication",
+    "VirtualService",
+    "WasmPlugin",
+];
+
 impl Objects {
     /// Reads files, folders with a `kustomization.yaml`, and plain folders.
     pub fn load(paths: &[PathBuf]) -> Result<Self, Problems> {
@@ -213,22 +222,27 @@ impl Objects {
     /// Types what was read.
     fn collect(read: Reading) -> Result<Self, Problems> {
         let mut problems = read.problems;
-        let objects = Self::gather(read.documents, &mut problems);
+        let (objects, _) = Self::gather(read.documents, &mut problems);
         Problems::or(problems, objects)
     }
 
-    /// Types documents. With problems, the objects are those that had none.
+    /// Types documents. With problems, the objects are those that had none; and whether no others can refer to those that had some, so that
+    /// nothing seems to be missing for lack of them.
     pub(crate) fn gather(
         documents: impl IntoIterator<Item = Document>,
         problems: &mut Vec<Problem>,
-    ) -> Self {
+    ) -> (Self, bool) {
         let mut objects = Self::default();
+        let mut nothing_missing = true;
         // kind, namespace, name → where. The version is left out: it is the same object under all versions.
         let mut seen: HashMap<(String, String, String), Source> = HashMap::new();
         for document in documents {
+            let is_leaf = LEAVES.iter().any(|kind| document.value["kind"] == *kind);
+            let before = problems.len();
             objects.add(document, &mut seen, problems);
+            nothing_missing &= is_leaf || problems.len() == before;
         }
-        objects
+        (objects, nothing_missing)
     }
 
     fn add(
