@@ -3,9 +3,9 @@
 use anyhow::{Context, Result, ensure};
 use http::{HeaderMap, HeaderValue, Request};
 use serde_json::{Value, json};
-use tollgate_tests::{Form, LocalMesh, Manifests, Options, Target, http2};
+use tollgate_tests::{Form, LocalMesh, Manifests, Target, http2};
 
-use crate::vouched::{believe_tokens, token};
+use crate::vouched::{self, token};
 
 const PLUGIN: &str = "wasm-plugins/user-classifier";
 
@@ -61,17 +61,7 @@ spec:
       - header: {name: x-job, present: true}
 ",
     )?;
-    believe_tokens(&manifests)?;
-    manifests.replace(
-        "services/kubernetes/user-service.yaml",
-        "  - name: http\n    port: 3004\n",
-        "  - name: http2\n    port: 3004\n",
-    )?;
-    let options = Options {
-        run: vec![format!("user-service={}", env!("CARGO_BIN_EXE_trailers"))],
-        ..Options::default()
-    };
-    LocalMesh::start(manifests, options)
+    vouched::start(manifests)
 }
 
 /// What the service says that it was sent under names that filters own.

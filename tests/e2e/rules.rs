@@ -3,17 +3,15 @@
 //! All tests edit the same manifest, so one runs at a time.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail, ensure};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::hmac;
-use ring::rand::SystemRandom;
-use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
+use tollgate_tests::tokens::{Signer, encode};
 use tollgate_tests::{Form, LocalMesh, Options, Target};
 
 use crate::client::{Client, Reply};
@@ -26,53 +24,8 @@ const RULES: &str = "istio/security/tests.yaml";
 
 static TURN: Mutex<()> = Mutex::const_new(());
 
-/// What signs tokens.
-struct Signer {
-    key: EcdsaKeyPair,
-    random: SystemRandom,
-}
-
-impl Signer {
-    fn new() -> Result<Self> {
-        let random = SystemRandom::new();
-        let algorithm = &ECDSA_P256_SHA256_FIXED_SIGNING;
-        let document = EcdsaKeyPair::generate_pkcs8(algorithm, &random).ok();
-        let document = document.context("no key can be made")?;
-        let key = EcdsaKeyPair::from_pkcs8(algorithm, document.as_ref(), &random).ok();
-        Ok(Self {
-            key: key.context("the key cannot be read")?,
-            random,
-        })
-    }
-
-    /// Its public half, as a RequestAuthentication has it.
-    fn jwks(&self) -> Result<String> {
-        // An uncompressed point: 4, x, y.
-        let point = self.key.public_key().as_ref().get(1..65);
-        let (x, y) = point.context("no point")?.split_at(32);
-        let [x, y] = [x, y].map(|part| URL_SAFE_NO_PAD.encode(part));
-        let key = json!({"kty": "EC", "crv": "P-256", "x": x, "y": y, "kid": "test"});
-        Ok(json!({ "keys": [key] }).to_string())
-    }
-
-    fn token(&self, header: &Value, claims: &Value) -> Result<String> {
-        let signed = unsigned(header, claims);
-        let signature = self.key.sign(&self.random, signed.as_bytes()).ok();
-        let signature = signature.context("nothing can be signed")?;
-        Ok(format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature)))
-    }
-
-    fn of(&self, claims: &Value) -> Result<String> {
-        self.token(
-            &json!({"alg": "ES256", "kid": "test", "typ": "JWT"}),
-            claims,
-        )
-    }
-}
-
 fn unsigned(header: &Value, claims: &Value) -> String {
-    let [header, claims] = [header, claims].map(|part| URL_SAFE_NO_PAD.encode(part.to_string()));
-    format!("{header}.{claims}")
+    [encode(header), encode(claims)].join(".")
 }
 
 fn now() -> Result<u64> {
@@ -92,14 +45,9 @@ fn claims(others: Value) -> Result<Value> {
     Ok(claims)
 }
 
-/// The signer of this test process.
-fn signer() -> Result<&'static Signer> {
-    static SIGNER: OnceLock<Signer> = OnceLock::new();
-    if let Some(signer) = SIGNER.get() {
-        return Ok(signer);
-    }
-    let signer = Signer::new()?;
-    Ok(SIGNER.get_or_init(|| signer))
+/// Who signs the tokens of these tests.
+fn signer() -> Result<Signer> {
+    Signer::stranger("test")
 }
 
 /// The gateway and the sidecar of the echo verify its tokens.
@@ -256,13 +204,13 @@ pub(crate) async fn only_a_valid_token_passes(mesh: &LocalMesh) -> Result<()> {
     if let Some(claims) = for_nobody.as_object_mut() {
         claims.remove("aud");
     }
-    let valid = signer.of(&claims(json!({}))?)?;
+    let valid = signer.sign(&claims(json!({}))?);
     let (signed, signature) = valid.rsplit_once('.').context("a token has two dots")?;
     let (_, payload) = signed.split_once('.').context("a token has two dots")?;
     let admin = URL_SAFE_NO_PAD.encode(claims(json!({"sub": "admin"}))?.to_string());
-    let another = Signer::new()?;
+    let another = Signer::another("test", 8)?;
     let symmetric = unsigned(&json!({"alg": "HS256", "kid": "test"}), &claims(json!({}))?);
-    let secret = hmac::Key::new(hmac::HMAC_SHA256, signer.key.public_key().as_ref());
+    let secret = hmac::Key::new(hmac::HMAC_SHA256, &signer.point());
     let hmac = hmac::sign(&secret, symmetric.as_bytes());
     let hmac = format!("{symmetric}.{}", URL_SAFE_NO_PAD.encode(hmac));
     let none = unsigned(&json!({"alg": "none"}), &claims(json!({}))?);
@@ -270,41 +218,41 @@ pub(crate) async fn only_a_valid_token_passes(mesh: &LocalMesh) -> Result<()> {
         ("valid", valid.clone(), 200),
         (
             "audience as a string",
-            signer.of(&claims(json!({"aud": "shop"}))?)?,
+            signer.sign(&claims(json!({"aud": "shop"}))?),
             200,
         ),
         (
             "audience one of several",
-            signer.of(&claims(json!({"aud": ["a", "shop"]}))?)?,
+            signer.sign(&claims(json!({"aud": ["a", "shop"]}))?),
             200,
         ),
         (
             "expired",
-            signer.of(&claims(json!({"exp": now()? - 120}))?)?,
+            signer.sign(&claims(json!({"exp": now()? - 120}))?),
             401,
         ),
         (
             "not valid yet",
-            signer.of(&claims(json!({"nbf": now()? + 600}))?)?,
+            signer.sign(&claims(json!({"nbf": now()? + 600}))?),
             401,
         ),
         (
             "of another issuer",
-            signer.of(&claims(json!({"iss": "https://other.test"}))?)?,
+            signer.sign(&claims(json!({"iss": "https://other.test"}))?),
             401,
         ),
         (
             "of no issuer",
-            signer.of(&claims(json!({"iss": null}))?)?,
+            signer.sign(&claims(json!({"iss": null}))?),
             401,
         ),
-        ("of another key", another.of(&claims(json!({}))?)?, 401),
+        ("of another key", another.sign(&claims(json!({}))?), 401),
         (
             "of a key that nobody has",
-            signer.token(
+            signer.sign_with(
                 &json!({"alg": "ES256", "kid": "other"}),
                 &claims(json!({}))?,
-            )?,
+            ),
             401,
         ),
         (
@@ -325,15 +273,15 @@ pub(crate) async fn only_a_valid_token_passes(mesh: &LocalMesh) -> Result<()> {
         ("no token at all", "nonsense".to_owned(), 401),
         (
             "for another audience",
-            signer.of(&claims(json!({"aud": ["other"]}))?)?,
+            signer.sign(&claims(json!({"aud": ["other"]}))?),
             403,
         ),
         (
             "for nothing",
-            signer.of(&claims(json!({"aud": null}))?)?,
+            signer.sign(&claims(json!({"aud": null}))?),
             401,
         ),
-        ("for no audience", signer.of(&for_nobody)?, 403),
+        ("for no audience", signer.sign(&for_nobody), 403),
     ] {
         let authorization = bearer(&token);
         let cookie = format!("session={token}");
@@ -374,7 +322,7 @@ pub(crate) async fn what_a_token_says_is_passed_on_and_it_is_not(mesh: &LocalMes
     rule(mesh, "")?;
     let client = Client::of(mesh)?;
     let wanted = claims(json!({}))?;
-    let authorization = bearer(&signer()?.of(&wanted)?);
+    let authorization = bearer(&signer()?.sign(&wanted));
     let forged = [
         TENANT,
         ("x-email", "root@shop.test"),
@@ -415,7 +363,7 @@ pub(crate) async fn what_a_token_says_is_passed_on_and_it_is_not(mesh: &LocalMes
         sent.as_deref() == Some(authorization.as_str()),
         "{answer:?}"
     );
-    let expired = bearer(&signer()?.of(&claims(json!({"exp": now()? - 120}))?)?);
+    let expired = bearer(&signer()?.sign(&claims(json!({"exp": now()? - 120}))?));
     let answer = order.get("/a", &[("authorization", &expired)]).await?;
     ensure!(answer.status == 401, "{answer:?}");
     let answer = order.get("/a", &[]).await?;
@@ -461,7 +409,7 @@ impl Asked {
     }
 
     fn by(self, others: Value) -> Result<Self> {
-        let token = signer()?.of(&claims(others)?)?;
+        let token = signer()?.sign(&claims(others)?);
         Ok(self.with("authorization", bearer(&token)))
     }
 
@@ -747,7 +695,7 @@ pub(crate) async fn rules_and_keys_change_under_load(mesh: &LocalMesh) -> Result
     rule(mesh, "")?;
     let load = Load::start_with(mesh, ("x-tenant-id", PATIENT.to_owned())).await?;
     let client = Client::on_fresh_connections(mesh)?;
-    let token = signer()?.of(&claims(json!({}))?)?;
+    let token = signer()?.sign(&claims(json!({}))?);
     let authorization = bearer(&token);
     let gateway = "  selector: {matchLabels: {istio: ingressgateway}}\n";
     let closed = policy(
@@ -776,7 +724,8 @@ pub(crate) async fn rules_and_keys_change_under_load(mesh: &LocalMesh) -> Result
             .await
             .with_context(|| format!("round {round}, open"))?;
         // Another key: the tokens of the first are nobody's.
-        let other = authentication()?.replace(&signer()?.jwks()?, &Signer::new()?.jwks()?);
+        let other =
+            authentication()?.replace(&signer()?.jwks()?, &Signer::another("test", 8)?.jwks()?);
         mesh.manifests().write(RULES, &other)?;
         applied(mesh)?;
         let answer = client

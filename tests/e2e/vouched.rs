@@ -72,6 +72,11 @@ spec:
         limits(&PEERS, &at_sidecar),
     );
     add(&manifests, "by-peer.yaml", &limiter)?;
+    start(manifests)
+}
+
+/// A mesh whose gateway verifies the tokens of these tests, with a user service that takes trailers and says what it was sent.
+pub(crate) fn start(manifests: Manifests) -> Result<LocalMesh> {
     believe_tokens(&manifests)?;
     manifests.replace(
         "services/kubernetes/user-service.yaml",

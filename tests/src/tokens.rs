@@ -75,10 +75,24 @@ impl Signer {
 
     /// Somebody else, who calls his key like this.
     pub fn stranger(id: &str) -> Result<Self> {
+        Self::another(id, 7)
+    }
+
+    /// Somebody else yet for each number, 1 to 255.
+    pub fn another(id: &str, number: u8) -> Result<Self> {
         Ok(Self {
-            key: SigningKey::from_slice(&[7; 32])?,
+            key: SigningKey::from_slice(&[number; 32])?,
             id: id.to_owned(),
         })
+    }
+
+    /// The public key as a point: 4, x, y.
+    pub fn point(&self) -> Vec<u8> {
+        self.key
+            .verifying_key()
+            .to_sec1_point(false)
+            .as_bytes()
+            .to_vec()
     }
 
     /// A token that says this, and beside it that it is from the local issuer, for the shop and valid now.

@@ -278,7 +278,6 @@ impl<'r, 'a> Reading<'r, 'a> {
         self.truth(&rule.condition)
     }
 
-    /// How a condition comes out.
     /// How a condition of the rule that is tried comes out.
     pub fn truth(&mut self, condition: &Condition) -> Truth {
         match condition {

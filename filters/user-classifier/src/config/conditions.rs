@@ -219,7 +219,10 @@ impl Conditions<'_> {
         if let Some(claim) = claim {
             return self.claim(claim, &path, problems);
         }
-        let named = |named: NamedMatch| named.into_parts();
+        let named = |mut named: NamedMatch| {
+            let value = named.value();
+            (named.name, value)
+        };
         let (subject, value) = match (header, cookie, query) {
             (Some(header), ..) => {
                 let (name, value) = named(header);
@@ -269,34 +272,18 @@ impl Conditions<'_> {
 
     fn claim(
         &mut self,
-        claim: ClaimMatch,
+        mut claim: ClaimMatch,
         path: &str,
         problems: &mut Problems,
     ) -> Option<Condition> {
+        let value = claim.value();
         let ClaimMatch {
             name,
             boolean,
             contains,
-            exact,
-            prefix,
-            suffix,
-            regex,
-            one_of,
-            hashes,
-            number,
-            present,
+            ..
         } = claim;
         let subject = claim_path(&name, &format!("{path}.name"), problems).map(Subject::Claim);
-        let value = ValueMatch {
-            exact,
-            prefix,
-            suffix,
-            regex,
-            one_of,
-            hashes,
-            number,
-            present,
-        };
         let mut given = value.given();
         given.extend(boolean.map(|_| "boolean"));
         given.extend(contains.as_ref().map(|_| "contains"));
@@ -589,34 +576,6 @@ fn window(time: TimeConfig, path: &str, problems: &mut Problems) -> Option<Windo
         days: mask,
         hours: of_day,
     })
-}
-
-impl NamedMatch {
-    // Not `#[serde(flatten)]`: it can't be combined with refusing unknown fields.
-    fn into_parts(self) -> (String, ValueMatch) {
-        let Self {
-            name,
-            exact,
-            prefix,
-            suffix,
-            regex,
-            one_of,
-            hashes,
-            number,
-            present,
-        } = self;
-        let value = ValueMatch {
-            exact,
-            prefix,
-            suffix,
-            regex,
-            one_of,
-            hashes,
-            number,
-            present,
-        };
-        (name, value)
-    }
 }
 
 impl ValueMatch {

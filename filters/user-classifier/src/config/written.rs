@@ -329,6 +329,29 @@ matches! {
     }
 }
 
+// Not `#[serde(flatten)]`: it can't be combined with refusing unknown fields.
+macro_rules! value_beside {
+    ($($name:ident),+) => {$(
+        impl $name {
+            /// What the value must be: taken out, beside what else this says.
+            pub fn value(&mut self) -> ValueMatch {
+                ValueMatch {
+                    exact: self.exact.take(),
+                    prefix: self.prefix.take(),
+                    suffix: self.suffix.take(),
+                    regex: self.regex.take(),
+                    one_of: self.one_of.take(),
+                    hashes: self.hashes.take(),
+                    number: self.number.take(),
+                    present: self.present.take(),
+                }
+            }
+        }
+    )+};
+}
+
+value_beside!(NamedMatch, ClaimMatch);
+
 /// Hashed values.
 #[derive(Debug, Deserialize)]
 #[cfg_attr(
