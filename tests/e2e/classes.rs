@@ -3,16 +3,16 @@
 use anyhow::{Context, Result, ensure};
 use http::{HeaderMap, HeaderValue, Request};
 use serde_json::{Value, json};
-use tollgate_tests::{Form, LocalMesh, Manifests, Target, http2};
+use tollgate_tests::{Filter, Form, LocalMesh, Manifests, Target, http2};
 
 use crate::vouched::{self, token};
 
-const PLUGIN: &str = "wasm-plugins/user-classifier";
+const SIDECAR: &str = "wasm-plugins/user-classifier/sidecar/plugin.yaml";
 
 /// The shop with a gateway that classifies by tokens, and a sidecar of the users that believes the gateway. The users are replaced by a program that says what
 /// it was sent.
-pub(crate) fn mesh() -> Result<LocalMesh> {
-    let manifests = Manifests::of(Form::ThreeModules)?;
+pub(crate) fn mesh(form: Form) -> Result<LocalMesh> {
+    let manifests = Manifests::of(form)?;
     let claim = |of: Value| json!({ "claim": of });
     let configuration = json!({
         "default": "standard",
@@ -32,27 +32,10 @@ pub(crate) fn mesh() -> Result<LocalMesh> {
              "sticky": {"cookie": "kept", "for": "1h"}},
         ],
     });
-    let manifest = format!(
-        "apiVersion: extensions.istio.io/v1alpha1
-kind: WasmPlugin
-metadata: {{name: user-classifier, namespace: istio-system}}
-spec:
-  selector: {{matchLabels: {{istio: ingressgateway}}}}
-  url: oci://ghcr.io/tollgate/user-classifier:0.1.0
-  phase: AUTHZ
-  priority: 20
-  pluginConfig: {configuration}
-"
-    );
-    manifests.write(&format!("{PLUGIN}/plugin.yaml"), &manifest)?;
-    manifests.replace(
-        &format!("{PLUGIN}/kustomization.yaml"),
-        "resources:\n- plugin.yaml\n",
-        "resources:\n- plugin.yaml\n- sidecar\n",
-    )?;
+    manifests.configure(form, Filter::UserClassifier, &configuration.to_string())?;
     // Orders may ask for users, and what they say of a request is not believed.
     manifests.replace(
-        &format!("{PLUGIN}/sidecar/plugin.yaml"),
+        SIDECAR,
         "      - prefix: spiffe://cluster.local/ns/ecommerce/sa/\n",
         "    rules:
     - type: internal
@@ -61,7 +44,31 @@ spec:
       - header: {name: x-job, present: true}
 ",
     )?;
+    match form {
+        Form::ThreeModules => manifests.replace(
+            "wasm-plugins/user-classifier/kustomization.yaml",
+            "resources:\n- plugin.yaml\n",
+            "resources:\n- plugin.yaml\n- sidecar\n",
+        )?,
+        Form::Bundle => vouched::add(&manifests, "sidecar.yaml", &bundled(&manifests)?)?,
+    }
     vouched::start(manifests)
+}
+
+/// The sidecars' classifier as the bundle has it: the configuration is a section of another.
+fn bundled(manifests: &Manifests) -> Result<String> {
+    let shipped = manifests.read(SIDECAR)?;
+    let (before, configuration) = shipped
+        .split_once("  pluginConfig:\n")
+        .with_context(|| format!("no pluginConfig in {SIDECAR}"))?;
+    let before = before.replace("/user-classifier:", "/tollgate:");
+    let configuration: String = configuration
+        .lines()
+        .map(|line| format!("  {line}\n"))
+        .collect();
+    Ok(format!(
+        "{before}  pluginConfig:\n    userClassifier:\n{configuration}"
+    ))
 }
 
 /// What the service says that it was sent under names that filters own.

@@ -30,7 +30,7 @@ metadata: {name: anybody, namespace: ecommerce}
 spec: {rules: [{}]}
 ";
 
-/// The shop, with a tenant whose limits are out of reach, and one with 20 requests a day.
+/// The shop, with a tenant whose limits are out of reach.
 pub(crate) fn mesh(form: Form) -> Result<LocalMesh> {
     let manifests = manifests(form)?;
     manifests.write("istio/security/anybody.yaml", ANYBODY)?;
@@ -45,20 +45,21 @@ pub(crate) fn mesh(form: Form) -> Result<LocalMesh> {
 /// The same, with the shop's access rules.
 pub(crate) fn manifests(form: Form) -> Result<Manifests> {
     let manifests = Manifests::of(form)?;
-    manifests.replace(
-        LIMITER,
-        "\n    tiers:\n",
-        "\n    tiers:\n      \
-         unlimited: {limits: [{name: rate, requests: 100000, per: 1s, burst: 100000}]}\n      \
-         counted: {limits: [{name: daily, quota: 20, per: day}]}\n",
-    )?;
-    manifests.replace(
-        LIMITER,
-        "\n    tenants:\n",
-        &format!(
-            "\n    tenants:\n      {TENANT}: {{tier: unlimited}}\n      thrifty: {{tier: counted}}\n"
+    let (limiter, indent) = form.limiter();
+    for (field, entry) in [
+        (
+            "tiers",
+            "unlimited: {limits: [{name: rate, requests: 100000, per: 1s, burst: 100000}]}"
+                .to_owned(),
         ),
-    )?;
+        ("tenants", format!("{TENANT}: {{tier: unlimited}}")),
+    ] {
+        manifests.replace(
+            limiter,
+            &format!("\n{indent}{field}:\n"),
+            &format!("\n{indent}{field}:\n{indent}  {entry}\n"),
+        )?;
+    }
     Ok(manifests)
 }
 
@@ -131,7 +132,7 @@ pub(crate) fn refused(mesh: &LocalMesh) -> Result<Finding> {
 }
 
 /// Where a text is, as a finding says it.
-fn place(mesh: &LocalMesh, file: &str, text: &str) -> Result<(String, u64)> {
+pub(crate) fn place(mesh: &LocalMesh, file: &str, text: &str) -> Result<(String, u64)> {
     let lines = mesh.manifests().read(file)?;
     let line = lines.lines().position(|line| line.contains(text));
     let line = 1 + line.with_context(|| format!("{text:?} is not in {file}"))?;
@@ -240,57 +241,6 @@ fn with_canary(text: &str) -> String {
         "{}  - name: canary\n    labels:\n      version: v2\n",
         text.replace("  http:\n", route)
     )
-}
-
-pub(crate) async fn a_limit_is_raised_and_what_was_used_stays_used(mesh: &LocalMesh) -> Result<()> {
-    let turn = turn(mesh).await?;
-    let client = Client::on_fresh_connections(mesh)?.bearing(mesh.bearer("erin", "thrifty")?);
-    let ask = async || {
-        let answer = client.get("/products", &[]).await?;
-        anyhow::Ok(answer.status)
-    };
-    for number in 1..=20 {
-        let status = ask().await?;
-        ensure!(status == 200, "request {number} of 20 a day: {status}");
-    }
-    ensure!(ask().await? == 429, "request 21 of 20 a day is admitted");
-
-    let quota = |mesh: &LocalMesh, from: &str, to: &str| {
-        mesh.manifests().replace(
-            LIMITER,
-            &format!("{{name: daily, quota: {from}, per: day}}]}}\n"),
-            &format!("{{name: daily, quota: {to}, per: day}}]}}\n"),
-        )
-    };
-    quota(mesh, "20", "25")?;
-    let told = applied(mesh)?;
-    eprintln!("limit: told after {told:?}");
-    for number in 21..=25 {
-        let status = ask().await?;
-        ensure!(status == 200, "request {number} of 25 a day: {status}");
-    }
-    ensure!(
-        ask().await? == 429,
-        "what was used before the edit is forgotten"
-    );
-
-    quota(mesh, "25", "many")?;
-    let finding = refused(mesh)?;
-    let (file, line) = place(mesh, LIMITER, "quota: many")?;
-    ensure!(
-        (finding.file.as_str(), finding.line) == (file.as_str(), line),
-        "{file}:{line} is wrong, and told is {finding:?}"
-    );
-    ensure!(
-        finding.field == "spec.pluginConfig.tiers.counted.limits[0].quota",
-        "{finding:?}"
-    );
-    ensure!(ask().await? == 429, "a refused edit changed the limit");
-    quota(mesh, "many", "26")?;
-    applied(mesh)?;
-    ensure!(ask().await? == 200, "request 26 of 26 a day is refused");
-    ensure!(ask().await? == 429, "request 27 of 26 a day is admitted");
-    turn.nothing_was_rejected(mesh).await
 }
 
 pub(crate) async fn what_is_broken_is_refused_and_mending_it_applies(

@@ -1,9 +1,12 @@
 //! The shop on real Envoys, seen from outside: through the gateway, from a workload, and by the metrics.
 //!
-//! Four meshes serve all tests of the filters: `shop`, as it ships; `quota`, whose manifests have a few test tenants and which
-//! runs four workers an Envoy; `tenants`, whose limiter is configured with all there is; and `vouched`, whose limiters believe
-//! tokens and certificates. There are two of each: with a module
-//! per filter, and (tests named `bundle::`) with the bundle.
+//! Six meshes serve all tests of the filters: `shop`, as it ships; `quota`, whose manifests have a few test tenants and which
+//! runs four workers an Envoy; `tenants`, whose limiter is configured with all there is, and another whose limiter is configured
+//! anew while it runs; `vouched`, whose limiters believe tokens and certificates; and `classes`, whose classifiers do. There are
+//! two of each: with a module per filter, and (tests named `bundle::`) with the bundle. So a test of a filter belongs to one of
+//! the meshes of the loop over [`Form`]s, whose manifests [`Manifests::configure`](tollgate_tests::Manifests::configure) and
+//! [`Filter::plugin`](tollgate_tests::Filter::plugin) write for either form.
+//!
 //! Tests share a mesh, so each uses tenants of its own. A mesh starts when a test first needs it and is stopped, which is
 //! checked, when the last of its tests is done.
 //!
@@ -143,6 +146,33 @@ fn main() -> ExitCode {
                 vouched::no_trailer_of_a_client_arrives_under_a_name_of_ours,
             ]
         );
+        trials!(
+            trials,
+            prefix,
+            Shared::new(
+                format!("{form:?} with classes of all kinds"),
+                move || classes::mesh(form),
+                &stops
+            ),
+            [
+                classes::a_claim_is_what_it_is_and_nothing_else,
+                classes::an_experiment_is_kept_by_a_cookie_that_only_the_gateway_can_sign,
+                classes::a_sidecar_believes_whom_it_trusts,
+            ]
+        );
+        trials!(
+            trials,
+            prefix,
+            Shared::new(
+                format!("{form:?} with limits that are edited"),
+                move || tenants::edited(form),
+                &stops
+            ),
+            [
+                tenants::the_examples_do_what_they_say,
+                tenants::a_limit_is_raised_and_what_was_used_stays_used,
+            ]
+        );
     }
     trials!(
         trials,
@@ -151,7 +181,6 @@ fn main() -> ExitCode {
         [
             live::weights_change_within_two_seconds_and_no_request_fails,
             live::a_subset_and_its_route_come_and_go_in_one_edit_each,
-            live::a_limit_is_raised_and_what_was_used_stays_used,
             live::what_is_broken_is_refused_and_mending_it_applies,
             live::what_only_an_envoy_refuses_is_undone_under_load,
             live::what_needs_a_restart_says_so_and_changes_nothing,
@@ -197,16 +226,6 @@ fn main() -> ExitCode {
             tokens::a_thousand_forged_tokens_win_nothing,
         ]
     );
-    trials!(
-        trials,
-        "",
-        Shared::new("classes of all kinds", classes::mesh, &stops),
-        [
-            classes::a_claim_is_what_it_is_and_nothing_else,
-            classes::an_experiment_is_kept_by_a_cookie_that_only_the_gateway_can_sign,
-            classes::a_sidecar_believes_whom_it_trusts,
-        ]
-    );
     let postgres = "databases::two_replicas_share_a_postgresql_and_the_next_run_finds_their_data";
     trials.push(Trial::ignorable_test(postgres, || {
         let Some(server) = databases::server() else {
@@ -218,7 +237,6 @@ fn main() -> ExitCode {
     }));
     for (module, tests) in [
         ("demo", demo::TESTS),
-        ("tenants", tenants::TESTS),
         ("tokens", tokens::TESTS),
         ("lifecycle", lifecycle::TESTS),
         ("bench", bench::TESTS),

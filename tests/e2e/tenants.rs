@@ -3,15 +3,13 @@
 use anyhow::{Context, Result, bail, ensure};
 use http::Request;
 use serde_json::{Value, json};
+use tokio::sync::Mutex;
 use tollgate_tests::http2::{self, Body};
-use tollgate_tests::{Answer, Form, LocalMesh, Manifests, Options, Outcome, Target, send};
+use tollgate_tests::{Answer, Filter, Form, LocalMesh, Manifests, Options, Target, send};
 
+use crate::live::{applied, place, refused};
 use crate::metrics::settled;
 use crate::vouched;
-
-type Test = fn() -> Result<()>;
-
-const LIMITER: &str = "wasm-plugins/tenant-rate-limit/plugin.yaml";
 
 /// The tenant that a request names in each way: its quota of the day tells whom the limiter took it for.
 const BY_PLACE: [(&str, u64); 5] = [
@@ -75,21 +73,9 @@ fn configuration() -> Value {
     })
 }
 
-/// Puts another configuration into the limiter's manifest: in place of all lines that are as far in as its field `tenant`.
+/// Gives the gateway's limiter another configuration.
 pub(crate) fn configure(manifests: &Manifests, form: Form, configuration: &Value) -> Result<()> {
-    let (file, indent) = form.limiter();
-    let manifest = manifests.read(file)?;
-    let begin = manifest
-        .find(&format!("{indent}tenant:"))
-        .with_context(|| format!("no configuration of the limiter in {file}"))?;
-    let (before, section) = manifest.split_at(begin);
-    let own = section.split_inclusive('\n');
-    let length: usize = own
-        .take_while(|line| line.starts_with(indent))
-        .map(str::len)
-        .sum();
-    let (_, after) = section.split_at(length);
-    manifests.write(file, &format!("{before}{indent}{configuration}\n{after}"))
+    manifests.configure(form, Filter::TenantRateLimit, &configuration.to_string())
 }
 
 /// The shop with that configuration.
@@ -501,17 +487,20 @@ pub(crate) async fn what_became_of_requests_is_counted_by_reason(mesh: &LocalMes
     Ok(())
 }
 
-/// Tests that have a mesh of their own.
-pub(crate) const TESTS: &[(&str, Test)] = &[(
-    "the_examples_do_what_they_say",
-    the_examples_do_what_they_say,
-)];
-
-/// Every example that ships, run one after the other on one mesh.
-fn the_examples_do_what_they_say() -> Result<()> {
-    let manifests = Manifests::shipped()?;
+/// The shop whose limiter is given one configuration after the other while it runs.
+pub(crate) fn edited(form: Form) -> Result<LocalMesh> {
+    let manifests = Manifests::of(form)?;
     vouched::believe_tokens(&manifests)?;
-    let mesh = LocalMesh::start(manifests, Options::default())?;
+    LocalMesh::start(manifests, Options::default())
+}
+
+/// The tests of that mesh run one at a time.
+static TURN: Mutex<()> = Mutex::const_new(());
+
+/// Every example that ships, one after the other.
+pub(crate) async fn the_examples_do_what_they_say(mesh: &LocalMesh) -> Result<()> {
+    let _turn = TURN.lock().await;
+    let form = mesh.manifests().form();
     let folder = concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/../wasm-plugins/tenant-rate-limit/examples"
@@ -522,27 +511,67 @@ fn the_examples_do_what_they_say() -> Result<()> {
     names.sort();
     for name in &names {
         let example = std::fs::read_to_string(format!("{folder}/{name}"))?;
-        let manifest = mesh.manifests().read(LIMITER)?;
-        let (before, _) = manifest
-            .split_once("  pluginConfig:")
-            .context("pluginConfig")?;
-        let indented: String = example
-            .lines()
-            .map(|line| format!("    {line}\n"))
-            .collect();
         mesh.manifests()
-            .write(LIMITER, &format!("{before}  pluginConfig:\n{indented}"))?;
-        match mesh.outcome()? {
-            Outcome::Applied(_) => {}
-            Outcome::Refused(finding) => bail!("{name} is refused: {finding:?}"),
-        }
-        crate::shared::block_on(async {
-            runs(&mesh, name)
-                .await
-                .with_context(|| format!("examples/{name}"))
-        })?;
+            .configure(form, Filter::TenantRateLimit, &example)?;
+        applied(mesh).with_context(|| format!("examples/{name}"))?;
+        runs(mesh, name)
+            .await
+            .with_context(|| format!("examples/{name}"))?;
     }
-    mesh.stop().map(drop)
+    Ok(())
+}
+
+pub(crate) async fn a_limit_is_raised_and_what_was_used_stays_used(mesh: &LocalMesh) -> Result<()> {
+    let _turn = TURN.lock().await;
+    let form = mesh.manifests().form();
+    let quota = |quota: &str| {
+        let configuration = format!(
+            "tenant: {{from: [{{header: x-tenant-id}}], unknown: {{tier: counted}}}}\n\
+             tiers:\n  counted: {{limits: [{{name: daily, quota: {quota}, per: day}}]}}\n\
+             tenants:\n  thrifty: {{tier: counted}}\n"
+        );
+        mesh.manifests()
+            .configure(form, Filter::TenantRateLimit, &configuration)
+    };
+    let ask = async || anyhow::Ok(of(mesh, "thrifty", "/products", &[]).await?.status);
+    quota("20")?;
+    applied(mesh)?;
+    for number in 1..=20 {
+        let status = ask().await?;
+        ensure!(status == 200, "request {number} of 20 a day: {status}");
+    }
+    ensure!(ask().await? == 429, "request 21 of 20 a day is admitted");
+
+    quota("25")?;
+    let told = applied(mesh)?;
+    eprintln!("limit: told after {told:?}");
+    for number in 21..=25 {
+        let status = ask().await?;
+        ensure!(status == 200, "request {number} of 25 a day: {status}");
+    }
+    ensure!(
+        ask().await? == 429,
+        "what was used before the edit is forgotten"
+    );
+
+    quota("many")?;
+    let finding = refused(mesh)?;
+    let (file, _) = Filter::TenantRateLimit.place(form);
+    let (file, line) = place(mesh, file, "quota: many")?;
+    ensure!(
+        (finding.file.as_str(), finding.line) == (file.as_str(), line),
+        "{file}:{line} is wrong, and told is {finding:?}"
+    );
+    ensure!(
+        finding.field == Filter::TenantRateLimit.field(form, "tiers.counted.limits[0].quota"),
+        "{finding:?}"
+    );
+    ensure!(ask().await? == 429, "a refused edit changed the limit");
+    quota("26")?;
+    applied(mesh)?;
+    ensure!(ask().await? == 200, "request 26 of 26 a day is refused");
+    ensure!(ask().await? == 429, "request 27 of 26 a day is admitted");
+    Ok(())
 }
 
 /// What the comments of an example say, in requests.

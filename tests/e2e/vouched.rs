@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use http::{HeaderMap, HeaderValue, Request};
 use serde_json::{Value, json};
 use tollgate_tests::tokens::Signer;
-use tollgate_tests::{Form, LocalMesh, Manifests, Options, Target, http2};
+use tollgate_tests::{Filter, Form, LocalMesh, Manifests, Options, Target, http2};
 
 use crate::tenants::configure;
 
@@ -58,18 +58,18 @@ pub(crate) fn mesh(form: Form) -> Result<LocalMesh> {
         {"peer": "spiffe://cluster.local/ns/ecommerce/sa/{tenant}"},
         {"peer": "spiffe://cluster.local/ns/{tenant}/sa/*"},
     ]);
+    let (url, configuration) = Filter::TenantRateLimit.plugin(form, &limits(&PEERS, &at_sidecar));
     let limiter = format!(
         "apiVersion: extensions.istio.io/v1alpha1
 kind: WasmPlugin
 metadata: {{name: by-peer, namespace: ecommerce}}
 spec:
   selector: {{matchLabels: {{app: user-service}}}}
-  url: oci://ghcr.io/tollgate/tenant-rate-limit:0.1.0
+  url: {url}
   phase: AUTHZ
   match: [{{mode: SERVER}}]
-  pluginConfig: {}
-",
-        limits(&PEERS, &at_sidecar),
+  pluginConfig: {configuration}
+"
     );
     add(&manifests, "by-peer.yaml", &limiter)?;
     start(manifests)
@@ -107,7 +107,8 @@ spec:
     add(manifests, "tokens.yaml", &authentication)
 }
 
-fn add(manifests: &Manifests, name: &str, manifest: &str) -> Result<()> {
+/// Adds a manifest to the mesh.
+pub(crate) fn add(manifests: &Manifests, name: &str, manifest: &str) -> Result<()> {
     manifests.write(&format!("istio/security/{name}"), manifest)?;
     manifests.replace(
         "istio/security/kustomization.yaml",

@@ -15,7 +15,7 @@ mod terminal;
 pub mod tokens;
 
 pub use local::{LocalMesh, Options, Process, envoy, tollgate};
-pub use manifests::{Form, Manifests, repository};
+pub use manifests::{Filter, Form, Manifests, repository};
 pub use metrics::Metrics;
 pub use raw::{Answer, exchange, send};
 pub use rustix::process::Signal;

@@ -43,9 +43,67 @@ impl Form {
 
     /// Where the limiter's configuration is: a file, and what its lines begin with.
     pub fn limiter(self) -> (&'static str, &'static str) {
+        Filter::TenantRateLimit.place(self)
+    }
+}
+
+/// The filters that ship.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Filter {
+    /// Limits per tenant.
+    TenantRateLimit,
+    /// Classes of users.
+    UserClassifier,
+    /// Metrics of the business.
+    BusinessMetrics,
+}
+
+impl Filter {
+    /// Its module, and its section of the bundle's configuration.
+    fn names(self) -> (&'static str, &'static str) {
         match self {
-            Self::ThreeModules => ("wasm-plugins/tenant-rate-limit/plugin.yaml", "    "),
-            Self::Bundle => ("wasm-plugins/tollgate/plugin.yaml", "      "),
+            Self::TenantRateLimit => ("tenant-rate-limit", "tenantRateLimit"),
+            Self::UserClassifier => ("user-classifier", "userClassifier"),
+            Self::BusinessMetrics => ("business-metrics", "businessMetrics"),
+        }
+    }
+
+    /// Where the gateway's configuration of it is in this form: a file, and what the lines of it begin with.
+    pub fn place(self, form: Form) -> (&'static str, &'static str) {
+        match (form, self) {
+            (Form::Bundle, _) => ("wasm-plugins/tollgate/plugin.yaml", "      "),
+            (_, Self::TenantRateLimit) => ("wasm-plugins/tenant-rate-limit/plugin.yaml", "    "),
+            (_, Self::UserClassifier) => ("wasm-plugins/user-classifier/plugin.yaml", "    "),
+            (_, Self::BusinessMetrics) => ("wasm-plugins/business-metrics/plugin.yaml", "    "),
+        }
+    }
+
+    /// The line above that.
+    fn header(self, form: Form) -> String {
+        match form {
+            Form::ThreeModules => "  pluginConfig:\n".to_owned(),
+            Form::Bundle => format!("    {}:\n", self.names().1),
+        }
+    }
+
+    /// Its field in a WasmPlugin, as a finding names it: `spec.pluginConfig.tiers`.
+    pub fn field(self, form: Form, field: &str) -> String {
+        match form {
+            Form::ThreeModules => format!("spec.pluginConfig.{field}"),
+            Form::Bundle => format!("spec.pluginConfig.{}.{field}", self.names().1),
+        }
+    }
+
+    /// What a WasmPlugin that has this filter alone says of it in this form: `url` and `pluginConfig`.
+    pub fn plugin(self, form: Form, configuration: &Value) -> (String, Value) {
+        let (module, section) = self.names();
+        let url = |module: &str| format!("oci://ghcr.io/tollgate/{module}:0.1.0");
+        match form {
+            Form::ThreeModules => (url(module), configuration.clone()),
+            Form::Bundle => (
+                url("tollgate"),
+                serde_json::json!({ section: configuration }),
+            ),
         }
     }
 }
@@ -97,6 +155,37 @@ impl Manifests {
     pub fn without_issuer(mut self) -> Self {
         self.issuer = false;
         self
+    }
+
+    /// The form in which it has the filters.
+    pub fn form(&self) -> Form {
+        if self.mesh == Form::Bundle.mesh() {
+            Form::Bundle
+        } else {
+            Form::ThreeModules
+        }
+    }
+
+    /// Gives one of the gateway's filters, which it has in this form, another configuration: this text, whose lines are put as far in
+    /// as they have to be.
+    pub fn configure(&self, form: Form, filter: Filter, configuration: &str) -> Result<()> {
+        let ((file, indent), header) = (filter.place(form), filter.header(form));
+        let manifest = self.read(file)?;
+        let begin = manifest
+            .find(&header)
+            .with_context(|| format!("no configuration of {filter:?} in {file}"))?;
+        let (before, own) = manifest.split_at(begin + header.len());
+        let length: usize = own
+            .split_inclusive('\n')
+            .take_while(|line| line.trim().is_empty() || line.starts_with(indent))
+            .map(str::len)
+            .sum();
+        let (_, after) = own.split_at(length);
+        let configuration: String = configuration
+            .lines()
+            .map(|line| format!("{indent}{line}\n"))
+            .collect();
+        self.write(file, &format!("{before}{configuration}{after}"))
     }
 
     /// Where the mesh is, and the issuer of its users' tokens: what `--manifests` takes.
