@@ -29,6 +29,7 @@ mod orders;
 mod resilience;
 mod routing;
 mod rules;
+mod shadow;
 mod shared;
 mod tenants;
 mod tokens;
@@ -142,6 +143,16 @@ fn main() -> ExitCode {
                 vouched::a_peer_names_the_tenant,
                 vouched::no_trailer_of_a_client_arrives_under_a_name_of_ours,
             ]
+        );
+        trials!(
+            trials,
+            prefix,
+            Shared::new(
+                format!("{form:?} with limits in shadow"),
+                move || shadow::mesh(form),
+                &stops
+            ),
+            [shadow::a_new_limit_is_watched_rolled_out_and_enforced]
         );
     }
     trials!(
