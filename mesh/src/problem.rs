@@ -93,6 +93,9 @@ codes! {
     /// It may be any other Wasm filter, or a misspelt name.
     Unchecked = "TG0403" Note "A plugin's configuration is not checked",
         "Nothing, if the module is not one of Tollgate's; else mend the name at the end of its url.";
+    /// On purpose; but what is to be enforced one day is easily forgotten.
+    Shadow = "TG0404" Note "A limit is in shadow",
+        "Nothing, while it is watched; write `mode: enforce` when it is to refuse.";
     /// Server-side apply and Git have no such limit.
     Large = "TG0501" Warning "A manifest is too large for kubectl apply",
         "Apply it with `kubectl apply --server-side`, or make several manifests of it.";

@@ -32,6 +32,7 @@ mod orders;
 mod resilience;
 mod routing;
 mod rules;
+mod shadow;
 mod shared;
 mod tenants;
 mod tokens;
@@ -172,6 +173,16 @@ fn main() -> ExitCode {
                 tenants::the_examples_do_what_they_say,
                 tenants::a_limit_is_raised_and_what_was_used_stays_used,
             ]
+        );
+        trials!(
+            trials,
+            prefix,
+            Shared::new(
+                format!("{form:?} with limits in shadow"),
+                move || shadow::mesh(form),
+                &stops
+            ),
+            [shadow::a_new_limit_is_watched_rolled_out_and_enforced]
         );
     }
     trials!(

@@ -703,6 +703,21 @@ async fn runs(mesh: &LocalMesh, example: &str) -> Result<()> {
             let answer = of(mesh, "payer", "/healthz", &[]).await?;
             ensure!(answer.header("ratelimit").is_none(), "{answer:?}");
         }
+        "shadow.yaml" => {
+            let both = "\"rate\";q=200;w=2, \"daily\";q=5000;w=86400";
+            policy("acme", both).await?;
+            policy("initech", "\"rate\";q=200;w=2").await?;
+            let mut told = [0, 0];
+            for n in 0..40 {
+                let answer = of(mesh, &format!("somebody-{n}"), "/products", &[]).await?;
+                let policy = answer.header("ratelimit-policy").unwrap_or_default();
+                told[usize::from(policy == both)] += 1;
+            }
+            ensure!(
+                told[0] > told[1] && told[1] > 0,
+                "not one of four: {told:?}"
+            );
+        }
         other => bail!("nothing is known of {other}, write here what it should do"),
     }
     Ok(())

@@ -395,6 +395,15 @@ impl Target for LocalMesh {
         &self.manifests
     }
 
+    fn access_log(&self, name: &str) -> Result<String> {
+        let pods = self.pods(name).into_iter();
+        pods.map(|pod| {
+            let log = self.process(&pod.pod, "envoy.log")?.log;
+            std::fs::read_to_string(&log).with_context(|| log.display().to_string())
+        })
+        .collect()
+    }
+
     fn outcome(&self) -> Result<Outcome> {
         let event = self.await_one_of(&["reloaded", "rejected"], EDIT)?;
         let number = |field: &str| {

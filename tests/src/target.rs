@@ -59,6 +59,9 @@ pub trait Target: Sync {
     /// What became of the edit that was made before.
     fn outcome(&self) -> Result<Outcome>;
 
+    /// What the Envoys of a workload have logged of the requests that they served, as far as they have written it down: that takes them up to ten seconds.
+    fn access_log(&self, name: &str) -> Result<String>;
+
     /// What this user of this tenant writes into `authorization`.
     fn bearer(&self, user: &str, tenant: &str) -> Result<String> {
         self.manifests().bearer(user, tenant)

@@ -114,7 +114,7 @@ fn configurations(paths: &[PathBuf], filter: &str) -> Findings {
         .collect();
     for document in &found.documents {
         told.insert(document.source.file().to_owned());
-        problems.extend(plugins::refused(
+        problems.extend(plugins::told(
             filter,
             Some(&document.value),
             &document.source,

@@ -13,17 +13,24 @@ use tollgate_mesh::{Code, Problem};
 /// A filter's own parser, going on behind what is wrong.
 type Check = fn(&[u8]) -> Result<(), Problems>;
 
+/// What is worth a note in a configuration that is right.
+type Notes = fn(&[u8]) -> Vec<ConfigError>;
+
 /// The filters that can be asked, by the names of their modules. Modules that others wrote have no parser here and check themselves.
-const FILTERS: [(&str, Check); 4] = [
-    ("business-metrics", business_metrics::check),
-    ("tenant-rate-limit", tenant_rate_limit::check),
-    ("tollgate", tollgate_bundle::check),
-    ("user-classifier", user_classifier::check),
+const FILTERS: [(&str, Check, Notes); 4] = [
+    ("business-metrics", business_metrics::check, |_| Vec::new()),
+    (
+        "tenant-rate-limit",
+        tenant_rate_limit::check,
+        tenant_rate_limit::shadows,
+    ),
+    ("tollgate", tollgate_bundle::check, tollgate_bundle::shadows),
+    ("user-classifier", user_classifier::check, |_| Vec::new()),
 ];
 
 /// The names of the filters that can be asked.
 pub(crate) fn names() -> [&'static str; FILTERS.len()] {
-    FILTERS.map(|(name, _)| name)
+    FILTERS.map(|(name, _, _)| name)
 }
 
 /// What is wrong with these plugins where `modules` are all that can run.
@@ -48,7 +55,7 @@ pub(crate) fn check(plugins: &[Object<WasmPlugin>], modules: &BTreeSet<String>) 
 pub(crate) fn configurations(documents: &[Document]) -> Vec<Problem> {
     let check = |plugin: Plugin<'_>| match plugin.unchecked() {
         Some(problem) => vec![problem],
-        None => plugin.refused(),
+        None => plugin.told(),
     };
     documents
         .iter()
@@ -111,6 +118,16 @@ impl<'a> Plugin<'a> {
         )
     }
 
+    /// The same, and what is worth a note.
+    fn told(&self) -> Vec<Problem> {
+        told(
+            module(self.url),
+            self.configuration,
+            self.source,
+            "spec.pluginConfig",
+        )
+    }
+
     /// That it has a configuration, and no filter here knows it.
     fn unchecked(&self) -> Option<Problem> {
         let name = module(self.url);
@@ -139,20 +156,33 @@ pub(crate) fn refused(
     source: &Source,
     field: &str,
 ) -> Vec<Problem> {
-    let Some((_, check)) = FILTERS.iter().find(|(name, _)| *name == filter) else {
+    let mut told = told(filter, configuration, source, field);
+    told.retain(|problem| problem.code == Code::Configuration);
+    told
+}
+
+/// The same, and what is worth a note in a configuration that it takes.
+pub(crate) fn told(
+    filter: &str,
+    configuration: Option<&Value>,
+    source: &Source,
+    field: &str,
+) -> Vec<Problem> {
+    let Some((_, check, notes)) = FILTERS.iter().find(|(name, _, _)| *name == filter) else {
         return Vec::new();
     };
     // As Istio does: the struct as JSON, and nothing at all for none.
     let json = configuration.map(Value::to_string).unwrap_or_default();
-    let Err(problems) = check(json.as_bytes()) else {
-        return Vec::new();
+    let (found, code) = match check(json.as_bytes()) {
+        Ok(()) => (notes(json.as_bytes()), Code::Shadow),
+        Err(problems) => (problems.told().to_vec(), Code::Configuration),
     };
     let problem = |error: &ConfigError| {
         source
             .problem(&error.within(field).path, &error.message)
-            .of(Code::Configuration)
+            .of(code)
     };
-    problems.told().iter().map(problem).collect()
+    found.iter().map(problem).collect()
 }
 
 /// The last segment of a module's address, without tag and digest.

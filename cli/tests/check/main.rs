@@ -131,6 +131,48 @@ checked 1 manifest: 8 errors
 }
 
 #[test]
+fn limits_in_shadow_are_noted_and_are_no_errors() {
+    let limiter = "tenant: {from: [{header: x-tenant-id}], unknown: {tier: free}}\ntiers:\n  free:\n    limits:\n    \
+                   - {name: rate, requests: 5, per: 10s}\n    - {name: daily, quota: 5, per: day, mode: shadow, enforcedFor: {share: 5}}\n";
+    let indented = |by: &str| -> String {
+        let lines = limiter.lines();
+        lines.map(|line| format!("{by}{line}\n")).collect()
+    };
+    let bundle = format!("    tenantRateLimit:\n{}", indented("      "));
+    let folder = folder(&[
+        ("a.yaml", NAMESPACE),
+        ("b.yaml", &plugin("tenant-rate-limit", &indented("    "))),
+        (
+            "c.yaml",
+            &plugin("tollgate", &bundle).replace("name: plugin", "name: bundle"),
+        ),
+        ("d.yaml", limiter),
+    ]);
+    let what = "the limit daily is in shadow for all but 5 of 100 tenants";
+    let manifests = format!(
+        "b.yaml:12: note[TG0404]: spec.pluginConfig.tiers.free.limits[1].mode: {what}\n\
+         c.yaml:13: note[TG0404]: spec.pluginConfig.tenantRateLimit.tiers.free.limits[1].mode: {what}\n\
+         checked 3 manifests: 2 notes\n"
+    );
+    let paths = ["a.yaml", "b.yaml", "c.yaml"];
+    assert_eq!(text(&check(&folder, &paths)), (0, manifests));
+    let plugin = ["--plugin", "tenant-rate-limit", "d.yaml"];
+    let alone = format!(
+        "d.yaml:6: note[TG0404]: tiers.free.limits[1].mode: {what}\nchecked 1 configuration: 1 note\n"
+    );
+    assert_eq!(text(&check(&folder, &plugin)), (0, alone));
+    for (format, level) in [
+        ("json", "/problems/0/level"),
+        ("sarif", "/runs/0/results/0/level"),
+    ] {
+        let found = check(&folder, &[&plugin[..], &["--format", format]].concat());
+        let (code, told) = text(&found);
+        let told: Value = serde_json::from_str(&told).unwrap();
+        assert_eq!((code, told.pointer(level)), (0, Some(&json!("note"))));
+    }
+}
+
+#[test]
 fn an_empty_folder_is_an_error() {
     let folder = folder(&[("empty/readme.txt", "")]);
     assert_eq!(

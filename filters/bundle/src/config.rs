@@ -11,8 +11,8 @@
 #[cfg(feature = "schema")]
 mod schema;
 
-use tollgate_common::Problems;
 use tollgate_common::config::{has_field, sections};
+use tollgate_common::{ConfigError, Problems};
 use user_classifier::config::Compiled;
 
 /// A valid configuration: what each filter read of its section.
@@ -42,6 +42,22 @@ pub fn check(configuration: &[u8]) -> Result<(), Problems> {
         business_metrics::check,
     )
     .map(drop)
+}
+
+/// The limits of a configuration (JSON) that are in shadow, each with a sentence on it. None of one that the bundle would refuse.
+pub fn shadows(configuration: &[u8]) -> Vec<ConfigError> {
+    let nothing = |_: &[u8]| Ok(());
+    let limiter = |section: &[u8]| Ok(tenant_rate_limit::shadows(section));
+    let found = match check(configuration) {
+        Ok(()) => each(configuration, limiter, nothing, nothing),
+        Err(_) => return Vec::new(),
+    };
+    let shadows = found.ok().and_then(|(shadows, _, _)| shadows);
+    let shadows = shadows.unwrap_or_default();
+    shadows
+        .iter()
+        .map(|shadow| shadow.within(LIMITER))
+        .collect()
 }
 
 impl Config {

@@ -22,5 +22,5 @@
 pub mod config;
 pub mod filter;
 
-pub use config::{Config, check};
+pub use config::{Config, check, shadows};
 pub use filter::Tollgate;

@@ -30,6 +30,12 @@ pub fn position(salt: &str, key: &[u8]) -> u64 {
         .fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
+/// Whether a key is among `share` of every `out_of` keys, by its [`position`]. A share that grows keeps all whom it had: they are those up to a
+/// place in the order of all.
+pub fn in_share(salt: &str, key: &[u8], share: u64, out_of: u64) -> bool {
+    u128::from(position(salt, key)) * u128::from(out_of) < u128::from(share) << 64
+}
+
 fn digest(salt: &str, id: &[u8]) -> [u8; 32] {
     let mut hasher = Sha256::new();
     hasher.update(salt.as_bytes());

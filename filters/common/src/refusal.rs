@@ -5,6 +5,14 @@ use std::fmt;
 /// The property (filter state `wasm.tollgate.refused`) that the limiter sets on a request it refuses, and on no other.
 pub const PROPERTY: &str = "tollgate.refused";
 
+/// The property (filter state `wasm.tollgate.shadowed`) that the limiter sets on a request that passes and that a limit in shadow would have
+/// refused. Its value is of the same form.
+pub const SHADOWED: &str = "tollgate.shadowed";
+
+/// The property (filter state `wasm.tollgate.shadow_headers`) that the limiter sets on a request that passes and has met limits in shadow: what the
+/// response would have said if these were enforced.
+pub const SHADOW_HEADERS: &str = "tollgate.shadow_headers";
+
 /// A request that the limiter refused: four words, `<tenant> <tier> <limit> <reason>`, with `?` for what there is none of. No id and no
 /// name is `?`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

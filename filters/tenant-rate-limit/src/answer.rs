@@ -109,7 +109,7 @@ impl Reason {
 }
 
 /// The value of `RateLimit-Policy`, the same for all tenants with these limits: `"rate";q=10;w=2, "daily";q=1000;w=86400`.
-pub fn policy(limits: &[Limit]) -> String {
+pub fn policy<'a>(limits: impl IntoIterator<Item = &'a Limit>) -> String {
     let mut text = String::new();
     for limit in limits {
         let (quota, window) = allowed(limit);
@@ -168,6 +168,14 @@ pub fn lowest(limits: Limits<'_>, standings: &[Standing]) -> Option<[String; 3]>
     push_number(&mut remaining, standing.remaining);
     push_number(&mut reset, standing.more_in.div_ceil(SECOND));
     Some([all, remaining, reset])
+}
+
+/// Adds a header to those that stand in a line of an access log: `retry-after: 1 | ratelimit: "rate";r=0;t=1`. No value of ours has a `|`.
+pub(crate) fn push_field(text: &mut String, name: &str, value: &str) {
+    let separator = if text.is_empty() { "" } else { " | " };
+    for part in [separator, name, ": ", value] {
+        text.push_str(part);
+    }
 }
 
 fn separate(text: &mut String) {
@@ -440,7 +448,7 @@ mod tests {
     fn of(limits: &[Limit]) -> Limits<'_> {
         Limits {
             tenant: limits,
-            route: &[],
+            ..Limits::default()
         }
     }
 

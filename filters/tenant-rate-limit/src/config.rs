@@ -12,14 +12,14 @@ use std::hash::BuildHasherDefault;
 
 use siphasher::sip::SipHasher13;
 use tollgate_common::config::{self, below};
-use tollgate_common::{NAME_RULE, Problems, is_name, metrics, refuse};
+use tollgate_common::{ConfigError, NAME_RULE, Problems, TenantId, is_name, metrics, refuse};
 
 pub use identity::{ClaimPath, IdRule, Missing, Source};
 pub use limits::{LIMITS_IN_ROUTES, LIMITS_IN_TIER};
 pub use routes::{Cost, Effect, LARGEST_COST, Match, Place, Route};
 
 use crate::answer;
-use crate::limit::Limit;
+use crate::limit::{Limit, Mode, Subset};
 use crate::table;
 use limits::{Known, distinct, limits};
 use written::{
@@ -88,17 +88,49 @@ pub enum Allowance {
 pub struct LimitSet {
     /// The limits; all must let a request pass.
     pub limits: Vec<Limit>,
-    /// What `RateLimit-Policy` says of them.
+    /// What `RateLimit-Policy` says of those that are enforced, unless that is another thing for each tenant.
     pub policy: String,
+    /// Those that are in shadow, for some tenants at least.
+    shadow: Subset,
+    /// Whether one of them is not for other tenants.
+    by_tenant: bool,
 }
 
 impl LimitSet {
+    /// A set of no limits.
+    pub const EMPTY: Self = Self {
+        limits: Vec::new(),
+        policy: String::new(),
+        shadow: Subset::NONE,
+        by_tenant: false,
+    };
+
     /// A set of these limits.
     pub fn new(limits: Vec<Limit>) -> Self {
+        let shadow = Subset::of(&limits, |limit| limit.mode != Mode::Enforce);
+        let enforced = limits.iter().filter(|limit| limit.mode == Mode::Enforce);
         Self {
-            policy: answer::policy(&limits),
+            policy: answer::policy(enforced),
+            shadow,
+            by_tenant: limits
+                .iter()
+                .any(|limit| matches!(&limit.mode, Mode::Shadow(share) if share.share > 0)),
             limits,
         }
+    }
+
+    /// Those that are in shadow for this tenant.
+    pub fn in_shadow(&self, tenant: &TenantId) -> Subset {
+        if self.by_tenant {
+            Subset::of(&self.limits, |limit| limit.mode.is_shadow(tenant))
+        } else {
+            self.shadow
+        }
+    }
+
+    /// Whether it depends on the tenant which of them are in shadow.
+    pub fn is_by_tenant(&self) -> bool {
+        self.by_tenant
     }
 }
 
@@ -122,6 +154,8 @@ pub struct MetricNames {
     pub admitted: Option<String>,
     /// The counter of requests that are refused.
     pub refused: Option<String>,
+    /// The counter of requests that limits in shadow would have refused.
+    pub shadowed: Option<String>,
     /// The gauge of tenants that have a record.
     pub tracked: Option<String>,
     /// The counter of records that were given up, all their limits at rest.
@@ -133,6 +167,36 @@ pub struct MetricNames {
 /// Everything for which the filter would refuse this configuration (JSON).
 pub fn check(configuration: &[u8]) -> Result<(), Problems> {
     config::check(configuration, Config::compile)
+}
+
+/// The limits of a configuration (JSON) that are in shadow, each with a sentence on it. None of one that the filter would refuse.
+pub fn shadows(configuration: &[u8]) -> Vec<ConfigError> {
+    let found = config::read(configuration, |written: Written, problems| {
+        let found = in_shadow(&written);
+        Config::compile(written, problems).map(|_| found)
+    });
+    found.unwrap_or_default()
+}
+
+fn in_shadow(written: &Written) -> Vec<ConfigError> {
+    let tiers = written
+        .tiers
+        .iter()
+        .filter_map(|(name, tier)| Some((below("tiers", name), tier.limits.as_deref()?)));
+    let tenants = written
+        .tenants
+        .iter()
+        .filter_map(|(id, tenant)| Some((below("tenants", id), tenant.limits.as_deref()?)));
+    let routes = written.routes.iter().enumerate();
+    let routes = routes.map(|(index, route)| (format!("routes[{index}]"), route.limits.as_slice()));
+    let all = tiers.chain(tenants).chain(routes);
+    all.flat_map(|(path, limits)| {
+        let limits = limits.iter().enumerate();
+        limits.filter_map(move |(index, limit)| {
+            limits::shadow_of(&format!("{path}.limits[{index}]"), limit)
+        })
+    })
+    .collect()
 }
 
 impl Config {
@@ -482,6 +546,7 @@ fn names(written: MetricsWritten, problems: &mut Problems) -> MetricNames {
     let MetricsWritten {
         admitted,
         refused,
+        shadowed,
         tracked,
         evictions,
         contention,
@@ -489,6 +554,7 @@ fn names(written: MetricsWritten, problems: &mut Problems) -> MetricNames {
     let all = [
         ("admitted", &admitted),
         ("refused", &refused),
+        ("shadowed", &shadowed),
         ("tracked", &tracked),
         ("evictions", &evictions),
         ("contention", &contention),
@@ -510,6 +576,7 @@ fn names(written: MetricsWritten, problems: &mut Problems) -> MetricNames {
     MetricNames {
         admitted,
         refused,
+        shadowed,
         tracked,
         evictions,
         contention,
@@ -824,6 +891,27 @@ mod tests {
             (limit(json!({"name": "a", "quota": 1, "requests": 1, "per": "day"})), "tiers.free.limits[0]: write either requests (a rate, per duration) or quota (a number per window)".into()),
             (limit(json!({"name": "a", "per": "day"})), "tiers.free.limits[0]: write either requests (a rate, per duration) or quota (a number per window)".into()),
             (limit(json!({"name": "A b", "quota": 1, "per": "day"})), format!("tiers.free.limits[0].name: \"A b\" cannot be a limit's name, {name_rule}")),
+            (limit(json!({"name": "a", "quota": 1, "per": "day", "mode": "off"})), "tiers.free.limits[0].mode: unknown variant \"off\", expected \"enforce\" or \"shadow\"".into()),
+            (
+                limit(json!({"name": "a", "quota": 1, "per": "day", "enforcedFor": {"share": 5}})),
+                "tiers.free.limits[0].enforcedFor: the limit is enforced for all, write mode: shadow beside it, or leave it out".into(),
+            ),
+            (
+                limit(json!({"name": "a", "quota": 1, "per": "day", "mode": "shadow", "enforcedFor": {"share": 101}})),
+                "tiers.free.limits[0].enforcedFor.share: 101 is more than there are, write at most 100".into(),
+            ),
+            (
+                limit(json!({"name": "a", "quota": 1, "per": "day", "mode": "shadow", "enforcedFor": {"share": 1, "outOf": 0}})),
+                "tiers.free.limits[0].enforcedFor.outOf: 0 is out of range, write 1 to 1000000".into(),
+            ),
+            (
+                limit(json!({"name": "a", "quota": 1, "per": "day", "mode": "shadow", "enforcedFor": {"share": 1, "salt": ""}})),
+                "tiers.free.limits[0].enforcedFor.salt: \"\" is no salt, write 1 to 64 bytes without control characters".into(),
+            ),
+            (
+                limit(json!({"name": "a", "quota": 1, "per": "day", "mode": "shadow", "enforcedFor": 25})),
+                "tiers.free.limits[0].enforcedFor: 25 is given, expected a mapping".into(),
+            ),
             (limit(json!(["a", 1, null, "1s", null])), "tiers.free.limits[0]: a list is given, expected a mapping".into()),
             (
                 ("/tiers/free/limits", json!([{"name": "a", "quota": 1, "per": "day"}, {"name": "a", "requests": 1, "per": "1s"}])),
@@ -849,6 +937,50 @@ mod tests {
             let told = check(config.to_string().as_bytes()).map_err(|told| told.to_string());
             assert_eq!(told, Err(expected), "{at} = {value}");
         }
+    }
+
+    #[test]
+    fn limits_in_shadow_are_told() {
+        let mut config = demo();
+        assert_eq!(shadows(config.to_string().as_bytes()), []);
+        let shadow = |name: &str, others: Value| {
+            let mut limit = json!({"name": name, "quota": 5, "per": "day", "mode": "shadow"});
+            if others != Value::Null {
+                limit["enforcedFor"] = others;
+            }
+            limit
+        };
+        config["tiers"]["free"]["limits"][1] = shadow("daily", json!({"share": 25}));
+        config["tiers"]["premium"]["limits"][0] = shadow("rate", Value::Null);
+        config["tenants"]["initech"]["limits"] = json!([shadow(
+            "daily",
+            json!({"share": 7, "outOf": 7, "salt": "s"})
+        )]);
+        config["routes"] = json!([{"match": {}, "cost": 2, "limits": [shadow("login", json!({"share": 1, "outOf": 1000}))]}]);
+        let told: Vec<String> = shadows(config.to_string().as_bytes())
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(
+            told,
+            [
+                "tiers.free.limits[1].mode: the limit daily is in shadow for all but 25 of 100 tenants",
+                "tiers.premium.limits[0].mode: the limit rate is in shadow and refuses nobody",
+                "tenants.initech.limits[0].mode: the limit daily is in shadow, though enforced for all tenants; write mode: enforce, without enforcedFor",
+                "routes[0].limits[0].mode: the limit login is in shadow for all but 1 of 1000 tenants",
+            ]
+        );
+        let config = read(&config).unwrap();
+        // What clients are told is of limits that are enforced.
+        assert_eq!(plan(&config, "premium").policy, "");
+    }
+
+    #[test]
+    fn of_a_configuration_that_is_refused_no_limits_in_shadow_are_told() {
+        let mut config = demo();
+        config["tiers"]["free"]["limits"][1]["mode"] = "shadow".into();
+        config["answer"] = json!({"status": 200});
+        assert_eq!(shadows(config.to_string().as_bytes()), []);
     }
 
     #[test]

@@ -13,6 +13,7 @@
 //! | 1 to 2 | the monotonic clock if a limit, or a record in the tenant's row, is a rate; the wall clock if one is a quota |
 //! | 0 or 2 | reading and replacing the tenant's record, once more for each time that another worker was faster; none while this worker holds a run of what the tenant's limits allow ([`run`](crate::run)) |
 //! | 0 to 1 | counting it, if `metrics.admitted` is there |
+//! | 0, or up to 6 | limits in shadow, of a tenant that has any: reading and replacing the record once more, a clock, what the client would have seen, and where one would have refused that and its counter |
 //! | 0, 2, 3 or 5 | `RateLimit-Policy` and `RateLimit` on the response, and the three `X-RateLimit` fields where they are asked for (then 13 in all) |
 //!
 //! A refusal reads no record either, if this worker knows already that the tenant must wait. The first request of a VM takes two more, to count its workers.
@@ -30,7 +31,7 @@ use std::cell::OnceCell;
 use std::rc::Rc;
 
 use tollgate_common::claims::Leaf;
-use tollgate_common::{Claim, Claims, Given, header, refusal};
+use tollgate_common::{Claim, Claims, Given, TenantId, header, refusal};
 use tollgate_host::filter::give_up;
 use tollgate_host::peer::peer;
 use tollgate_host::{
@@ -40,7 +41,7 @@ use tollgate_host::{
 use crate::answer::{self, Reason, Refused};
 use crate::config::{Allowance, ClaimPath, Config, LimitSet, Missing, Source};
 use crate::ledger::{Decision, Failure, Ledger, Limits};
-use crate::limit::Standing;
+use crate::limit::{Standing, Subset};
 use crate::limiter::{Identity, Limiter, NO_LIMITS, Toll, Vouched};
 use crate::meters::{Meters, Whose, Why};
 
@@ -66,12 +67,63 @@ pub struct TenantStream {
     charged: Option<Charged>,
 }
 
-/// How a tenant stands with the limits of a plan and a route.
+/// How a tenant stands with the limits of a plan and a route that are enforced.
 #[derive(Debug)]
 struct Charged {
     plan: usize,
     route: Option<usize>,
+    shadow: Subset,
     standings: Vec<Standing>,
+}
+
+/// The limits that a request meets.
+#[derive(Clone, Copy, Debug)]
+struct Met<'a> {
+    plan: &'a LimitSet,
+    route: &'a LimitSet,
+    /// Those of both that are in shadow.
+    shadow: Subset,
+}
+
+/// Those of a request that none was asked about.
+const NOTHING: Met<'static> = Met {
+    plan: &NO_LIMITS,
+    route: &NO_LIMITS,
+    shadow: Subset::NONE,
+};
+
+impl<'a> Met<'a> {
+    fn without(&self, without: Subset) -> Limits<'a> {
+        Limits {
+            tenant: &self.plan.limits,
+            route: &self.route.limits,
+            without,
+        }
+    }
+
+    fn all(&self) -> Limits<'a> {
+        self.without(Subset::NONE)
+    }
+
+    fn enforced(&self) -> Limits<'a> {
+        self.without(self.shadow)
+    }
+
+    fn in_shadow(&self) -> Limits<'a> {
+        self.without(self.shadow.others())
+    }
+
+    /// What `RateLimit-Policy` says of those that are enforced.
+    fn policy(&self) -> Cow<'a, str> {
+        if self.plan.is_by_tenant() || self.route.is_by_tenant() {
+            return Cow::Owned(answer::policy(self.enforced().iter()));
+        }
+        match (self.plan.policy.as_str(), self.route.policy.as_str()) {
+            (of_plan, "") => Cow::Borrowed(of_plan),
+            ("", of_route) => Cow::Borrowed(of_route),
+            (of_plan, of_route) => Cow::Owned([of_plan, of_route].join(", ")),
+        }
+    }
 }
 
 impl Plugin for TenantRateLimit {
@@ -183,14 +235,29 @@ impl Stream for TenantStream {
             (Allowance::Limits(set), Toll::Cost { cost, route }) => (set, cost, route),
         };
         let of_route = limiter.route_limits(route);
-        let sets = [set, of_route];
-        refused.cost = cost;
-        refused.limits = Limits {
-            tenant: &set.limits,
-            route: &of_route.limits,
+        let met = Met {
+            plan: set,
+            route: of_route,
+            shadow: set
+                .in_shadow(&tenant.id)
+                .and_behind(set.limits.len(), of_route.in_shadow(&tenant.id)),
         };
+        refused.cost = cost;
+        refused.limits = met.enforced();
         let account = limiter.account(&tenant, tier);
-        let decision = ledger.charge(account, refused.limits, cost, host);
+        let decision = if met.shadow.is_empty() {
+            ledger.charge(account, met.all(), cost, host)
+        } else {
+            let (enforced, in_shadow) = (met.enforced(), met.in_shadow());
+            let charged = ledger.charge_and_watch(account, enforced, in_shadow, cost, host);
+            charged.map(|(decision, watched)| {
+                if let (Decision::Admitted { standings }, Some(watched)) = (&decision, watched) {
+                    let request = (&tenant.id, cost, route);
+                    shared.tell_shadows(request, whose, met, standings, &watched, host);
+                }
+                decision
+            })
+        };
         meters.effects(ledger.take_effects(), host);
         let (standings, by);
         (refused.reason, standings, by) = match decision {
@@ -199,6 +266,7 @@ impl Stream for TenantStream {
                 self.charged = (told.rate_limit || told.x_rate_limit).then_some(Charged {
                     plan: tenant.plan,
                     route,
+                    shadow: met.shadow,
                     standings,
                 });
                 meters.admitted(whose, host);
@@ -218,7 +286,7 @@ impl Stream for TenantStream {
         };
         refused.standings = &standings;
         refused.by = &by;
-        shared.refuse(&refused, whose, sets, route, request, host)
+        shared.refuse(&refused, whose, met, route, request, host)
     }
 
     fn on_request_trailers(&mut self, trailers: &mut Trailers, host: &mut dyn Host) -> Action {
@@ -238,8 +306,12 @@ impl Stream for TenantStream {
         else {
             return;
         };
-        let sets = [set, limiter.route_limits(charged.route)];
-        let told = Told::of(limiter, sets, &charged.standings);
+        let met = Met {
+            plan: set,
+            route: limiter.route_limits(charged.route),
+            shadow: charged.shadow,
+        };
+        let told = Told::of(limiter, met.enforced(), || met.policy(), &charged.standings);
         // Beside what the upstream says of limits of its own: these fields are lists.
         for (name, value) in told.lists() {
             if let Err(error) = host.add_header(Map::ResponseHeaders, name, value) {
@@ -292,9 +364,6 @@ impl Vouched for Proxy<'_> {
     }
 }
 
-/// The limits of a request that none was asked about.
-const NOTHING: [&LimitSet; 2] = [&NO_LIMITS; 2];
-
 /// What headers tell of a tenant's limits.
 struct Told<'a> {
     lists: Option<(Cow<'a, str>, String)>,
@@ -302,17 +371,14 @@ struct Told<'a> {
 }
 
 impl<'a> Told<'a> {
-    /// `standings` are those of both sets of limits, or empty if nobody asked these.
-    fn of(limiter: &Limiter, [plan, route]: [&'a LimitSet; 2], standings: &[Standing]) -> Self {
-        let limits = Limits {
-            tenant: &plan.limits,
-            route: &route.limits,
-        };
+    /// `standings` are those of the limits, or empty if nobody asked these.
+    fn of(
+        limiter: &Limiter,
+        limits: Limits<'_>,
+        policy: impl FnOnce() -> Cow<'a, str>,
+        standings: &[Standing],
+    ) -> Self {
         let told = limiter.config().answer;
-        let policy = || match route.policy.as_str() {
-            "" => Cow::Borrowed(plan.policy.as_str()),
-            of_route => Cow::Owned([plan.policy.as_str(), of_route].join(", ")),
-        };
         Self {
             lists: (told.rate_limit && !standings.is_empty())
                 .then(|| (policy(), answer::standings(limits, standings))),
@@ -386,12 +452,109 @@ impl Shared {
         self.refuse(&refused, whose, NOTHING, None, request, host)
     }
 
-    /// Counts and answers a request that does not pass. `sets` are the limits that it was asked of.
+    /// Counts and notes what limits in shadow have to say of a request that passes: nothing of it reaches the client.
+    fn tell_shadows(
+        &self,
+        (tenant, cost, route): (&TenantId, u64, Option<usize>),
+        whose: Whose<'_>,
+        met: Met<'_>,
+        enforced: &[Standing],
+        watched: &Decision,
+        host: &mut dyn Host,
+    ) {
+        let (in_shadow, by) = match watched {
+            Decision::Admitted { standings } => (standings, [].as_slice()),
+            Decision::Refused { standings, by } | Decision::TooCostly { standings, by } => {
+                (standings, by.as_slice())
+            }
+        };
+        // In the order of the configuration, as the client would be told if all were enforced.
+        let (mut enforced, mut in_shadow) = (enforced.iter(), in_shadow.iter());
+        let (mut standings, mut refusing) = (Vec::new(), Vec::new());
+        let mut watched = 0;
+        for (index, _) in met.all().iter().enumerate() {
+            if !met.shadow.has(index) {
+                standings.extend(enforced.next());
+                continue;
+            }
+            if by.contains(&watched) {
+                refusing.push(index);
+            }
+            watched += 1;
+            standings.extend(in_shadow.next());
+        }
+        let never = |index: &usize| {
+            let limit = met.all().get(*index);
+            limit.is_some_and(|limit| limit.kind.units() < cost)
+        };
+        for index in &refusing {
+            let reason = match never(index) {
+                true => Reason::TooCostly,
+                false => Reason::Limited,
+            };
+            let why = Why {
+                reason,
+                limit: met.all().get(*index).map(|limit| limit.name.as_str()),
+                index: *index,
+                route,
+            };
+            self.meters.shadowed(whose, why, host);
+        }
+
+        let reason = match refusing.iter().any(never) {
+            true => Reason::TooCostly,
+            false => Reason::Limited,
+        };
+        refusing.retain(|index| reason == Reason::Limited || never(index));
+        let refused = (!refusing.is_empty()).then(|| Refused {
+            reason,
+            tenant: Some(tenant),
+            cost,
+            limits: met.all(),
+            standings: &standings,
+            by: &refusing,
+        });
+        let config = self.limiter.config();
+        // At the earliest: chance is for clients that are to come back at different times.
+        let refusal =
+            refused.map(|refused| refused.refusal(&config.answer, config.answer.status, 0));
+        let mut headers = String::new();
+        if let Some(refusal) = &refusal {
+            let property = refusal::Refusal {
+                tenant: Some(tenant.as_str()),
+                tier: Some(whose.tier),
+                limit: refusal.limit,
+                reason: reason.word(),
+            };
+            note(refusal::SHADOWED, &property.to_string(), host);
+            let mut status = String::new();
+            answer::push_number(&mut status, u64::from(refusal.status));
+            answer::push_field(&mut headers, ":status", &status);
+            if let Some(retry_after) = &refusal.retry_after {
+                answer::push_field(&mut headers, "retry-after", retry_after);
+            }
+        }
+        let policy = || Cow::Owned(answer::policy(met.all().iter()));
+        let told = Told::of(&self.limiter, met.all(), policy, &standings);
+        for (name, value) in told.lists().chain(told.numbers()) {
+            // Made of names and numbers.
+            answer::push_field(
+                &mut headers,
+                name,
+                std::str::from_utf8(value).unwrap_or_default(),
+            );
+        }
+        if !headers.is_empty() {
+            note(refusal::SHADOW_HEADERS, &headers, host);
+        }
+    }
+
+    /// Counts and answers a request that does not pass. `met` are the limits that it was asked of.
     fn refuse(
         &self,
         refused: &Refused<'_>,
         whose: Whose<'_>,
-        sets: [&LimitSet; 2],
+        met: Met<'_>,
         route: Option<usize>,
         request: &Request,
         host: &mut dyn Host,
@@ -421,19 +584,22 @@ impl Shared {
             reason: refused.reason.word(),
         }
         .to_string();
-        if let Err(error) = host.set_property(refusal::PROPERTY, property.as_bytes()) {
-            log::debug!("cannot set {}: {error:?}", refusal::PROPERTY);
-        }
+        note(refusal::PROPERTY, &property, host);
         let why = Why {
             reason: refused.reason,
             limit: answer.limit,
-            index: answer.index,
+            index: refused.limits.place(answer.index),
             route,
         };
         self.meters.refused(whose, why, host);
 
         let grpc = is_grpc(request.headers());
-        let told = Told::of(&self.limiter, sets, refused.standings);
+        let told = Told::of(
+            &self.limiter,
+            met.enforced(),
+            || met.policy(),
+            refused.standings,
+        );
         let mut headers: Vec<(&str, &[u8])> = Vec::with_capacity(10);
         headers.push(("content-type", b"application/problem+json"));
         headers.push(("cache-control", b"no-store"));
@@ -463,6 +629,13 @@ impl Shared {
             log::error!("the proxy does not take an answer: {error:?}");
         }
         Action::Stop
+    }
+}
+
+/// Writes something down for access logs and other filters.
+fn note(property: &str, value: &str, host: &mut dyn Host) {
+    if let Err(error) = host.set_property(property, value.as_bytes()) {
+        log::debug!("cannot set {property}: {error:?}");
     }
 }
 

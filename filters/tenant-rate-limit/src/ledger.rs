@@ -11,9 +11,9 @@ use std::rc::Rc;
 use tollgate_common::TenantId;
 use tollgate_host::{Expected, Host, HostError};
 
-use crate::limit::{Clocks, Limit, Now, Standing, State};
+use crate::limit::{Clocks, Limit, Now, Standing, State, Subset};
 use crate::row::Row;
-use crate::run::Run;
+use crate::run::{Judgement, Run};
 use crate::stock::{self, Stock, Stocks, Workers};
 use crate::table::{Place, Seed, Table};
 
@@ -63,12 +63,28 @@ pub struct Limits<'a> {
     pub tenant: &'a [Limit],
     /// Of the route.
     pub route: &'a [Limit],
+    /// Those of them that are left out, by their indices in both together.
+    pub without: Subset,
 }
 
 impl<'a> Limits<'a> {
-    /// All of them, in the order of a decision's standings.
+    /// All that are not left out, in the order of a decision's standings.
     pub fn iter(self) -> impl Iterator<Item = &'a Limit> + Clone {
-        self.tenant.iter().chain(self.route)
+        let all = self.tenant.iter().chain(self.route).enumerate();
+        all.filter(move |(index, _)| !self.without.has(*index))
+            .map(|(_, limit)| limit)
+    }
+
+    /// The index of a limit among all, also those that are left out, by that into a decision's standings.
+    pub fn place(self, index: usize) -> usize {
+        let all = 0..self.tenant.len() + self.route.len();
+        let mut left = all.filter(|place| !self.without.has(*place));
+        left.nth(index).unwrap_or(index)
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(self) -> bool {
+        self.iter().next().is_none()
     }
 
     /// The limit of an index into a decision's standings.
@@ -99,6 +115,16 @@ pub enum Decision {
         /// Which limits refuse, as indices; never empty.
         by: Vec<usize>,
     },
+}
+
+impl Decision {
+    /// What limits say of a request that each of them judged by itself; `by` are those that refuse it.
+    pub(crate) fn each(standings: Vec<Standing>, by: Vec<usize>) -> Self {
+        match by.as_slice() {
+            [] => Self::Admitted { standings },
+            _ => Self::Refused { standings, by },
+        }
+    }
 }
 
 /// Why a request could not be charged.
@@ -144,15 +170,52 @@ impl Ledger {
         cost: u64,
         host: &mut dyn Host,
     ) -> Result<Decision, Failure> {
-        let charge = Charge {
+        let charge = self.charge_of(limits, cost, Rule::All);
+        self.at_the_desk(|stocks| charge.to_account(account, stocks, &mut Clock::default(), host))
+    }
+
+    /// The same, and then shows a request that is admitted to limits in shadow. They change nothing of what becomes of it.
+    ///
+    /// Each of them is asked by itself, after all that are enforced: if it lets the request pass it is charged, and if not it would have refused
+    /// it ([`Decision::Refused`], whatever the reason) and is not charged. So what it counts and tells is what it would if it alone was enforced, behind
+    /// those that are. `None` if nobody was asked: the request is refused, or what limits in shadow have to say cannot be found out.
+    pub fn charge_and_watch(
+        &self,
+        account: Account<'_>,
+        enforced: Limits<'_>,
+        shadow: Limits<'_>,
+        cost: u64,
+        host: &mut dyn Host,
+    ) -> Result<(Decision, Option<Decision>), Failure> {
+        let charge = self.charge_of(enforced, cost, Rule::All);
+        let watch = self.charge_of(shadow, cost, Rule::Each);
+        self.at_the_desk(|stocks| {
+            let mut clock = Clock::default();
+            let decision = charge.to_account(account, stocks, &mut clock, host)?;
+            let watched = match decision {
+                Decision::Admitted { .. } if !shadow.is_empty() => {
+                    watch.to_account(account, stocks, &mut clock, host).ok()
+                }
+                _ => None,
+            };
+            Ok((decision, watched))
+        })
+    }
+
+    fn charge_of<'a>(&'a self, limits: Limits<'a>, cost: u64, rule: Rule) -> Charge<'a> {
+        Charge {
             table: &self.table,
             limits,
             cost: cost.max(1),
-        };
+            rule,
+        }
+    }
+
+    fn at_the_desk<T>(&self, mut act: impl FnMut(&mut Stocks) -> T) -> T {
         match self.stocks.try_borrow_mut() {
-            Ok(mut stocks) => charge.to_account(account, &mut stocks, host),
+            Ok(mut stocks) => act(&mut stocks),
             // No call of the proxy comes back here with a request. If one ever did, it would be charged as if nothing was held.
-            Err(_) => charge.to_account(account, &mut Stocks::default(), host),
+            Err(_) => act(&mut Stocks::default()),
         }
     }
 
@@ -170,16 +233,34 @@ struct Charge<'a> {
     table: &'a Table,
     limits: Limits<'a>,
     cost: u64,
+    rule: Rule,
+}
+
+/// Which limits a request is charged to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rule {
+    /// All of them or none: they are enforced.
+    All,
+    /// Each that lets it pass: they are in shadow.
+    Each,
 }
 
 impl Charge<'_> {
+    /// What becomes of the request, if that can be said without a look at the record.
+    fn decide(&self, stock: &mut Stock, now: Now) -> Option<Decision> {
+        match self.rule {
+            Rule::All => stock.decide(self.limits, self.cost, now),
+            Rule::Each => stock.watch(self.limits, self.cost, now),
+        }
+    }
+
     fn to_account(
         &self,
         account: Account<'_>,
         stocks: &mut Stocks,
+        clock: &mut Clock,
         host: &mut dyn Host,
     ) -> Result<Decision, Failure> {
-        let mut clock = Clock::default();
         let now = clock.now(Clocks::of(self.limits.iter()), host);
         // Not when a configuration comes: the VM of the main thread gets those too, and no requests.
         stocks.workers.register(|| self.table.workers_key(), host);
@@ -191,13 +272,13 @@ impl Charge<'_> {
         let mut desk = Desk {
             workers,
             effects,
-            clock: &mut clock,
+            clock,
             host,
         };
         let (id, tier) = match account {
             Account::Listed(id) => {
                 let stock = held.listed(id);
-                if let Some(decision) = stock.decide(self.limits, self.cost, now) {
+                if let Some(decision) = self.decide(stock, now) {
                     return Ok(decision);
                 }
                 let place = self.table.listed(id);
@@ -213,7 +294,7 @@ impl Charge<'_> {
                 Some(stock) => stock,
                 None => fresh.insert(Stock::default()),
             };
-            if let Some(decision) = stock.decide(self.limits, self.cost, now) {
+            if let Some(decision) = self.decide(stock, now) {
                 return Ok(decision);
             }
             let place = self.table.individual(unlisted);
@@ -227,7 +308,7 @@ impl Charge<'_> {
         }
         let mut none = Stock::default();
         let stock = held.tier(tier).unwrap_or(&mut none);
-        if let Some(decision) = stock.decide(self.limits, self.cost, now) {
+        if let Some(decision) = self.decide(stock, now) {
             return Ok(decision);
         }
         let place = self.table.together(tier);
@@ -269,33 +350,55 @@ impl Charge<'_> {
 
             let look = |limit: &Limit| {
                 let mut run = stock.run(limit);
+                run.set_shadow(self.rule == Rule::Each);
                 run.settle(now);
                 let used = record.and_then(|record| record.used(limit.key()));
                 run.learn(limit.given(used, now));
                 run
             };
             let mut runs: Vec<Run> = self.limits.iter().map(look).collect();
-            if let Some(refusal) = stock::refusal(runs.iter().copied(), self.cost, now) {
+            let passes = |run: &Run| {
+                let judgement = run.judge(self.cost, now);
+                matches!(judgement, Judgement::Held | Judgement::Short)
+            };
+            let refusal = match self.rule {
+                Rule::All => stock::refusal(runs.iter().copied(), self.cost, now),
+                Rule::Each if runs.iter().any(passes) => None,
+                Rule::Each => Some(Decision::each(
+                    runs.iter().map(|run| run.standing(now)).collect(),
+                    (0..runs.len()).collect(),
+                )),
+            };
+            if let Some(refusal) = refusal {
                 stock.keep(&runs, row.latest().after(stock.latest()));
                 return Ok(Some(refusal));
             }
+            let refusing = match self.rule {
+                Rule::All => Subset::NONE,
+                Rule::Each => Subset::of(&runs, |run| !passes(run)),
+            };
             let workers = if runs.iter().any(|run| run.is_greedy(self.cost)) {
                 desk.workers.count(|| self.table.workers_key(), desk.host)
             } else {
                 // Whoever takes one at a time need not know.
                 1
             };
-            for run in &mut runs {
-                run.draw(self.cost, workers, now);
+            let mut states: Vec<State> = Vec::with_capacity(runs.len());
+            for (index, run) in runs.iter_mut().enumerate() {
+                if !refusing.has(index) {
+                    run.draw(self.cost, workers, now);
+                    states.push(run.state());
+                }
             }
-            let states: Vec<State> = runs.iter().map(Run::state).collect();
-            let written = row.replace(place.id, &states, place.states, now);
+            let room = (place.capacity, place.states);
+            let written = row.replace(place.id, &states, room, now);
             if desk.host.set_shared(&place.key, &written.bytes, expected)? {
                 stock.keep(&runs, now);
                 desk.effects.new_record |= written.new;
                 desk.effects.gone_records += written.gone;
                 let standings = runs.iter().map(|run| run.standing(now)).collect();
-                return Ok(Some(Decision::Admitted { standings }));
+                let by = (0..runs.len()).filter(|index| refusing.has(*index));
+                return Ok(Some(Decision::each(standings, by.collect())));
             }
             desk.effects.contended += 1;
         }

@@ -53,5 +53,5 @@ pub mod run;
 pub mod stock;
 pub mod table;
 
-pub use config::{Config, check};
+pub use config::{Config, check, shadows};
 pub use filter::TenantRateLimit;

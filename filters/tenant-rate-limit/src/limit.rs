@@ -3,6 +3,8 @@
 use std::hash::Hasher;
 
 use siphasher::sip::SipHasher13;
+use tollgate_common::TenantId;
+use tollgate_common::hashed::in_share;
 
 use crate::calendar::Window;
 
@@ -13,8 +15,86 @@ pub struct Limit {
     pub name: String,
     /// What it allows.
     pub kind: Kind,
+    /// Whether it refuses anything.
+    pub mode: Mode,
     /// Under which its state is found in a record; see [`Limit::new`].
     key: u32,
+}
+
+/// Whether a limit refuses what is too much.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// It does.
+    Enforce,
+    /// It is *in shadow*: it counts what passes and tells what it would have refused, and refuses it only to a share of all tenants.
+    Shadow(Share),
+}
+
+/// A share of all tenants.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Share {
+    /// How many of every `out_of` tenants.
+    pub share: u64,
+    /// See `share`.
+    pub out_of: u64,
+    /// What decides who they are.
+    pub salt: String,
+}
+
+impl Mode {
+    /// Whether the limit is in shadow for this tenant. Raised, a share keeps all whom it had.
+    pub fn is_shadow(&self, tenant: &TenantId) -> bool {
+        match self {
+            Self::Enforce => false,
+            Self::Shadow(Share {
+                share,
+                out_of,
+                salt,
+            }) => !in_share(salt, tenant.as_bytes(), *share, *out_of),
+        }
+    }
+}
+
+/// Some of at most 32 limits, by their indices.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Subset(u32);
+
+impl Subset {
+    /// None of them.
+    pub const NONE: Self = Self(0);
+
+    /// Those for which this holds.
+    pub fn of<T>(all: impl IntoIterator<Item = T>, holds: impl Fn(T) -> bool) -> Self {
+        let all = all.into_iter().take(32).enumerate();
+        Self(all.fold(0, |bits, (index, one)| {
+            bits | u32::from(holds(one)) << index
+        }))
+    }
+
+    /// Whether an index is among them.
+    pub fn has(self, index: usize) -> bool {
+        index < 32 && self.0 >> index & 1 == 1
+    }
+
+    /// Whether it is none.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// All others.
+    #[must_use]
+    pub fn others(self) -> Self {
+        Self(!self.0)
+    }
+
+    /// These, and behind the first `count` limits those.
+    #[must_use]
+    pub fn and_behind(self, count: usize, those: Self) -> Self {
+        let those = u32::try_from(count)
+            .ok()
+            .and_then(|count| those.0.checked_shl(count));
+        Self(self.0 | those.unwrap_or(0))
+    }
 }
 
 /// The kinds of limit.
@@ -124,6 +204,8 @@ pub struct State {
     pub key: u32,
     /// What was used.
     pub used: Used,
+    /// Whether the limit was in shadow: then nothing is refused by this, and a record is not kept for its sake.
+    pub shadow: bool,
 }
 
 /// What was used of a limit.
@@ -209,7 +291,7 @@ pub fn window(key: u32) -> Option<Window> {
 
 impl Limit {
     /// A limit. Its key is a hash of its name, its kind and, of a quota, the window: with any of these a
-    /// limit becomes another one, while its numbers may change and it keeps what was used.
+    /// limit becomes another one, while its numbers and its mode may change and it keeps what was used.
     pub fn new(name: &str, kind: Kind) -> Self {
         let mut hasher = SipHasher13::new();
         hasher.write(name.as_bytes());
@@ -220,8 +302,15 @@ impl Limit {
         Self {
             name: name.to_owned(),
             kind,
+            mode: Mode::Enforce,
             key: (hasher.finish() >> 32) as u32 & !KIND | kind.code(),
         }
+    }
+
+    /// The same limit in another mode.
+    #[must_use]
+    pub fn in_mode(self, mode: Mode) -> Self {
+        Self { mode, ..self }
     }
 
     /// Under which its state is found in a record.

@@ -75,10 +75,7 @@ pub enum Toll {
 }
 
 /// Those of a request without a route.
-pub static NO_LIMITS: LimitSet = LimitSet {
-    limits: Vec::new(),
-    policy: String::new(),
-};
+pub static NO_LIMITS: LimitSet = LimitSet::EMPTY;
 
 impl Limiter {
     /// A limiter with this configuration.

@@ -48,6 +48,10 @@ pub struct Why<'a> {
     pub route: Option<usize>,
 }
 
+/// Which metric a series is of.
+const REFUSED: u64 = 0;
+const SHADOWED: u64 = 1;
+
 impl Meters {
     /// Metrics of these names. Those without labels are defined now, so that they are there to be watched while they are still 0.
     pub fn new(names: MetricNames, host: &mut dyn Host) -> Self {
@@ -79,9 +83,26 @@ impl Meters {
 
     /// A request is refused.
     pub fn refused(&self, whose: Whose<'_>, why: Why<'_>, host: &mut dyn Host) {
-        let Some(metric) = &self.names.refused else {
-            return;
-        };
+        if let Some(metric) = &self.names.refused {
+            self.count_refusal(metric, REFUSED, whose, why, host);
+        }
+    }
+
+    /// A request passes that a limit in shadow would have refused.
+    pub fn shadowed(&self, whose: Whose<'_>, why: Why<'_>, host: &mut dyn Host) {
+        if let Some(metric) = &self.names.shadowed {
+            self.count_refusal(metric, SHADOWED, whose, why, host);
+        }
+    }
+
+    fn count_refusal(
+        &self,
+        metric: &str,
+        which: u64,
+        whose: Whose<'_>,
+        why: Why<'_>,
+        host: &mut dyn Host,
+    ) {
         let labels = [
             ("tenant", whose.tenant),
             ("tier", whose.tier),
@@ -90,7 +111,8 @@ impl Meters {
         ];
         // Which of a plan's limits it was, or of a route's: at most 256 routes, 32 limits and 7 reasons.
         let route = why.route.map_or(0, |route| route as u64 + 1);
-        let key = (route << 8 | why.index as u64 & 0x1f) << 3 | (why.reason as u64 + 1);
+        let key =
+            (route << 8 | which << 7 | why.index as u64 & 0x1f) << 3 | (why.reason as u64 + 1);
         self.count(whose.key(key), metric, &labels, host);
     }
 

@@ -6,16 +6,19 @@
 //! state  = key u32  arrival u64        interval (7 bytes)   of a rate
 //!        = key u32  window number u64  count (7 bytes)      of a quota
 //! ```
-//! All numbers are little-endian; a key says in its last bits of what kind it is ([`limit::KIND`]). A row is replaced as a whole, so one
+//! All numbers are little-endian; a key says in its last bits of what kind it is ([`limit::KIND`]), and the last bit of a state whether its limit was in shadow. A row is replaced as a whole, so one
 //! compare-and-swap charges all limits of a tenant or none.
 //!
 //! Whatever is at rest is left out when a row is written. That loses nothing, because the row keeps the latest moment it
 //! was written at and judges by none that is earlier ([`Now::after`]): something left out was at rest at that moment, and is read as being so.
+//!
+//! A record in which only states of limits in shadow are not at rest gives way to one that has others: limits in shadow must not take away from other tenants the
+//! place where what they used is kept. Then what its tenant used of limits in shadow is forgotten.
 
 use crate::limit::{self, Clocks, Now, State, Used};
 
 /// The first byte of a row. The names of the keys carry it too, so a module of another version has rows of its own.
-pub const VERSION: u8 = 2;
+pub const VERSION: u8 = 3;
 
 /// States that a record has at most: those of the limits that the tenant has, whatever the route, and of limits that it had before a change of
 /// configuration. Which are left out if it would have more: see [`Row::replace`].
@@ -30,8 +33,11 @@ pub const RECORD_HEADER: usize = 5;
 /// Bytes of a state.
 pub const STATE: usize = 19;
 
-/// The largest number in seven bytes. An interval is at most [`limit::LONGEST_REFILL`] and a count at most [`limit::LARGEST_QUOTA`], both less.
-const SEVEN_BYTES: u64 = (1 << 56) - 1;
+/// The last bit of seven bytes: whether the limit was in shadow.
+const SHADOW: u64 = 1 << 55;
+
+/// The largest number in what is left of seven bytes. An interval is at most [`limit::LONGEST_REFILL`] and a count at most [`limit::LARGEST_QUOTA`], both less.
+const LARGEST: u64 = SHADOW - 1;
 
 /// A row that was read.
 #[derive(Clone, Copy, Debug, Default)]
@@ -47,7 +53,7 @@ pub struct Replacement {
     pub bytes: Vec<u8>,
     /// Whether it has a record of the tenant that was not in the row before.
     pub new: bool,
-    /// How many records of other tenants are left out, because they were at rest.
+    /// How many records of other tenants are left out, because they were at rest or gave way.
     pub gone: u32,
 }
 
@@ -92,19 +98,28 @@ impl<'a> Row<'a> {
         self.records().find(|record| record.has_id(id))
     }
 
-    /// Whether `capacity` records are in use, so that there is no room for another one.
+    /// Whether `capacity` records are in use and none of them gives way, so that there is no room for another one.
     pub fn is_full(&self, capacity: usize, now: Now) -> bool {
-        let mut in_use = self.records().filter(|record| !record.at_rest(now));
+        let mut in_use = self.records().filter(|record| !record.gives_way(now));
         in_use.nth(capacity.saturating_sub(1)).is_some()
     }
 
-    /// The row with these states in the record of a tenant.
+    /// The row with these states in the record of a tenant, in all at most `capacity` records if others give way.
     ///
     /// Other states that the record had are kept while they are not at rest: those of limits that other routes have, and of limits
     /// of a former configuration, should they come back. Where that makes more than `most`, the ones that have not been charged for longest are left out. The
     /// limits that one tenant can meet in one configuration are fewer, so no client can make a limit forget it by going from route to route.
-    pub fn replace(&self, id: u32, states: &[State], most: usize, now: Now) -> Replacement {
+    pub fn replace(
+        &self,
+        id: u32,
+        states: &[State],
+        (capacity, most): (usize, usize),
+        now: Now,
+    ) -> Replacement {
         let own = self.record(id);
+        let others = || self.records().filter(|record| !record.has_id(id));
+        let in_use = others().filter(|record| !record.at_rest(now)).count();
+        let mut too_many = (in_use + 1).saturating_sub(capacity);
         let most = most.max(states.len()).min(u8::MAX.into());
         let mut bytes =
             Vec::with_capacity(HEADER + self.records.len() + RECORD_HEADER + states.len() * STATE);
@@ -112,8 +127,12 @@ impl<'a> Row<'a> {
         bytes.extend_from_slice(&now.monotonic.to_le_bytes());
         bytes.extend_from_slice(&now.utc.to_le_bytes());
         let mut gone = 0;
-        for record in self.records().filter(|record| !record.has_id(id)) {
+        // Those that have not been charged for longest come first.
+        for record in others() {
             if record.at_rest(now) {
+                gone += 1;
+            } else if too_many > 0 && record.gives_way(now) {
+                too_many -= 1;
                 gone += 1;
             } else {
                 bytes.extend_from_slice(record.bytes);
@@ -186,6 +205,12 @@ impl<'a> Record<'a> {
     fn at_rest(self, now: Now) -> bool {
         self.states().all(|state| state.used.at_rest(now))
     }
+
+    /// Whether nothing but limits in shadow would be forgotten with it.
+    fn gives_way(self, now: Now) -> bool {
+        self.states()
+            .all(|state| state.shadow || state.used.at_rest(now))
+    }
 }
 
 fn push(row: &mut Vec<u8>, state: State) {
@@ -195,7 +220,8 @@ fn push(row: &mut Vec<u8>, state: State) {
     };
     row.extend_from_slice(&state.key.to_le_bytes());
     row.extend_from_slice(&a.to_le_bytes());
-    if let Some(seven) = b.min(SEVEN_BYTES).to_le_bytes().first_chunk::<7>() {
+    let b = b.min(LARGEST) | if state.shadow { SHADOW } else { 0 };
+    if let Some(seven) = b.to_le_bytes().first_chunk::<7>() {
         row.extend_from_slice(seven);
     }
 }
@@ -204,6 +230,7 @@ fn read(bytes: &[u8]) -> Option<State> {
     let mut reader = Reader(bytes);
     let key = reader.u32()?;
     let (a, b) = (reader.u64()?, reader.seven()?);
+    let (b, shadow) = (b & LARGEST, b & SHADOW != 0);
     let used = if key & limit::KIND == limit::RATE {
         Used::Rate {
             arrival: a,
@@ -216,7 +243,7 @@ fn read(bytes: &[u8]) -> Option<State> {
             count: b,
         }
     };
-    Some(State { key, used })
+    Some(State { key, used, shadow })
 }
 
 struct Reader<'a>(&'a [u8]);

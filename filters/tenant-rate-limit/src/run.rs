@@ -76,6 +76,8 @@ pub struct Run {
     since: u64,
     /// How many have been spent since.
     spent: u64,
+    /// Whether the limit is in shadow.
+    shadow: bool,
 }
 
 /// What can be said about a request without looking at the record, or, once it has been looked at, at all.
@@ -104,6 +106,7 @@ impl Run {
             size: 1,
             since: 0,
             spent: 0,
+            shadow: false,
         }
     }
 
@@ -120,6 +123,16 @@ impl Run {
     /// Whether the record has been seen, so that a [`standing`](Self::standing) says something.
     pub fn is_known(&self) -> bool {
         self.known
+    }
+
+    /// Whether the limit is in shadow.
+    pub fn is_shadow(&self) -> bool {
+        self.shadow
+    }
+
+    /// Says whether the limit is in shadow, which may be another thing in each configuration.
+    pub fn set_shadow(&mut self, shadow: bool) {
+        self.shadow = shadow;
     }
 
     /// Whether anything is held. Call [`settle`](Self::settle) first.
@@ -259,6 +272,7 @@ impl Run {
     pub fn state(&self) -> State {
         State {
             key: self.key,
+            shadow: self.shadow,
             used: match self.kind {
                 Kind::Rate { interval, .. } => Used::Rate {
                     arrival: self.given,

@@ -50,12 +50,13 @@ impl Stock {
         run.copied().unwrap_or_else(|| Run::of(limit))
     }
 
-    /// What becomes of a request, if that can be said without a look at the record.
+    /// What becomes of a request that all of these limits must let pass, if that can be said without a look at the record.
     pub fn decide(&mut self, limits: Limits<'_>, cost: u64, now: Now) -> Option<Decision> {
         let now = now.after(self.latest);
         let (mut short, mut refused) = (false, false);
         for limit in limits.iter() {
             let run = self.runs.iter_mut().find(|run| run.is_of(limit))?;
+            run.set_shadow(false);
             run.settle(now);
             if !run.is_known() {
                 // Another limit may refuse all the same, but the answer says how the tenant stands with this one too.
@@ -83,6 +84,30 @@ impl Stock {
         Some(Decision::Admitted { standings })
     }
 
+    /// What limits in shadow, each by itself, would have done with a request that passes, if that can be said without a look at the record.
+    pub fn watch(&mut self, limits: Limits<'_>, cost: u64, now: Now) -> Option<Decision> {
+        let now = now.after(self.latest);
+        for limit in limits.iter() {
+            let run = self.runs.iter_mut().find(|run| run.is_of(limit))?;
+            run.set_shadow(true);
+            run.settle(now);
+            if !run.is_known() || run.judge(cost, now) == Judgement::Short {
+                return None;
+            }
+        }
+        let (mut standings, mut by) = (Vec::new(), Vec::new());
+        for (index, limit) in limits.iter().enumerate() {
+            let run = self.runs.iter_mut().find(|run| run.is_of(limit))?;
+            match run.judge(cost, now) {
+                Judgement::Held => run.spend(cost),
+                _ => by.push(index),
+            }
+            standings.push(run.standing(now));
+        }
+        self.latest = now;
+        Some(Decision::each(standings, by))
+    }
+
     /// Keeps what is now held and known.
     pub fn keep(&mut self, runs: &[Run], latest: Now) {
         self.latest = latest;
@@ -100,13 +125,19 @@ impl Stock {
         }
     }
 
-    /// Whether something is held that can still be spent.
+    /// Whether nothing is held or known but of limits in shadow.
+    fn is_of_shadows(&self) -> bool {
+        self.runs.iter().all(Run::is_shadow)
+    }
+
+    /// Whether something is held that can still be spent. What is held of limits in shadow does not count: no place is kept from
+    /// another tenant for its sake.
     fn holds(&self, now: Now) -> bool {
         let now = now.after(self.latest);
         self.runs.iter().any(|run| {
             let mut run = *run;
             run.settle(now);
-            run.holds()
+            run.holds() && !run.is_shadow()
         })
     }
 }
@@ -259,14 +290,23 @@ impl UnlistedStocks {
         Some(&mut place.stock)
     }
 
-    /// Keeps what is held of a tenant of whom nothing was, where there is nothing, else where nothing is held and nobody was for longest.
+    /// Keeps what is held of a tenant of whom nothing was, where there is nothing but of limits in shadow, else where nothing is held and nobody was for longest.
+    /// What is of limits in shadow itself drives out nothing else.
     pub fn keep(&mut self, tenant: Unlisted, stock: Stock, now: Now) -> bool {
         let used = self.uses;
+        let of_shadows = |place: &Place| place.stock.is_of_shadows();
+        let modest = stock.is_of_shadows();
         let free = self
             .ways(tenant)
             .iter_mut()
-            .filter(|place| place.as_ref().is_none_or(|place| !place.stock.holds(now)))
-            .min_by_key(|place| place.as_ref().map(|place| place.used));
+            .filter(|place| {
+                let free = |place: &Place| of_shadows(place) || !modest && !place.stock.holds(now);
+                place.as_ref().is_none_or(free)
+            })
+            .min_by_key(|place| {
+                let place = place.as_ref();
+                place.map(|place| (!of_shadows(place), place.used))
+            });
         match free {
             Some(place) => {
                 *place = Some(Place {

@@ -209,25 +209,25 @@ proptest! {
     }
 
     #[test]
-    fn a_row_keeps_every_state(states in proptest::collection::vec((any::<u32>(), any::<bool>(), any::<u64>(), 0_u64..1 << 56), 0..20)) {
+    fn a_row_keeps_every_state(states in proptest::collection::vec((any::<u32>(), any::<(bool, bool)>(), any::<u64>(), 0_u64..1 << 55), 0..20)) {
         let now = Now { monotonic: 0, utc: 0 };
-        let states: Vec<State> = states.into_iter().map(|(key, rate, a, b)| {
+        let states: Vec<State> = states.into_iter().map(|(key, (rate, shadow), a, b)| {
             // Neither at rest: after now, or in the first window.
             let state = if rate {
-                State { key: key & !7, used: Used::Rate { arrival: a.max(1), interval: b } }
+                State { key: key & !7, used: Used::Rate { arrival: a.max(1), interval: b }, shadow }
             } else {
-                State { key: key & !7 | 3, used: Used::Quota { window: Window::Day, number: 0, count: b } }
+                State { key: key & !7 | 3, used: Used::Quota { window: Window::Day, number: 0, count: b }, shadow }
             };
             (state.key, state)
         }).collect::<std::collections::BTreeMap<_, _>>().into_values().collect();
-        let written = Row::default().replace(9, &states, 64, now);
+        let written = Row::default().replace(9, &states, (24, 64), now);
         let row = Row::parse(&written.bytes).unwrap();
         for state in &states {
             prop_assert_eq!(row.record(9).unwrap().used(state.key), Some(state.used));
         }
         // Beside another record, and when other states of the same record are written.
-        let other = row.replace(8, &states, 64, now);
-        let again = Row::parse(&other.bytes).unwrap().replace(9, &[], 64, now);
+        let other = row.replace(8, &states, (24, 64), now);
+        let again = Row::parse(&other.bytes).unwrap().replace(9, &[], (24, 64), now);
         let row = Row::parse(&again.bytes).unwrap();
         for state in &states {
             prop_assert_eq!(row.record(9).unwrap().used(state.key), Some(state.used));
@@ -398,6 +398,7 @@ fn no_limit_is_forgotten_by_going_from_route_to_route() {
                 let limits = Limits {
                     tenant: &tenant,
                     route,
+                    ..Limits::default()
                 };
                 passed += u32::from(admitted(&proxy.charge((turn + n) % 2, account, limits, 1)));
             }

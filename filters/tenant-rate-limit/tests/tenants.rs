@@ -888,6 +888,169 @@ fn series_are_named_once_and_bounded() {
     assert_eq!(gate.host.metric_names().len(), 6);
 }
 
+/// A rate that is enforced, and a quota and a route's limit in shadow.
+fn shadowed() -> Value {
+    json!({
+        "tenant": {"from": [{"header": "x-tenant-id"}], "unknown": {"tier": "free"}},
+        "tiers": {
+            "free": {"limits": [
+                {"name": "daily", "quota": 2, "per": "day", "mode": "shadow"},
+                {"name": "rate", "requests": 1, "per": "1s", "burst": 4},
+            ]},
+            "trial": {"limits": [{"name": "daily", "quota": 2, "per": "day", "mode": "shadow", "enforcedFor": {"share": 50}}]},
+        },
+        "tenants": {
+            "acme": {"tier": "free"},
+            "strict": {"tier": "trial", "limits": [{"name": "daily", "quota": 2, "per": "day"}]},
+        },
+        "routes": [{"match": {"path": {"exact": "/bulk"}}, "cost": 3, "limits": [{"name": "bulk", "quota": 3, "per": "hour", "mode": "shadow"}]}],
+        "answer": {"retryAfter": {"jitter": 0}},
+        "metrics": {"refused": "refused_total", "shadowed": "shadowed_total"},
+    })
+}
+
+impl Gate {
+    /// What limits in shadow noted of the last request.
+    fn noted(&self) -> [Option<String>; 2] {
+        ["tollgate.shadowed", "tollgate.shadow_headers"].map(|name| {
+            let noted = self.host.property(&[name]).unwrap();
+            noted.map(|text| String::from_utf8(text).unwrap())
+        })
+    }
+}
+
+#[test]
+fn a_limit_in_shadow_is_told_to_the_access_log_alone() {
+    let mut gate = Gate::new(&shadowed());
+    let daily = |left: u64, rate: u64| {
+        format!(
+            "ratelimit-policy: \"daily\";q=2;w=86400, \"rate\";q=4;w=4 | ratelimit: \"daily\";r={left};t=86400, \"rate\";r={rate};t=1"
+        )
+    };
+    for (n, (shadowed, headers)) in [
+        (None, daily(1, 3)),
+        (None, daily(0, 2)),
+        (
+            Some("acme free daily limited"),
+            format!(":status: 429 | retry-after: 86400 | {}", daily(0, 1)),
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        assert_eq!(gate.send(&[("x-tenant-id", "acme")]), None);
+        assert_eq!(gate.noted(), [shadowed.map(str::to_owned), Some(headers)]);
+        assert_eq!(
+            gate.header("ratelimit-policy").as_deref(),
+            Some("\"rate\";q=4;w=4")
+        );
+        assert_eq!(
+            gate.header("ratelimit"),
+            Some(format!("\"rate\";r={};t=1", 3 - n))
+        );
+        assert_eq!(gate.refused(), None);
+    }
+    // What a route has in shadow, and what can never pass.
+    let refused = gate.send(&[("x-tenant-id", "acme"), (":path", "/bulk")]);
+    assert_eq!(
+        refused.unwrap().header("ratelimit"),
+        Some("\"rate\";r=1;t=1")
+    );
+    assert_eq!(gate.noted(), [None, None], "the rate has refused it");
+    gate.host.advance(2_000_000_000);
+    assert_eq!(
+        gate.send(&[("x-tenant-id", "acme"), (":path", "/bulk")]),
+        None
+    );
+    assert_eq!(
+        gate.noted(),
+        [
+            Some("acme free daily too_costly".to_owned()),
+            Some(
+                ":status: 403 | ratelimit-policy: \"daily\";q=2;w=86400, \"rate\";q=4;w=4, \"bulk\";q=3;w=3600 | \
+                 ratelimit: \"daily\";r=0;t=86398, \"rate\";r=0;t=1, \"bulk\";r=0;t=3598"
+                    .to_owned()
+            )
+        ]
+    );
+    let series = |limit: &str, reason: &str, name: &str| {
+        let tenant = "tenant=.=acme;.;tier=.=free";
+        (
+            format!("{tenant};.;limit=.={limit};.;reason=.={reason};.;{name}"),
+            1,
+        )
+    };
+    assert_eq!(
+        gate.counts(),
+        BTreeMap::from([
+            series("daily", "limited", "shadowed_total"),
+            series("daily", "too_costly", "shadowed_total"),
+            series("rate", "limited", "refused_total"),
+        ])
+    );
+}
+
+#[test]
+fn a_share_of_tenants_is_refused_and_whoever_has_a_limit_of_its_own_goes_by_that() {
+    let config = |share: u64| {
+        let mut config = shadowed();
+        config["tenant"]["unknown"]["tier"] = "trial".into();
+        config["tiers"]["trial"]["limits"][0]["enforcedFor"]["share"] = share.into();
+        config
+    };
+    let refused = |gate: &mut Gate| -> Vec<String> {
+        let tenants = (0..200).map(|n| format!("tenant-{n}"));
+        let mut refused = |tenant: &String| {
+            assert_eq!(gate.send(&[("x-tenant-id", tenant)]), None);
+            let is_told = gate.header("ratelimit-policy").is_some();
+            let sent = (0..2).filter(|_| gate.send(&[("x-tenant-id", tenant)]).is_some());
+            let is_refused = sent.count() > 0;
+            assert_eq!(is_told, is_refused, "{tenant}");
+            is_refused
+        };
+        tenants.filter(|tenant| refused(tenant)).collect()
+    };
+    let half = refused(&mut Gate::new(&config(50)));
+    assert!((80..120).contains(&half.len()), "{}", half.len());
+    assert_eq!(refused(&mut Gate::new(&config(50))), half, "another proxy");
+    let more = refused(&mut Gate::new(&config(70)));
+    assert!(more.len() > half.len() && half.iter().all(|tenant| more.contains(tenant)));
+    assert_eq!(refused(&mut Gate::new(&config(0))), Vec::<String>::new());
+    let mut gate = Gate::new(&config(0));
+    assert_eq!(gate.send(&[("x-tenant-id", "strict")]), None);
+    assert_eq!(
+        gate.header("ratelimit-policy").as_deref(),
+        Some("\"daily\";q=2;w=86400")
+    );
+}
+
+#[test]
+fn metrics_name_the_limit_that_refused_whoever_it_was() {
+    let mut config = shadowed();
+    let quota = |name: &str| json!({"name": name, "quota": 1, "per": "day", "mode": "shadow", "enforcedFor": {"share": 50, "salt": name}});
+    config["tiers"]["free"]["limits"] = json!([quota("a"), quota("b")]);
+    let mut gate = Gate::new(&config);
+    let mut refused = BTreeMap::new();
+    for n in 0..40 {
+        let tenant = format!("tenant-{n}");
+        gate.send(&[("x-tenant-id", &tenant)]);
+        gate.send(&[("x-tenant-id", &tenant)]);
+        let by = gate.refused();
+        if let Some(by) = by.as_deref().and_then(|refusal| refusal.split(' ').nth(2)) {
+            *refused.entry(by.to_owned()).or_insert(0) += 1;
+        }
+    }
+    let counted = |limit: &str| {
+        let name = format!(
+            "tenant=.=other;.;tier=.=free;.;limit=.={limit};.;reason=.=limited;.;refused_total"
+        );
+        gate.host.metric_value(&name)
+    };
+    for limit in ["a", "b"] {
+        assert_eq!(counted(limit), refused.get(limit).copied(), "{refused:?}");
+    }
+}
+
 /// What one place of a request says.
 #[derive(Clone, Debug)]
 enum Says {

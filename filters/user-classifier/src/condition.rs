@@ -304,11 +304,8 @@ impl Share {
     /// Whether a key is in. Raised, a share keeps all whom it had: they are those up to a place in the order of all. A key that is longer
     /// than [`LONGEST_HASHED`] is in none: a client could have it hashed for every rule.
     pub fn has(&self, key: &[u8]) -> bool {
-        if key.len() > LONGEST_HASHED {
-            return false;
-        }
-        let position = u128::from(tollgate_common::hashed::position(&self.salt, key));
-        position * u128::from(self.out_of) < u128::from(self.share) << 64
+        key.len() <= LONGEST_HASHED
+            && tollgate_common::hashed::in_share(&self.salt, key, self.share, self.out_of)
     }
 }
 

@@ -13,7 +13,7 @@ use crate::model::routing;
 
 const HTTP_CONNECTION_MANAGER: &str = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
 
-/// Istio's default format for access logs.
+/// Istio's default format for access logs, and what the limiter's limits in shadow have noted. `istio/install/values.yaml` has the same for a cluster.
 const ACCESS_LOG_FORMAT: &str = concat!(
     "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%\" \
      %RESPONSE_CODE% %RESPONSE_FLAGS% ",
@@ -25,7 +25,8 @@ const ACCESS_LOG_FORMAT: &str = concat!(
      %UPSTREAM_CLUSTER_RAW% ",
     "%UPSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_REMOTE_ADDRESS% \
      %REQUESTED_SERVER_NAME% ",
-    "%ROUTE_NAME%\n"
+    "%ROUTE_NAME% ",
+    "\"%FILTER_STATE(wasm.tollgate.shadowed:PLAIN)%\" %FILTER_STATE(wasm.tollgate.shadow_headers:PLAIN)%\n"
 );
 
 /// A gateway's port; none if the pod does not listen for it.
@@ -228,4 +229,16 @@ fn http_filters(proxy: &Proxy, traffic: Traffic) -> Vec<Value> {
         ),
     ]);
     filters
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cluster_logs_the_same() {
+        let values = include_str!("../../../istio/install/values.yaml");
+        let format = format!("\n  accessLogFormat: |\n    {ACCESS_LOG_FORMAT}");
+        assert!(values.contains(&format), "{values}");
+    }
 }

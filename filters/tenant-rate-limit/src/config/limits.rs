@@ -1,16 +1,20 @@
 //! Limits, and what makes them acceptable.
 
-use tollgate_common::{Duration, NAME_RULE, Problems, is_name};
+use tollgate_common::hashed::{SALT_RULE, is_salt};
+use tollgate_common::{ConfigError, Duration, NAME_RULE, Problems, is_name};
 
-use super::written::LimitWritten;
+use super::written::{LimitWritten, ModeWritten, ShareWritten};
 use crate::calendar::Window;
-use crate::limit::{Kind, LARGEST_QUOTA, LONGEST_REFILL, Limit, SHORTEST_INTERVAL};
+use crate::limit::{Kind, LARGEST_QUOTA, LONGEST_REFILL, Limit, Mode, SHORTEST_INTERVAL, Share};
 
 /// Limits that one tier has at most.
 pub const LIMITS_IN_TIER: usize = 16;
 
 /// Limits that all routes have together at most: a tenant's record has room for these and those of a tier.
 pub const LIMITS_IN_ROUTES: usize = 16;
+
+/// Out of how many tenants a share is at most.
+pub(super) const LARGEST_OUT_OF: u64 = 1_000_000;
 
 /// A limit as far as it is right: one whose numbers are wrong has its name all the same.
 #[derive(Clone)]
@@ -62,8 +66,12 @@ impl Known {
     fn of(path: &str, written: &LimitWritten, problems: &mut Problems) -> Self {
         let name = name(path, &written.name, problems);
         let kind = kind(path, written, problems);
+        let mode = mode(path, written, problems);
         Self {
-            limit: name.zip(kind).map(|(name, kind)| Limit::new(name, kind)),
+            limit: name
+                .zip(kind)
+                .zip(mode)
+                .map(|((name, kind), mode)| Limit::new(name, kind).in_mode(mode)),
             name: name.map(str::to_owned),
         }
     }
@@ -101,6 +109,92 @@ fn name<'w>(path: &str, name: &'w str, problems: &mut Problems) -> Option<&'w st
         );
     }
     Some(name)
+}
+
+fn mode(path: &str, limit: &LimitWritten, problems: &mut Problems) -> Option<Mode> {
+    match (limit.mode, &limit.enforced_for) {
+        (ModeWritten::Enforce, None) => Some(Mode::Enforce),
+        (ModeWritten::Shadow, None) => Some(Mode::Shadow(Share {
+            share: 0,
+            out_of: 1,
+            salt: String::new(),
+        })),
+        (ModeWritten::Shadow, Some(share)) => {
+            enforced_for(&format!("{path}.enforcedFor"), share, &limit.name, problems)
+                .map(Mode::Shadow)
+        }
+        (ModeWritten::Enforce, Some(_)) => {
+            if problems.as_written(path, "mode") {
+                problems.tell(
+                    format!("{path}.enforcedFor"),
+                    "the limit is enforced for all, write mode: shadow beside it, or leave it out",
+                );
+            }
+            None
+        }
+    }
+}
+
+/// That a limit is in shadow, if it is.
+pub(super) fn shadow_of(path: &str, limit: &LimitWritten) -> Option<ConfigError> {
+    if limit.mode != ModeWritten::Shadow {
+        return None;
+    }
+    let name = &limit.name;
+    let message = match &limit.enforced_for {
+        None => format!("the limit {name} is in shadow and refuses nobody"),
+        Some(written) => {
+            let (share, of) = (written.share, written.out_of.unwrap_or(100));
+            if share >= of {
+                format!(
+                    "the limit {name} is in shadow, though enforced for all tenants; write mode: enforce, without enforcedFor"
+                )
+            } else {
+                format!("the limit {name} is in shadow for all but {share} of {of} tenants")
+            }
+        }
+    };
+    Some(ConfigError::new(format!("{path}.mode"), message))
+}
+
+fn enforced_for(
+    path: &str,
+    written: &ShareWritten,
+    name: &str,
+    problems: &mut Problems,
+) -> Option<Share> {
+    let at = |field: &str| format!("{path}.{field}");
+    let ShareWritten {
+        share,
+        out_of,
+        salt,
+    } = written;
+    let (share, out_of) = (*share, out_of.unwrap_or(100));
+    let salt = salt.as_deref().unwrap_or(name);
+    let mut right = true;
+    let mut wrong = |field: &str, message: String| {
+        right = false;
+        problems.tell(at(field), message);
+    };
+    if !(1..=LARGEST_OUT_OF).contains(&out_of) {
+        wrong(
+            "outOf",
+            format!("{out_of} is out of range, write 1 to {LARGEST_OUT_OF}"),
+        );
+    } else if share > out_of {
+        wrong(
+            "share",
+            format!("{share} is more than there are, write at most {out_of}"),
+        );
+    }
+    if written.salt.is_some() && !is_salt(salt) {
+        wrong("salt", format!("{salt:?} is no salt, {SALT_RULE}"));
+    }
+    right.then(|| Share {
+        share,
+        out_of,
+        salt: salt.to_owned(),
+    })
 }
 
 fn kind(path: &str, limit: &LimitWritten, problems: &mut Problems) -> Option<Kind> {

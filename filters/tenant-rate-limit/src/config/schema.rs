@@ -93,6 +93,7 @@ pub(super) fn limit(schema: &mut Schema) {
     let of_each_kind = json_schema!({
         "requests": {"properties": {"per": keys::<Duration>()}},
         "quota": {"properties": {"per": {"enum": Window::ALL.map(Window::name)}, "burst": false}},
+        "enforcedFor": {"properties": {"mode": {"const": "shadow"}}, "required": ["mode"]},
     });
     schema.insert("dependentSchemas".to_owned(), of_each_kind.to_value());
 }

@@ -7,7 +7,7 @@ use tollgate_common::{OneOrMany, StringMatch, UniqueMap, mapping};
 #[cfg(feature = "schema")]
 use {
     super::identity::{LONGEST_CHALLENGE, LONGEST_NAME, MAX_SOURCES},
-    super::limits::{LIMITS_IN_ROUTES, LIMITS_IN_TIER},
+    super::limits::{LARGEST_OUT_OF, LIMITS_IN_ROUTES, LIMITS_IN_TIER},
     super::routes::{LARGEST_COST, MAX_HEADERS, MAX_ROUTES},
     super::schema,
     crate::limit::LARGEST_QUOTA,
@@ -246,6 +246,50 @@ pub(super) struct LimitWritten {
     #[serde(default, deserialize_with = "optional_whole_number")]
     #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
     pub(super) burst: Option<u64>,
+    /// Whether it refuses what is too much, or only counts what it would have refused.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = "enforce")))]
+    pub(super) mode: ModeWritten,
+    /// A share of all tenants for whom it refuses all the same; only with `mode: shadow`.
+    pub(super) enforced_for: Option<ShareWritten>,
+}
+
+/// Whether a limit refuses.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "Mode")
+)]
+#[serde(rename_all = "camelCase")]
+pub(super) enum ModeWritten {
+    /// It does.
+    #[default]
+    Enforce,
+    /// It counts, and refuses nobody.
+    Shadow,
+}
+
+/// A share of all tenants. A tenant is in or out whichever proxy looks, and one that is in stays in when the share grows.
+#[derive(Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "Share")
+)]
+#[serde(remote = "Self", deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct ShareWritten {
+    /// How many of every `outOf` tenants are in.
+    #[serde(deserialize_with = "whole_number")]
+    #[cfg_attr(feature = "schema", schemars(range(max = LARGEST_OUT_OF)))]
+    pub(super) share: u64,
+    /// Out of how many, 1 to 1,000,000: `share: 1, outOf: 1000` is one in a thousand.
+    #[serde(default, deserialize_with = "optional_whole_number")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = LARGEST_OUT_OF), extend("default" = 100)))]
+    pub(super) out_of: Option<u64>,
+    /// What is hashed with each tenant's id, 1 to 64 bytes: limits with the same salt choose the same tenants. [default: the limit's name]
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 64)))]
+    pub(super) salt: Option<String>,
 }
 
 /// A tenant that is known by name.
@@ -461,6 +505,12 @@ pub(super) struct MetricsWritten {
         schemars(with = "Option<tollgate_common::schema::MetricName>")
     )]
     pub(super) refused: Option<String>,
+    /// A counter of requests that pass and that a limit in shadow would have refused, one for each such limit, with the same labels.
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "Option<tollgate_common::schema::MetricName>")
+    )]
+    pub(super) shadowed: Option<String>,
     /// A gauge of tenants that have a record: some limit of theirs is not at rest, or was not when last looked at.
     #[cfg_attr(
         feature = "schema",
@@ -490,6 +540,7 @@ mapping!(
     UnknownWritten,
     TierWritten,
     LimitWritten,
+    ShareWritten,
     ListedWritten,
     RouteWritten,
     MatchWritten,

@@ -31,7 +31,7 @@ pub(crate) struct Proxy {
 pub(crate) fn of(limits: &[Limit]) -> Limits<'_> {
     Limits {
         tenant: limits,
-        route: &[],
+        ..Limits::default()
     }
 }
 
