@@ -30,6 +30,7 @@ impl Papers {
             }
             Source::Claim(_)
             | Source::Peer(_)
+            | Source::PassedOn(_)
             | Source::Host(_)
             | Source::Path(_)
             | Source::Query(_)

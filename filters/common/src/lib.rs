@@ -53,7 +53,7 @@ pub use path::{Path, PathTemplate, Target};
 pub use problems::Problems;
 pub use query::parameter;
 pub use refusal::Refusal;
-pub use spiffe::PeerTemplate;
+pub use spiffe::{MAX_PEERS, PeerTemplate, is_identity, names_peers, peers};
 pub use string_match::StringMatch;
 pub use tenant::TenantId;
 

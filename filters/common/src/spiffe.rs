@@ -1,4 +1,11 @@
-//! Identities of workloads (SPIFFE ids), and templates for them.
+//! Identities of workloads (SPIFFE ids): templates for them, and conditions that name those whose word counts.
+
+use std::collections::HashSet;
+
+use crate::{ConfigError, Problems, StringMatch, at_most, refuse};
+
+/// How many conditions a list of peers may have.
+pub const MAX_PEERS: usize = 256;
 
 /// How many parts a template may have, its trust domain among them.
 const MAX_PARTS: usize = 32;
@@ -100,10 +107,180 @@ fn part(text: &str) -> Option<Part> {
     }
 }
 
+/// Those whose word counts, from the conditions at `path`.
+pub fn peers(
+    written: Vec<StringMatch>,
+    path: &str,
+    problems: &mut Problems,
+) -> Option<Vec<StringMatch>> {
+    if written.is_empty() {
+        return problems.refuse(path, "is empty and trusts nobody, list identities");
+    }
+    problems.take(at_most(written.len(), MAX_PEERS, path, "identities"))?;
+    let mut known = HashSet::new();
+    let mut sound = true;
+    for (i, peer) in written.iter().enumerate() {
+        let path = format!("{path}[{i}]");
+        sound &= problems.take(names_peers(peer, &path)).is_some();
+        if !known.insert(format!("{peer:?}")) {
+            sound = false;
+            let text = peer.written();
+            problems.tell(path, format!("{text:?} is there twice, take one out"));
+        }
+    }
+    sound.then_some(written)
+}
+
+/// Whether a condition on identities holds for those alone whom its author can have meant: those of a trust domain that it names, and none whose name
+/// only begins like theirs.
+pub fn names_peers(condition: &StringMatch, path: &str) -> Result<(), ConfigError> {
+    let text = condition.written();
+    let (key, has_domain) = match condition {
+        StringMatch::Exact(_) => ("exact", is_identity(text)),
+        StringMatch::Prefix(_) => ("prefix", is_identity(text)),
+        StringMatch::Regex(_) => ("regex", is_identity_regex(text)),
+        StringMatch::Suffix(_) => {
+            return refuse(
+                format!("{path}.suffix"),
+                format!(
+                    "{text:?} would hold for identities of every trust domain, write exact, prefix or regex"
+                ),
+            );
+        }
+    };
+    let path = format!("{path}.{key}");
+    if !has_domain {
+        return refuse(
+            path,
+            format!(
+                "{text:?} does not begin with the trust domain of those who are meant, write for example \
+                 \"spiffe://cluster.local/ns/ecommerce/sa/cart-service\""
+            ),
+        );
+    }
+    match condition {
+        StringMatch::Prefix(_) if !text.ends_with('/') => refuse(
+            path,
+            format!(
+                "{text:?} would hold for every identity whose name goes on from there, write \"{text}/\" or exact"
+            ),
+        ),
+        StringMatch::Regex(_) if is_alternatives(text) => refuse(
+            path,
+            format!(
+                "{text:?} has alternatives that may begin with anything, put them in parentheses or write a condition for each"
+            ),
+        ),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a text can begin a SPIFFE identity of a certain trust domain.
+pub fn is_identity(text: &str) -> bool {
+    let rest = text.strip_prefix(SCHEME);
+    rest.and_then(|rest| rest.split_once('/'))
+        .is_some_and(|(domain, _)| is_domain(domain))
+}
+
+/// The same of a regular expression, in which points may be escaped, and the slash behind the domain must be there once.
+fn is_identity_regex(text: &str) -> bool {
+    let rest = text.strip_prefix(SCHEME);
+    rest.and_then(|rest| rest.split_once('/'))
+        .is_some_and(|(domain, rest)| {
+            is_domain(&domain.replace("\\.", ".")) && !rest.starts_with(['?', '*', '+', '{'])
+        })
+}
+
+fn is_domain(text: &str) -> bool {
+    let of_domain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    !text.is_empty() && text.bytes().all(of_domain)
+}
+
+/// Whether a regular expression has alternatives that are not within a group: only the first begins with what it begins with.
+fn is_alternatives(regex: &str) -> bool {
+    let (mut depth, mut in_class, mut escaped) = (0_u32, false, false);
+    for byte in regex.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'[' => in_class = true,
+            b']' => in_class = false,
+            _ if in_class => {}
+            b'(' => depth += 1,
+            b')' => depth = depth.saturating_sub(1),
+            b'|' if depth == 0 => return true,
+            _ => {}
+        }
+    }
+    false
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_condition_on_peers_names_a_trust_domain_and_ends_where_a_name_does() {
+        const INSTEAD: &str = "does not begin with the trust domain of those who are meant, write for example \
+                               \"spiffe://cluster.local/ns/ecommerce/sa/cart-service\"";
+        let told =
+            |condition: &StringMatch| names_peers(condition, "at").map_err(|e| e.to_string());
+        let exact = |text: &str| StringMatch::Exact(text.to_owned());
+        let prefix = |text: &str| StringMatch::Prefix(text.to_owned());
+        let regex = |text: &str| StringMatch::regex(text).unwrap();
+        for right in [
+            exact("spiffe://cluster.local/ns/a/sa/b"),
+            prefix("spiffe://cluster.local/"),
+            prefix("spiffe://cluster.local/ns/a/sa/"),
+            regex(r"spiffe://cluster\.local/ns/(a|b)/sa/[x|]"),
+            regex("spiffe://cluster.local/ns/a/sa/.*"),
+            regex(r"spiffe://a/ns/\|"),
+        ] {
+            assert_eq!(told(&right), Ok(()), "{right:?}");
+        }
+        for (wrong, key, text) in [
+            (exact("cart-service"), "exact", "cart-service"),
+            (
+                exact("spiffe://cluster.local"),
+                "exact",
+                "spiffe://cluster.local",
+            ),
+            (prefix("spiffe://"), "prefix", "spiffe://"),
+            (prefix("spiffe://cluster"), "prefix", "spiffe://cluster"),
+            (regex(".+"), "regex", ".+"),
+            (regex("spiffe://.*/ns/a"), "regex", "spiffe://.*/ns/a"),
+            (
+                regex("spiffe://[a-z.]+/ns/a"),
+                "regex",
+                "spiffe://[a-z.]+/ns/a",
+            ),
+            // None of these begins with one domain and a slash.
+            (regex("spiffe://a/?.*"), "regex", "spiffe://a/?.*"),
+            (regex("spiffe://a/{0}.*"), "regex", "spiffe://a/{0}.*"),
+            (regex("spiffe://a/*b"), "regex", "spiffe://a/*b"),
+        ] {
+            assert_eq!(told(&wrong), Err(format!("at.{key}: {text:?} {INSTEAD}")));
+        }
+        for (wrong, expected) in [
+            (
+                StringMatch::Suffix("/sa/cart".to_owned()),
+                "at.suffix: \"/sa/cart\" would hold for identities of every trust domain, write exact, prefix or regex",
+            ),
+            (
+                prefix("spiffe://cluster.local/ns/shop"),
+                "at.prefix: \"spiffe://cluster.local/ns/shop\" would hold for every identity whose name goes on from there, write \
+                 \"spiffe://cluster.local/ns/shop/\" or exact",
+            ),
+            (
+                regex("spiffe://cluster.local/ns/(a|b)/sa/x|.*"),
+                "at.regex: \"spiffe://cluster.local/ns/(a|b)/sa/x|.*\" has alternatives that may begin with anything, put them in \
+                 parentheses or write a condition for each",
+            ),
+        ] {
+            assert_eq!(told(&wrong), Err(expected.to_owned()));
+        }
+    }
 
     #[test]
     fn templates_name_a_tenant() {

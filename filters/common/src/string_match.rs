@@ -91,6 +91,18 @@ impl StringMatch {
         whole(pattern).map(Self::Regex)
     }
 
+    /// The text as it was written, of a regular expression without what anchors it.
+    pub fn written(&self) -> &str {
+        match self {
+            Self::Exact(text) | Self::Prefix(text) | Self::Suffix(text) => text,
+            Self::Regex(regex) => {
+                let text = regex.as_str();
+                let text = text.strip_prefix(r"\A(?:").unwrap_or(text);
+                text.strip_suffix(r")\z").unwrap_or(text)
+            }
+        }
+    }
+
     /// What it looks for as it is, and the key that it is written with; of a regular expression nothing.
     pub fn literal(&self) -> Option<(&'static str, &str)> {
         match self {

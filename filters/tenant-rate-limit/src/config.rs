@@ -14,7 +14,7 @@ use siphasher::sip::SipHasher13;
 use tollgate_common::config::{self, below};
 use tollgate_common::{ConfigError, NAME_RULE, Problems, TenantId, is_name, metrics, refuse};
 
-pub use identity::{ClaimPath, IdRule, Missing, Source};
+pub use identity::{ByClients, ClaimPath, IdRule, Missing, Source};
 pub use limits::{LIMITS_IN_ROUTES, LIMITS_IN_TIER};
 pub use routes::{Cost, Effect, LARGEST_COST, Match, Place, Route};
 
@@ -32,6 +32,8 @@ use written::{
 pub struct Config {
     /// Where to look for a tenant's id, in order.
     pub sources: Vec<Source>,
+    /// The first of them by which clients choose who they are, unless something in front vouches for it.
+    pub by_clients: Option<ByClients>,
     /// What a usable id is.
     pub ids: IdRule,
     /// What becomes of a request without one.
@@ -253,8 +255,10 @@ impl Config {
         let missing = identity::missing(&written.tenant.missing, &ids, problems);
         let answer = told(&written.answer, problems);
         let metrics = names(written.metrics, problems);
+        let (sources, by_clients) = sources?;
         Some(Self {
-            sources: sources?,
+            sources,
+            by_clients,
             ids,
             missing: missing?,
             tiers: tiers.iter().map(|tier| tier.name.to_owned()).collect(),
@@ -266,6 +270,31 @@ impl Config {
             answer,
             metrics,
         })
+    }
+}
+
+impl Config {
+    /// Whom a request is taken for that shows nothing: the tenant's id and its tier. `None` if it is refused.
+    pub fn stranger(&self) -> Option<(&str, &str)> {
+        let Missing::Tenant(id) = &self.missing else {
+            return None;
+        };
+        let listed = self.tenants.get(id.as_str());
+        let plan = listed.map_or(self.unknown, |listed| listed.plan as usize);
+        let tier = self.tiers.get(self.plans.get(plan)?.tier)?;
+        Some((id.as_str(), tier))
+    }
+
+    /// Whether it takes tenants as peers pass them on.
+    pub fn believes_peers(&self) -> bool {
+        let mut sources = self.sources.iter();
+        sources.any(|source| matches!(source, Source::PassedOn(_)))
+    }
+
+    /// The first source that is a claim.
+    pub fn claim(&self) -> Option<usize> {
+        let mut sources = self.sources.iter();
+        sources.position(|source| matches!(source, Source::Claim(_)))
     }
 }
 
@@ -660,7 +689,9 @@ mod tests {
             "tiers": {"all": {"limits": [{"name": "rate", "requests": 3, "per": "1s"}]}},
         }))
         .unwrap();
-        assert_eq!(config.sources, [Source::Header("x-customer".to_owned())]);
+        assert!(
+            matches!(config.sources.as_slice(), [Source::Header(name)] if name == "x-customer")
+        );
         let anonymous = TenantId::normalise(b"anonymous").unwrap();
         assert_eq!(config.missing, Missing::Tenant(anonymous));
         assert_eq!(config.individually, 10_000);
@@ -735,6 +766,46 @@ mod tests {
     }
 
     #[test]
+    fn it_is_known_by_what_clients_choose_who_they_are() {
+        let config = |from: Value, missing: Value| {
+            read(&json!({
+                "tenant": {"from": from, "missing": missing, "unknown": {"tier": "free"}},
+                "tiers": {"free": {"unlimited": true}, "guest": {"unlimited": true}},
+                "tenants": {"visitor": {"tier": "guest"}},
+            }))
+            .unwrap()
+        };
+        let by_clients = |from: Value| {
+            let found = config(from, json!({})).by_clients;
+            found.map(|found| (found.source, found.what))
+        };
+        let verified = json!([{"claim": "a"}, {"peer": "spiffe://td/{tenant}"}, {"passedOn": {"peers": [{"exact": "spiffe://td/a"}]}}]);
+        assert_eq!(by_clients(verified), None);
+        for (source, what) in [
+            (json!({"header": "X-Customer"}), "the header x-customer"),
+            (json!({"host": "{tenant}.shop"}), "the host"),
+            (json!({"path": "/{tenant}"}), "the path"),
+            (json!({"query": "t"}), "the query parameter t"),
+            (json!({"cookie": "t"}), "the cookie t"),
+        ] {
+            // Whoever shows no token is asked for it.
+            let both = json!([{"claim": "a"}, source]);
+            assert_eq!(by_clients(both), Some((1, what.to_owned())));
+            let mut vouched = source;
+            vouched["vouched"] = true.into();
+            assert_eq!(by_clients(json!([vouched])), None);
+        }
+        let from = json!([{"claim": "a"}]);
+        for (missing, expected) in [
+            (json!({}), Some(("anonymous", "free"))),
+            (json!({"tenant": "visitor"}), Some(("visitor", "guest"))),
+            (json!({"refuse": 401}), None),
+        ] {
+            assert_eq!(config(from.clone(), missing).stranger(), expected);
+        }
+    }
+
+    #[test]
     fn mistakes_say_where_what_and_what_to_write() {
         let name_rule = "write 1 to 64 of a-z, 0-9, _ and -, not starting with -";
         let limit = |limit: Value| ("/tiers/free/limits", json!([limit]));
@@ -745,7 +816,7 @@ mod tests {
             (("/tenant/from", json!([{}])), "tenant.from[0]: says not where to look, write e.g. {header: x-tenant-id}".into()),
             (
                 ("/tenant/from", json!([{"jwt": "a"}])),
-                "tenant.from[0].jwt: unknown field \"jwt\", expected one of \"claim\", \"peer\", \"header\", \"host\", \"path\", \"query\", \"cookie\"".into(),
+                "tenant.from[0].jwt: unknown field \"jwt\", expected one of \"claim\", \"peer\", \"passedOn\", \"header\", \"host\", \"path\", \"query\", \"cookie\", \"vouched\"".into(),
             ),
             (("/tenant/from", json!([{"claim": "a", "peer": "b"}])), "tenant.from[0]: looks at claim and peer, write a source for each".into()),
             (("/tenant/from", json!([{"claim": []}])), "tenant.from[0].claim: names no claim, write for example tenant, or [realm, tenant] for one in another".into()),
@@ -756,6 +827,16 @@ mod tests {
             (("/tenant/from", json!([{"claim": "a"}, {"claim": ["a"]}])), "tenant.from[1]: is looked at twice, keep one".into()),
             (("/tenant/from", json!([{"peer": "cluster.local/ns/{tenant}"}])), r#"tenant.from[0].peer: "cluster.local/ns/{tenant}" is not a template of SPIFFE ids, write for example "spiffe://cluster.local/ns/{tenant}/sa/*""#.into()),
             (("/tenant/from", json!([{"peer": "spiffe://*/ns/{tenant}"}])), r#"tenant.from[0].peer: "spiffe://*/ns/{tenant}" would believe every trust domain, write the name of one, for example "spiffe://cluster.local/ns/{tenant}/sa/*""#.into()),
+            (("/tenant/from", json!([{"passedOn": {"peers": []}}])), "tenant.from[0].passedOn.peers: is empty and trusts nobody, list identities".into()),
+            (
+                ("/tenant/from", json!([{"passedOn": {"peers": [{"regex": ".*"}]}}])),
+                "tenant.from[0].passedOn.peers[0].regex: \".*\" does not begin with the trust domain of those who are meant, write for example \
+                 \"spiffe://cluster.local/ns/ecommerce/sa/cart-service\"".into(),
+            ),
+            (("/tenant/from", json!([{"passedOn": {}}])), "tenant.from[0].passedOn: missing field \"peers\"".into()),
+            (("/tenant/from", json!([{"claim": "a", "vouched": true}])), "tenant.from[0].vouched: is said of what the proxy has verified itself, leave it out".into()),
+            (("/tenant/from", json!([{"header": "a", "vouched": false}])), "tenant.from[0].vouched: false says nothing, leave it out".into()),
+            (("/tenant/from", json!([{"header": "a"}, {"header": "A", "vouched": true}])), "tenant.from[1]: is looked at twice, keep one".into()),
             (("/tenant/from", json!([{"cookie": "a", "header": "b"}])), "tenant.from[0]: looks at header and cookie, write a source for each".into()),
             (("/tenant/from", json!([{"cookie": "a;b"}])), "tenant.from[0].cookie: \"a;b\" is not a cookie's name, write for example \"tenant\"".into()),
             (("/tenant/from", json!([{"query": "a b"}])), "tenant.from[0].query: \"a b\" is not a query parameter's name, write for example \"tenant\"".into()),

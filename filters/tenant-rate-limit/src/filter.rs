@@ -39,7 +39,7 @@ use tollgate_host::{
 };
 
 use crate::answer::{self, Reason, Refused};
-use crate::config::{Allowance, ClaimPath, Config, LimitSet, Missing, Source};
+use crate::config::{Allowance, ClaimPath, Config, LimitSet, Missing};
 use crate::ledger::{Decision, Failure, Ledger, Limits};
 use crate::limit::{Standing, Subset};
 use crate::limiter::{Identity, Limiter, NO_LIMITS, Toll, Vouched};
@@ -165,8 +165,7 @@ impl TenantRateLimit {
 impl TenantRateLimit {
     /// Whether a source is a claim.
     pub fn reads_claims(&self) -> bool {
-        let mut sources = self.shared.limiter.config().sources.iter();
-        sources.any(|source| matches!(source, Source::Claim(_)))
+        self.shared.limiter.config().claim().is_some()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use tollgate_common::header::TENANT_ID;
 use tollgate_common::{Given, Path, StringMatch, Target, TenantId, cookie, host, parameter};
 use tollgate_host::{Copies, HeaderMap, same_name};
 
@@ -262,6 +263,13 @@ impl Source {
             Self::Peer(template) => match vouched.peer().and_then(|peer| template.read(peer)) {
                 Some(id) => Given::One(Cow::Borrowed(id)),
                 None => Given::Absent,
+            },
+            // Of anybody else it says nothing, and is written anew.
+            Self::PassedOn(peers) => match vouched.peer() {
+                Some(peer) if peers.iter().any(|trusted| trusted.matches(peer)) => {
+                    copies(view.headers, TENANT_ID).map(Cow::Borrowed)
+                }
+                _ => Given::Absent,
             },
             Self::Header(name) => copies(view.headers, name).map(Cow::Borrowed),
             Self::Host(template) => match view.host {

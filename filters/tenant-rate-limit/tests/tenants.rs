@@ -316,6 +316,78 @@ fn a_claim_names_a_tenant_if_it_is_a_string() {
 }
 
 #[test]
+fn a_tenant_is_passed_on_by_those_whose_word_counts() {
+    let mut of_sidecar = config();
+    of_sidecar["tenant"]["from"] = json!([
+        {"passedOn": {"peers": [{"exact": "spiffe://cluster.local/ns/edge/sa/gateway"}, {"prefix": "spiffe://cluster.local/ns/shop/sa/"}]}},
+        {"peer": "spiffe://cluster.local/ns/{tenant}/sa/*"},
+    ]);
+    let mut gate = Gate::new(&of_sidecar);
+    let gateway = Some("spiffe://cluster.local/ns/edge/sa/gateway");
+    let cart = Some("spiffe://cluster.local/ns/shop/sa/cart");
+    let acme = ("x-tenant-id", "acme");
+    // The tier is that of this limiter's table, whatever the peer says of it.
+    let free = ("x-tenant-tier", "free");
+    for (peer, headers, tenant, tier) in [
+        (gateway, &[acme, free][..], "acme", "premium"),
+        (cart, &[acme], "acme", "premium"),
+        (
+            cart,
+            &[("x-tenant-id", "Unheard-Of ")],
+            "unheard-of",
+            "free",
+        ),
+        // What is not said once and as an id is said by nobody: the next source is not asked.
+        (cart, &[acme, acme], "anonymous", "free"),
+        (cart, &[("x-tenant-id", "")], "anonymous", "free"),
+        (cart, &[("x-tenant-id", "a b")], "anonymous", "free"),
+        // Where nothing is passed on, it is.
+        (cart, &[free], "shop", "free"),
+        (cart, &[("x_tenant_id", "acme")], "shop", "free"),
+        // Strangers say nothing.
+        (
+            Some("spiffe://cluster.local/ns/jobs/sa/cart"),
+            &[acme],
+            "jobs",
+            "free",
+        ),
+        (
+            Some("spiffe://cluster.local/ns/edge/sa/gateway2"),
+            &[acme],
+            "edge",
+            "free",
+        ),
+        (
+            Some("spiffe://elsewhere/ns/shop/sa/cart"),
+            &[acme],
+            "anonymous",
+            "free",
+        ),
+        (
+            None,
+            &[acme, ("x-tenant-tier", "premium")],
+            "anonymous",
+            "free",
+        ),
+    ] {
+        gate.send_vouched(headers, |host| {
+            if let Some(peer) = peer {
+                host.set_attribute(&["connection", "mtls"], &[1]);
+                host.set_attribute(&["connection", "uri_san_peer_certificate"], peer.as_bytes());
+            }
+        });
+        assert_eq!(
+            gate.tenant().as_deref(),
+            Some(tenant),
+            "{peer:?} {headers:?}"
+        );
+        let said: Vec<_> = gate.host.request.all("x-tenant-tier").collect();
+        assert_eq!(said, [tier.as_bytes()], "{peer:?} {headers:?}");
+        assert_eq!(gate.host.request.first("x_tenant_id"), None);
+    }
+}
+
+#[test]
 fn a_peer_names_a_tenant_if_it_has_proven_its_identity() {
     let mut gate = Gate::new(&vouched());
     for (mtls, peer, expected) in [

@@ -350,6 +350,21 @@ impl Condition {
         }
     }
 
+    /// The tests that must come out well for the condition to come out so, some or all of them.
+    pub fn tests(&self, outcome: bool) -> Vec<(usize, &Test)> {
+        match self {
+            Self::All(conditions) | Self::Any(conditions) => {
+                let tests = conditions.iter();
+                tests
+                    .flat_map(|condition| condition.tests(outcome))
+                    .collect()
+            }
+            Self::Not(condition) => condition.tests(!outcome),
+            Self::Is(subject, test) if outcome => vec![(*subject, test)],
+            Self::Is(..) | Self::Time(_) | Self::Percent(_) => Vec::new(),
+        }
+    }
+
     /// Whether this condition is known to hold only where `other` holds as well.
     pub fn implies(&self, other: &Self) -> bool {
         match (self, other) {

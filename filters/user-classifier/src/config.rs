@@ -17,6 +17,8 @@
 mod conditions;
 mod outputs;
 mod reach;
+mod trust;
+mod vouching;
 mod written;
 
 use std::collections::HashSet;
@@ -26,12 +28,13 @@ use tollgate_common::header::{self, TENANT_ID, TENANT_TIER, USER_TYPE};
 use tollgate_common::{NAME_RULE, Problems, StringMatch, is_name};
 use tollgate_host::same_name;
 
-use self::conditions::{Conditions, is_alternatives, is_identity};
+use self::conditions::Conditions;
 use self::reach::Reach;
 use crate::classifier::{Classifier, Outputs, Rule};
-use crate::condition::{Subject, Test};
 use crate::facts::{MAX_SUBJECTS, Subjects};
 
+pub use self::outputs::is_value;
+pub use self::vouching::{Tenants, Unfounded};
 pub use self::written::{
     ClaimMatch, ConditionConfig, Config, HashesConfig, KeyConfig, NamedMatch, NumberConfig,
     OutputsConfig, PercentConfig, RuleConfig, StickyConfig, TimeConfig, TrustConfig, ValueMatch,
@@ -50,8 +53,6 @@ pub const MAX_VALUES: usize = 50_000;
 pub const MAX_LENGTH: usize = 256;
 /// How many networks a condition may have.
 pub const MAX_NETWORKS: usize = 256;
-/// How many identities may be trusted.
-pub const MAX_PEERS: usize = 256;
 /// How many keys may sign cookies.
 pub const MAX_KEYS: usize = 8;
 /// How many headers, or properties, a rule may set; and how many request headers all rules together.
@@ -92,10 +93,12 @@ pub struct Compiled {
     pub default: Option<String>,
     /// The identities whose word counts; `None` where nobody's does.
     pub trusted: Option<Vec<StringMatch>>,
-    /// The request headers that rules set, in lower case.
+    /// The request headers that rules set, here or where those who are trusted have them from; in lower case.
     pub set: Vec<String>,
     /// The rules.
     pub classifier: Classifier,
+    /// The types that rules may give for what clients can write as they like.
+    self_assignable: HashSet<String>,
 }
 
 /// Everything for which a filter would refuse this configuration (JSON).
@@ -135,9 +138,9 @@ fn compile(config: Config, problems: &mut Problems) -> Option<Compiled> {
         }
     }
     let at_gateway = trust.is_none();
-    let trusted = trust.map(|trust| peers(trust, problems));
     let keys = outputs::keys(sticky_keys, problems);
-    let set = set_headers(&rules, problems);
+    let mut set = set_headers(&rules, problems);
+    let trusted = trust.map(|trust| trust::trust(trust, header.as_deref(), &mut set, problems));
     let own: Vec<String> = header.iter().chain(&set).cloned().collect();
     let mut conditions = Conditions {
         subjects: Subjects::default(),
@@ -192,6 +195,7 @@ fn compile(config: Config, problems: &mut Problems) -> Option<Compiled> {
             None => None,
         },
         classifier: Classifier::new(conditions.subjects, compiled),
+        self_assignable: self_assignable.into_iter().collect(),
     })
 }
 
@@ -215,74 +219,6 @@ fn own_header(name: &str, path: &str, problems: &mut Problems) -> Option<String>
         );
     }
     Some(name)
-}
-
-/// Those whose word counts.
-fn peers(trust: TrustConfig, problems: &mut Problems) -> Option<Vec<StringMatch>> {
-    let path = "trust.peers";
-    let peers = trust.peers;
-    if peers.is_empty() {
-        return problems.refuse(
-            path,
-            "is empty and trusts nobody, list identities, or leave `trust` out",
-        );
-    }
-    bounded(peers.len(), MAX_PEERS, path, "identities", problems)?;
-    let mut known: HashSet<String> = HashSet::new();
-    let mut sound = true;
-    for (i, peer) in peers.iter().enumerate() {
-        let text = match peer {
-            StringMatch::Exact(text) | StringMatch::Prefix(text) => text.clone(),
-            // As it was written, without what anchors it.
-            StringMatch::Regex(regex) => {
-                let text = regex.as_str();
-                let text = text.strip_prefix("\\A(?:").unwrap_or(text);
-                text.strip_suffix(")\\z").unwrap_or(text).to_owned()
-            }
-            StringMatch::Suffix(text) => {
-                sound = false;
-                problems.tell(
-                    format!("{path}[{i}].suffix"),
-                    format!(
-                        "\"{text}\" would trust identities of every trust domain, write exact, prefix or regex"
-                    ),
-                );
-                continue;
-            }
-        };
-        if !is_identity(&text) {
-            sound = false;
-            problems.tell(
-                format!("{path}[{i}]"),
-                format!(
-                    "{text:?} does not begin with the trust domain of those who are meant, write for example \
-                     \"spiffe://cluster.local/ns/istio-system/sa/istio-ingressgateway\""
-                ),
-            );
-        } else if matches!(peer, StringMatch::Prefix(_)) && !text.ends_with('/') {
-            sound = false;
-            problems.tell(
-                format!("{path}[{i}].prefix"),
-                format!(
-                    "{text:?} would trust every identity whose name goes on from there, write \"{text}/\" or exact"
-                ),
-            );
-        } else if matches!(peer, StringMatch::Regex(_)) && is_alternatives(&text) {
-            sound = false;
-            problems.tell(
-                format!("{path}[{i}].regex"),
-                format!("{text:?} has alternatives that may begin with anything, write each as a peer of its own"),
-            );
-        }
-        if !known.insert(format!("{peer:?}")) {
-            sound = false;
-            problems.tell(
-                format!("{path}[{i}]"),
-                format!("{text:?} is there twice, take one out"),
-            );
-        }
-    }
-    sound.then_some(peers)
 }
 
 /// The request headers that rules set.
@@ -368,24 +304,23 @@ fn compile_rule(
         )?),
         None => None,
     };
-    let subjects = &conditions.subjects;
-    let verified = |subject: usize, test: &Test| {
-        subjects
-            .get(subject)
-            .is_some_and(|subject| is_verified(subject, test, surroundings.at_gateway))
+    let grounds = vouching::Grounds {
+        subjects: &conditions.subjects,
+        at_gateway: surroundings.at_gateway,
+        tenants: Tenants::Vouched,
     };
     if is_name(&name)
         && problems.as_written("selfAssignable", "")
         && problems.as_written("trust", "")
         && problems.intact(&of_when)
         && !surroundings.self_assignable.contains(name.as_str())
-        && condition.is_in_reach(true, &verified)
+        && let Some(weak) = grounds.missing(&condition)
     {
         problems.tell(
             format!("{path}.type"),
             format!(
                 "\"{name}\" would be given for what clients can write as they like: add a condition on a claim, a tenant, a tier, a peer or \
-                 a source, or write \"{name}\" in selfAssignable if anybody may call himself so"
+                 a source, or write \"{name}\" in selfAssignable if anybody may call himself so{weak}"
             ),
         );
     }
@@ -395,23 +330,6 @@ fn compile_rule(
         outputs: outputs?,
         sticky: sticky.map(Box::new),
     })
-}
-
-/// Whether what passes a test of a subject was verified, so that no client can bring it about by what it sends. That a tenant is *there* says nothing:
-/// the filter in front gives one to every request.
-fn is_verified(subject: &Subject, test: &Test, at_gateway: bool) -> bool {
-    match subject {
-        Subject::Claim(_) | Subject::Peer => true,
-        Subject::Tenant | Subject::Tier => !matches!(test, Test::Present),
-        // A sidecar believes what whoever is connected says of those before him.
-        Subject::Source => at_gateway,
-        Subject::Header(_)
-        | Subject::Cookie(_)
-        | Subject::Query(_)
-        | Subject::Path
-        | Subject::Method
-        | Subject::Host => false,
-    }
 }
 
 fn user_type(name: &str, path: &str, problems: &mut Problems) {
@@ -703,7 +621,9 @@ mod tests {
             error(&config(&format!(
                 r#"{by_header}, {{"tenant": {{"present": true}}}}"#
             ))),
-            expected
+            format!(
+                "{expected}; of a tenant or a tier `regex`, `number` and `present` prove nothing, write exact, in, hashes, prefix or suffix"
+            )
         );
         assert_eq!(
             check(
@@ -858,47 +778,148 @@ mod tests {
         assert_eq!(error("{}"), r#"missing field "default""#);
         assert_eq!(
             trust(""),
-            "trust.peers: is empty and trusts nobody, list identities, or leave `trust` out"
+            "trust.peers: is empty and trusts nobody, list identities"
         );
         assert_eq!(
             trust(&format!("{gateway}, {gateway}")),
             "trust.peers[1]: \"spiffe://cluster.local/ns/istio-system/sa/istio-ingressgateway\" is there twice, take one out"
         );
+        // What a condition on peers must say is told by who compiles them all.
         assert_eq!(
-            trust(r#"{"suffix": "/sa/cart"}"#),
-            "trust.peers[0].suffix: \"/sa/cart\" would trust identities of every trust domain, write exact, prefix or regex"
+            trust(r#"{"regex": ".*"}"#),
+            "trust.peers[0].regex: \".*\" does not begin with the trust domain of those who are meant, write for example \
+             \"spiffe://cluster.local/ns/ecommerce/sa/cart-service\""
         );
-        for (peer, text) in [
-            (r#"{"prefix": "spiffe://"}"#, "spiffe://"),
-            (r#"{"prefix": "spiffe://cluster"}"#, "spiffe://cluster"),
-            (r#"{"exact": "cart-service"}"#, "cart-service"),
-            (r#"{"regex": ".*"}"#, ".*"),
-            (
-                r#"{"regex": "spiffe://.*/ns/shop/sa/cart"}"#,
-                "spiffe://.*/ns/shop/sa/cart",
-            ),
-        ] {
-            assert_eq!(
-                trust(peer),
-                format!(
-                    "trust.peers[0]: \"{text}\" does not begin with the trust domain of those who are meant, write for example \
-                     \"spiffe://cluster.local/ns/istio-system/sa/istio-ingressgateway\""
-                )
-            );
-        }
+        let rule = |peer: &str| condition_error(&format!(r#"{{"peer": {peer}}}"#));
         assert_eq!(
-            trust(r#"{"prefix": "spiffe://cluster.local/ns/shop"}"#),
-            "trust.peers[0].prefix: \"spiffe://cluster.local/ns/shop\" would trust every identity whose name goes on from there, write \
-             \"spiffe://cluster.local/ns/shop/\" or exact"
+            rule(r#"{"suffix": "/sa/cart"}"#),
+            "rules[0].when[0].peer.suffix: \"/sa/cart\" would hold for identities of every trust domain, write exact, prefix or regex"
         );
         assert_eq!(
-            trust(r#"{"regex": "spiffe://cluster.local/ns/(a|b)/sa/x|.*"}"#),
-            "trust.peers[0].regex: \"spiffe://cluster.local/ns/(a|b)/sa/x|.*\" has alternatives that may begin with anything, write each as a \
-             peer of its own"
+            rule(r#"{"prefix": "spiffe://cluster.local/ns/shop"}"#),
+            "rules[0].when[0].peer.prefix: \"spiffe://cluster.local/ns/shop\" would hold for every identity whose name goes on from there, \
+             write \"spiffe://cluster.local/ns/shop/\" or exact"
         );
         let fine =
             r#"{"trust": {"peers": [{"regex": "spiffe://cluster\\.local/ns/(a|b)/sa/[x|]"}]}}"#;
         assert_eq!(check(fine.as_bytes()), Ok(()));
+    }
+
+    #[test]
+    fn what_a_type_lacks_is_said_of_what_it_rests_on() {
+        for (when, weak) in [
+            (r#"{"header": {"name": "a", "exact": "b"}}"#, ""),
+            (
+                r#"{"tier": {"regex": ".+"}}"#,
+                "; of a tenant or a tier `regex`, `number` and `present` prove nothing, write exact, in, hashes, prefix or suffix",
+            ),
+            (
+                r#"{"source": "2000::/3"}"#,
+                "; networks that have all public addresses together prove nothing",
+            ),
+            (
+                r#"{"peer": {"present": true}}"#,
+                "; that there is a peer proves nothing, write who it must be",
+            ),
+            // What is right in it is not to blame.
+            (
+                r#"{"any": [{"tier": {"exact": "gold"}}, {"source": "10.0.0.0/8"}, {"header": {"name": "a", "exact": "b"}}]}"#,
+                "",
+            ),
+        ] {
+            assert_eq!(
+                error(&format!(
+                    r#"{{"default": "standard", "rules": [{{"type": "vip", "when": {when}}}]}}"#
+                )),
+                format!(
+                    "rules[0].type: \"vip\" would be given for what clients can write as they like: add a condition on a claim, a tenant, a \
+                     tier, a peer or a source, or write \"vip\" in selfAssignable if anybody may call himself so{weak}"
+                )
+            );
+        }
+    }
+
+    #[test]
+    fn headers_are_trusted_by_name() {
+        let trust = |headers: &str, rules: &str| {
+            let json = format!(
+                r#"{{"trust": {{"peers": [{{"prefix": "spiffe://td/"}}], "headers": [{headers}]}}, "rules": [{rules}]}}"#
+            );
+            Compiled::read(json.as_bytes())
+                .map(|compiled| compiled.set)
+                .map_err(|error| error.to_string())
+        };
+        let rule = r#"{"type": "job", "when": {"peer": {"exact": "spiffe://other/a"}}, "set": {"requestHeaders": {"x-pool": "jobs"}}}"#;
+        let set = |names: &[&str]| Ok(names.iter().map(|name| (*name).to_owned()).collect());
+        assert_eq!(trust("", ""), set(&[]));
+        assert_eq!(
+            trust(r#""X-Pool", "x-experiment""#, ""),
+            set(&["x-pool", "x-experiment"])
+        );
+        // What rules set here is among them, listed or not.
+        assert_eq!(trust("", rule), set(&["x-pool"]));
+        assert_eq!(
+            trust(r#""x-experiment", "x-pool""#, rule),
+            set(&["x-pool", "x-experiment"])
+        );
+        let many: Vec<String> = (0..17).map(|i| format!("\"x-{i}\"")).collect();
+        for (headers, rules, expected) in [
+            (
+                r#""x pool""#,
+                "",
+                "trust.headers[0]: \"x pool\" is not a header's name, write for example \"x-user-id\"",
+            ),
+            (
+                r#""User_Type""#,
+                "",
+                "trust.headers[0]: \"user_type\" has the type, which is kept without being listed: take it out",
+            ),
+            (
+                r#""x-tenant-tier""#,
+                "",
+                "trust.headers[0]: \"x-tenant-tier\" is kept without being listed: take it out",
+            ),
+            (
+                r#""authorization""#,
+                "",
+                "trust.headers[0]: \"authorization\" has a meaning of its own, which no filter may take away: take it out",
+            ),
+            (
+                r#""x-pool", "X-POOL""#,
+                "",
+                "trust.headers[1]: \"x-pool\" is there twice, take one out",
+            ),
+            (
+                r#""x-pool", "x_pool""#,
+                "",
+                "trust.headers[1]: \"x_pool\" and \"x-pool\" are one header to some servers, take one out",
+            ),
+            (
+                r#""x_pool""#,
+                rule,
+                "trust.headers[0]: \"x_pool\" and \"x-pool\", which a rule sets, are one header to some servers: write it in one way",
+            ),
+            (
+                &many.join(", "),
+                "",
+                "trust.headers: 17 headers with those that rules set are too many, write at most 16",
+            ),
+        ] {
+            assert_eq!(
+                trust(headers, rules).unwrap_err().to_string(),
+                expected,
+                "{headers}"
+            );
+        }
+        // What others may say is nothing that a rule may look at.
+        assert_eq!(
+            trust(
+                r#""x-pool""#,
+                r#"{"type": "a", "when": {"header": {"name": "x-pool", "exact": "a"}}}"#
+            )
+            .unwrap_err(),
+            "rules[0].when.header.name: \"x-pool\" is a header that this filter writes: what a client sends in it never counts"
+        );
     }
 
     #[test]
@@ -1062,6 +1083,12 @@ mod tests {
                 r#"{"source": "0.0.0.0/0"}"#,
                 format!(
                     "{at}.source: \"0.0.0.0/0\" has every address, so the condition says nothing; take it out"
+                ),
+            ),
+            (
+                r#"{"source": ["0.0.0.0/1", "128.0.0.0/1"]}"#,
+                format!(
+                    "{at}.source: has every address in its networks together, so the condition says nothing; take it out"
                 ),
             ),
             (
@@ -1286,6 +1313,39 @@ mod tests {
             (format!(r#"[{{"not": {source}}}, {claim}]"#), true),
         ] {
             assert_eq!(accepted(&when), expected, "{when}");
+        }
+        for (when, expected) in [
+            (r#"{"tier": {"exact": "gold"}}"#, true),
+            (r#"{"tier": {"in": ["gold", "silver"]}}"#, true),
+            (r#"{"tenant": {"prefix": "acme-"}}"#, true),
+            (r#"{"tenant": {"suffix": "-acme"}}"#, true),
+            (
+                r#"{"tenant": {"hashes": {"salt": "s", "in": ["0123456789abcdef01234567"]}}}"#,
+                true,
+            ),
+            (r#"{"tenant": {"present": true}}"#, false),
+            // These may hold for everybody, and nobody can tell.
+            (r#"{"tier": {"regex": ".+"}}"#, false),
+            (r#"{"tenant": {"regex": "acme"}}"#, false),
+            (r#"{"tenant": {"number": {"atLeast": 0}}}"#, false),
+            (r#"{"peer": {"present": true}}"#, false),
+            (r#"{"source": ["0.0.0.0/1", "128.0.0.0/2"]}"#, true),
+            (r#"{"source": "2000::/3"}"#, false),
+            (
+                r#"{"any": [{"source": "0.0.0.0/1"}, {"source": "128.0.0.0/1"}]}"#,
+                false,
+            ),
+            (
+                r#"{"not": {"all": [{"not": {"source": "0.0.0.0/1"}}, {"not": {"source": "128.0.0.0/1"}}]}}"#,
+                false,
+            ),
+            // What is excluded is none of those that are let in.
+            (
+                r#"[{"source": "0.0.0.0/1"}, {"not": {"source": "128.0.0.0/1"}}]"#,
+                true,
+            ),
+        ] {
+            assert_eq!(accepted(when), expected, "{when}");
         }
         // At a sidecar the address is what the one who is connected says of others.
         let config = format!(

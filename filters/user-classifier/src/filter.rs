@@ -12,7 +12,7 @@ use tollgate_host::{
 
 use crate::classifier::Decision;
 use crate::condition::Subject;
-use crate::config::Compiled;
+use crate::config::{Compiled, is_value};
 #[cfg(not(target_os = "wasi"))]
 use crate::explain::{self, Step};
 use crate::facts::{Facts, Outside};
@@ -128,7 +128,11 @@ impl Classification {
             classifier,
             ..
         } = &*compiled;
-        let Asked { peer, is_kept } = clean(&compiled, request, host)?;
+        let Asked {
+            peer,
+            is_trusted,
+            is_kept,
+        } = clean(&compiled, request, host)?;
         if is_kept {
             log::debug!("{header}: kept as it came");
             return Ok(());
@@ -151,6 +155,8 @@ impl Classification {
         for name in set {
             match given.iter().find(|(given, _)| given == name) {
                 Some((_, value)) => request.own(name, value.as_bytes(), host)?,
+                // What whoever is trusted says of it stands.
+                None if is_trusted => {}
                 None => request.strip(name, host)?,
             }
         }
@@ -183,6 +189,8 @@ impl Classification {
 struct Asked {
     /// Who is connected, if that mattered.
     peer: Option<Option<Vec<u8>>>,
+    /// Whether its word counts.
+    is_trusted: bool,
     /// Whether the type is kept as it came.
     is_kept: bool,
 }
@@ -196,6 +204,7 @@ fn clean(
     let Some(trusted) = &compiled.trusted else {
         return Ok(Asked {
             peer: None,
+            is_trusted: false,
             is_kept: false,
         });
     };
@@ -205,13 +214,12 @@ fn clean(
     keep(request, TENANT_ID, is_trusted, is_id, host)?;
     keep(request, TENANT_TIER, is_trusted, is_word, host)?;
     let is_kept = keep(request, &compiled.header, is_trusted, is_word, host)?;
-    if is_kept {
-        for name in &compiled.set {
-            keep(request, name, true, |_| true, host)?;
-        }
+    for name in &compiled.set {
+        keep(request, name, is_trusted, is_value, host)?;
     }
     Ok(Asked {
         peer: Some(peer),
+        is_trusted,
         is_kept,
     })
 }
@@ -223,7 +231,7 @@ pub fn explain(
     request: &mut Request,
     host: &mut dyn Host,
 ) -> Result<Option<(Decision, Vec<Step>)>, HostError> {
-    let Asked { peer, is_kept } = clean(compiled, request, host)?;
+    let Asked { peer, is_kept, .. } = clean(compiled, request, host)?;
     let outside = Connection {
         request,
         host,
@@ -481,6 +489,89 @@ mod tests {
             )[0],
             one("vip")
         );
+    }
+
+    #[test]
+    fn a_sidecar_keeps_what_those_it_trusts_say_in_headers_that_it_lists() {
+        let config = br#"{
+            "trust": {
+                "peers": [{"exact": "spiffe://cluster.local/ns/istio-system/sa/istio-ingressgateway"}],
+                "headers": ["x-pool", "x-experiment"]
+            },
+            "rules": [{"type": "premium", "when": {"tier": {"exact": "premium"}}, "set": {"requestHeaders": {"x-pool": "own"}}}]
+        }"#;
+        let filter =
+            UserClassifier::configure(config, "user-classifier", &mut MemoryHost::new()).unwrap();
+        let arrives = |peer: &[u8], headers: &[(&str, &str)]| {
+            let mut host = MemoryHost::new();
+            host.begin(headers);
+            host.set_attribute(&["connection", "mtls"], &[1]);
+            host.set_attribute(&["connection", "uri_san_peer_certificate"], peer);
+            assert_eq!(run(&filter, &mut host), Action::Continue);
+            ["x-pool", "x-experiment"].map(|name| {
+                let named = host.request.iter();
+                let named = named.filter(|(n, _)| tollgate_host::same_name(n, name.as_bytes()));
+                named
+                    .map(|(_, value)| String::from_utf8_lossy(value).into_owned())
+                    .collect::<Vec<_>>()
+            })
+        };
+        let stranger = b"spiffe://cluster.local/ns/jobs/sa/nightly";
+        let both = [("x-pool", "premium"), ("x-experiment", "checkout")];
+        let typed = [("user-type", "vip"), both[0], both[1]];
+        let tiered = [("x-tenant-tier", "premium"), both[0], both[1]];
+        assert_eq!(
+            arrives(GATEWAY, &typed),
+            [one("premium"), one("checkout")],
+            "with a type"
+        );
+        assert_eq!(
+            arrives(GATEWAY, &both),
+            [one("premium"), one("checkout")],
+            "without one, and no rule holds"
+        );
+        assert_eq!(
+            arrives(GATEWAY, &tiered),
+            [one("own"), one("checkout")],
+            "a rule that decides has the last word on what it sets"
+        );
+        for headers in [&typed, &tiered] {
+            assert_eq!(arrives(stranger, headers), [NOTHING, NOTHING]);
+        }
+        // Once, and as a rule may set it.
+        let long = "x".repeat(257);
+        for forged in [
+            &[("x-pool", "a"), ("x-pool", "a")][..],
+            &[("x-pool", "a"), ("x-pool", "b")],
+            &[("x_pool", "a")],
+            &[("x-pool", "")],
+            &[("x-pool", " a")],
+            &[("x-pool", "\u{e9}")],
+            &[("x-pool", "a\tb")],
+            &[("x-pool", &long)],
+        ] {
+            assert_eq!(arrives(GATEWAY, forged), [NOTHING, NOTHING], "{forged:?}");
+        }
+        // In trailers nobody says anything.
+        let mut host = MemoryHost::new();
+        host.begin(&[("a", "b")]);
+        host.begin_trailers(&[
+            ("x-pool", "premium"),
+            ("X_Experiment", "a"),
+            ("grpc-status", "0"),
+        ]);
+        let mut trailers = Trailers::read(&host).unwrap();
+        let mut stream = filter.stream();
+        assert_eq!(
+            stream.on_request_trailers(&mut trailers, &mut host),
+            Action::Continue
+        );
+        let left: Vec<_> = host
+            .trailers
+            .iter()
+            .map(|(name, _)| name.to_vec())
+            .collect();
+        assert_eq!(left, [b"grpc-status".to_vec()]);
     }
 
     #[test]

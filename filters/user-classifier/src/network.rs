@@ -49,9 +49,9 @@ impl Network {
         }
     }
 
-    /// Whether every address is in it.
-    pub fn is_everything(self) -> bool {
-        self.length == 0 || (self.length == 96 && self.address == number(IpAddr::from([0; 4])))
+    /// Its last address.
+    fn last(self) -> u128 {
+        self.address | !self.mask()
     }
 
     /// Whether an address is in it.
@@ -63,6 +63,76 @@ impl Network {
     pub fn contains(self, other: &Self) -> bool {
         self.length <= other.length && other.address & self.mask() == self.address
     }
+}
+
+/// All IPv4 addresses.
+const IPV4: Network = Network {
+    address: 0xffff << 32,
+    length: 96,
+};
+
+/// All addresses.
+const EVERYTHING: Network = Network {
+    address: 0,
+    length: 0,
+};
+
+/// The IPv6 addresses that are given to anybody, and so those of clients from outside (`2000::/3`).
+const PUBLIC_IPV6: Network = Network {
+    address: 0x2000 << 112,
+    length: 3,
+};
+
+/// What no client from outside has of the others: networks of their own, and what is kept for documents, tests and multicast (the registries for special
+/// purposes of RFC 6890).
+const SPECIAL: [&str; 17] = [
+    "0.0.0.0/8",
+    "10.0.0.0/8",
+    "100.64.0.0/10",
+    "127.0.0.0/8",
+    "169.254.0.0/16",
+    "172.16.0.0/12",
+    "192.0.0.0/24",
+    "192.0.2.0/24",
+    "192.168.0.0/16",
+    "198.18.0.0/15",
+    "198.51.100.0/24",
+    "203.0.113.0/24",
+    "224.0.0.0/3",
+    "2001::/23",
+    "2001:db8::/32",
+    "2002::/16",
+    "3fff::/20",
+];
+
+/// Whether every address of one kind, IPv4 or any, is in one of these.
+pub fn have_all(networks: &[Network]) -> bool {
+    cover(networks, IPV4) || cover(networks, EVERYTHING)
+}
+
+/// Whether every address from which a client can come from outside, by IPv4 or by IPv6, is in one of these.
+pub fn have_all_public(networks: &[Network]) -> bool {
+    let special = SPECIAL.iter().filter_map(|text| Network::parse(text).ok());
+    let networks: Vec<Network> = networks.iter().copied().chain(special).collect();
+    cover(&networks, IPV4) || cover(&networks, PUBLIC_IPV6)
+}
+
+/// Whether every address of `whole` is in one of these.
+fn cover(networks: &[Network], whole: Network) -> bool {
+    let mut networks = networks.to_vec();
+    networks.sort_by_key(|network| network.address);
+    // The first address of which it is not known yet.
+    let mut next = whole.address;
+    for network in networks {
+        if network.address > next {
+            return false;
+        }
+        if network.last() >= whole.last() {
+            return true;
+        }
+        next = next.max(network.last() + 1);
+    }
+    false
 }
 
 fn number(address: IpAddr) -> u128 {
@@ -91,10 +161,81 @@ mod tests {
             assert!(parsed.has(inside.parse().unwrap()), "{network} {inside}");
             assert!(!parsed.has(outside.parse().unwrap()), "{network} {outside}");
         }
-        for network in ["0.0.0.0/0", "::/0"] {
-            assert!(Network::parse(network).unwrap().is_everything());
+    }
+
+    fn all(texts: &[&str]) -> Vec<Network> {
+        texts
+            .iter()
+            .map(|text| Network::parse(text).unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn networks_may_have_every_address_together() {
+        for everything in [
+            &["0.0.0.0/0"][..],
+            &["::/0"],
+            &["128.0.0.0/1", "0.0.0.0/1"],
+            &["8000::/1", "::/1"],
+            &["0.0.0.0/1", "10.0.0.0/8", "128.0.0.0/2", "192.0.0.0/2"],
+            &["::ffff:0:0/96"],
+            // IPv4 is in its lower half.
+            &["::/1"],
+        ] {
+            assert!(have_all(&all(everything)), "{everything:?}");
+            assert!(have_all_public(&all(everything)), "{everything:?}");
         }
-        assert!(!Network::parse("::/1").unwrap().is_everything());
+        for public in [
+            &["2000::/3"][..],
+            &["3000::/4", "2000::/4"],
+            // All but those of private networks, as firewalls write them.
+            &[
+                "0.0.0.0/5",
+                "8.0.0.0/7",
+                "11.0.0.0/8",
+                "12.0.0.0/6",
+                "16.0.0.0/4",
+                "32.0.0.0/3",
+                "64.0.0.0/2",
+                "128.0.0.0/3",
+                "160.0.0.0/5",
+                "168.0.0.0/6",
+                "172.0.0.0/12",
+                "172.32.0.0/11",
+                "172.64.0.0/10",
+                "172.128.0.0/9",
+                "173.0.0.0/8",
+                "174.0.0.0/7",
+                "176.0.0.0/4",
+                "192.0.0.0/9",
+                "192.128.0.0/11",
+                "192.160.0.0/13",
+                "192.169.0.0/16",
+                "192.170.0.0/15",
+                "192.172.0.0/14",
+                "192.176.0.0/12",
+                "192.192.0.0/10",
+                "193.0.0.0/8",
+                "194.0.0.0/7",
+                "196.0.0.0/6",
+                "200.0.0.0/5",
+                "208.0.0.0/4",
+            ],
+        ] {
+            assert!(!have_all(&all(public)), "{public:?}");
+            assert!(have_all_public(&all(public)), "{public:?}");
+        }
+        for some in [
+            &[][..],
+            &["8000::/1"],
+            &["0.0.0.0/1"],
+            &["0.0.0.0/1", "128.0.0.0/2", "192.0.0.0/4"],
+            &["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"],
+            &["2000::/4"],
+        ] {
+            assert!(!have_all_public(&all(some)), "{some:?}");
+        }
+        assert_eq!(all(&SPECIAL).len(), SPECIAL.len());
     }
 
     #[test]
@@ -144,6 +285,23 @@ mod tests {
             } else {
                 prop_assert!(la > lb || !outer.has(IpAddr::from(b)));
             }
+        }
+
+        /// In a world of 256 addresses each can be asked.
+        #[test]
+        fn networks_cover_another_if_each_of_its_addresses_is_in_one(
+            networks in proptest::collection::vec((any::<u8>(), 24_u8..=32), 0..12),
+            whole in (any::<u8>(), 24_u8..=32),
+        ) {
+            let network = |(last, length): (u8, u8)| {
+                let mask = if length == 24 { 0 } else { u8::MAX << (32 - length) };
+                Network::parse(&format!("10.0.0.{}/{length}", last & mask)).unwrap()
+            };
+            let networks: Vec<Network> = networks.into_iter().map(network).collect();
+            let whole = network(whole);
+            let mut addresses = (0..=u8::MAX).map(|last| IpAddr::from([10, 0, 0, last])).filter(|address| whole.has(*address));
+            let each = addresses.all(|address| networks.iter().any(|network| network.has(address)));
+            prop_assert_eq!(cover(&networks, whole), each);
         }
 
         #[test]

@@ -3,10 +3,11 @@
 use tollgate_common::claims::Leaf;
 use tollgate_common::tenant::ID_RULE;
 use tollgate_common::{
-    ConfigError, HostTemplate, OneOrMany, PathTemplate, PeerTemplate, Problems, TenantId, at_most,
-    header, refuse,
+    ConfigError, HostTemplate, OneOrMany, PathTemplate, PeerTemplate, Problems, StringMatch,
+    TenantId, at_most, header, peers, refuse,
 };
 
+use super::flag;
 use super::written::{CaseWritten, IdWritten, MissingWritten, SourceWritten};
 
 /// Sources that a configuration has at most.
@@ -23,12 +24,14 @@ pub(super) const LONGEST_CLAIM_NAME: usize = 256;
 pub(super) const LONGEST_CHALLENGE: usize = 256;
 
 /// Where a tenant's id is found.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Source {
     /// In a claim of a verified token.
     Claim(ClaimPath),
     /// In the identity of the peer.
     Peer(PeerTemplate),
+    /// In `x-tenant-id`, if the peer is one of these.
+    PassedOn(Vec<StringMatch>),
     /// In a request header (in lower case).
     Header(String),
     /// In the host.
@@ -39,6 +42,15 @@ pub enum Source {
     Query(String),
     /// In a cookie.
     Cookie(String),
+}
+
+/// A source by which clients choose who they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ByClients {
+    /// Its position.
+    pub source: usize,
+    /// What it is: `the header x-tenant-id`.
+    pub what: String,
 }
 
 /// The way to a claim.
@@ -226,7 +238,11 @@ pub(super) fn missing(
     }
 }
 
-pub(super) fn sources(written: &[SourceWritten], problems: &mut Problems) -> Option<Vec<Source>> {
+/// The sources, and the first by which clients choose who they are.
+pub(super) fn sources(
+    written: &[SourceWritten],
+    problems: &mut Problems,
+) -> Option<(Vec<Source>, Option<ByClients>)> {
     const PATH: &str = "tenant.from";
     if written.is_empty() {
         return problems.refuse(
@@ -236,26 +252,65 @@ pub(super) fn sources(written: &[SourceWritten], problems: &mut Problems) -> Opt
     }
     problems.at_most(written.len(), MAX_SOURCES, PATH, "sources");
     let mut sources = Vec::with_capacity(written.len());
+    let mut known = Vec::with_capacity(written.len());
+    let mut by_clients = None;
     for (index, written) in written.iter().enumerate() {
         let path = format!("{PATH}[{index}]");
-        let source = problems.take(source(written, &path));
-        if source.is_some() && sources.contains(&source) {
-            problems.tell(path, "is looked at twice, keep one");
+        let vouched = flag(&path, "vouched", written.vouched, problems);
+        let source = source(written, &path, problems);
+        if let Some(source) = &source {
+            let text = format!("{source:?}");
+            if known.contains(&text) {
+                problems.tell(&path, "is looked at twice, keep one");
+            }
+            known.push(text);
+            match source.by_clients() {
+                None if vouched == Some(true) => {
+                    problems.tell(
+                        format!("{path}.vouched"),
+                        "is said of what the proxy has verified itself, leave it out",
+                    );
+                }
+                Some(what) if vouched == Some(false) && by_clients.is_none() => {
+                    by_clients = Some(ByClients {
+                        source: index,
+                        what,
+                    });
+                }
+                _ => {}
+            }
         }
         sources.push(source);
     }
-    sources.into_iter().collect()
+    let sources: Option<_> = sources.into_iter().collect();
+    Some((sources?, by_clients))
 }
 
-fn source(written: &SourceWritten, path: &str) -> Result<Source, ConfigError> {
+impl Source {
+    /// What it is, if clients write it as they like.
+    fn by_clients(&self) -> Option<String> {
+        match self {
+            Self::Claim(_) | Self::Peer(_) | Self::PassedOn(_) => None,
+            Self::Header(name) => Some(format!("the header {name}")),
+            Self::Host(_) => Some("the host".to_owned()),
+            Self::Path(_) => Some("the path".to_owned()),
+            Self::Query(name) => Some(format!("the query parameter {name}")),
+            Self::Cookie(name) => Some(format!("the cookie {name}")),
+        }
+    }
+}
+
+fn source(written: &SourceWritten, path: &str, problems: &mut Problems) -> Option<Source> {
     let SourceWritten {
         claim,
         peer,
+        passed_on,
         header,
         host,
         path: in_path,
         query,
         cookie,
+        vouched: _,
     } = written;
     let texts = [
         ("peer", peer),
@@ -268,33 +323,43 @@ fn source(written: &SourceWritten, path: &str) -> Result<Source, ConfigError> {
     let texts = texts
         .iter()
         .filter_map(|(key, value)| Some((*key, value.as_deref()?)));
-    let mut given = claim
-        .is_given()
-        .then_some(("claim", ""))
-        .into_iter()
-        .chain(texts);
+    let claims = claim.is_given().then_some(("claim", ""));
+    let passed = passed_on.is_some().then_some(("passedOn", ""));
+    let mut given = claims.into_iter().chain(passed).chain(texts);
     let (key, value) = match (given.next(), given.next()) {
         (Some(only), None) => only,
         (None, _) => {
-            return refuse(
+            return problems.refuse(
                 path,
                 "says not where to look, write e.g. {header: x-tenant-id}",
             );
         }
         (Some((first, _)), Some((second, _))) => {
-            return refuse(
+            return problems.refuse(
                 path,
                 format!("looks at {first} and {second}, write a source for each"),
             );
         }
     };
     let path = format!("{path}.{key}");
-    let wrong = |message| ConfigError::new(path.clone(), message);
-    match key {
+    if let Some(passed_on) = passed_on {
+        let peers = peers(passed_on.peers.clone(), &format!("{path}.peers"), problems);
+        return peers.map(Source::PassedOn);
+    }
+    let source = match key {
         "claim" => claim_path(claim, &path).map(Source::Claim),
+        key => text(key, value, &path),
+    };
+    problems.take(source)
+}
+
+/// A source that is written as a text.
+fn text(key: &str, value: &str, path: &str) -> Result<Source, ConfigError> {
+    let wrong = |message| ConfigError::new(path, message);
+    match key {
         "peer" => PeerTemplate::parse(value).map(Source::Peer).map_err(wrong),
         "header" => {
-            let name = header::name(value, &path)?;
+            let name = header::name(value, path)?;
             if tollgate_host::same_name(name.as_bytes(), header::TENANT_TIER.as_bytes()) {
                 return refuse(
                     path,
@@ -305,7 +370,7 @@ fn source(written: &SourceWritten, path: &str) -> Result<Source, ConfigError> {
         }
         "host" => HostTemplate::parse(value).map(Source::Host).map_err(wrong),
         "path" => PathTemplate::parse(value).map(Source::Path).map_err(wrong),
-        "query" => parameter(value, &path).map(Source::Query),
+        "query" => parameter(value, path).map(Source::Query),
         _ => {
             let of_token =
                 |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);

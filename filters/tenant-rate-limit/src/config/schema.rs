@@ -50,8 +50,15 @@ impl JsonSchema for ClaimPath {
 pub(super) fn source(schema: &mut Schema) {
     exactly_one(
         schema,
-        &["claim", "peer", "header", "host", "path", "query", "cookie"],
+        &[
+            "claim", "peer", "passedOn", "header", "host", "path", "query", "cookie",
+        ],
     );
+    // For what the proxy has verified, nobody else needs to vouch.
+    let together = json_schema!({
+        "vouched": {"properties": {"claim": false, "peer": false, "passedOn": false}},
+    });
+    schema.insert("dependentSchemas".to_owned(), together.to_value());
 }
 
 pub(super) fn missing(schema: &mut Schema) {

@@ -85,6 +85,8 @@ pub(super) struct SourceWritten {
     /// one, `*` any one part of its path, `**` at the end any number of them.
     #[cfg_attr(feature = "schema", schemars(regex(pattern = r"^spiffe://[^*/].*$")))]
     pub(super) peer: Option<String>,
+    /// `x-tenant-id` as peers pass it on whose word counts: at a sidecar, what the limiter of the gateway found.
+    pub(super) passed_on: Option<PassedOnWritten>,
     /// The value of this request header. Case of the name does not matter.
     #[cfg_attr(
         feature = "schema",
@@ -106,6 +108,24 @@ pub(super) struct SourceWritten {
     /// The value of this cookie.
     #[cfg_attr(feature = "schema", schemars(length(min = 1, max = LONGEST_NAME)))]
     pub(super) cookie: Option<String>,
+    /// `true`, beside `header`, `host`, `path`, `query` or `cookie`: something in front of the proxy lets no client name a tenant that is not its own. Other filters
+    /// may rest on the tenant then.
+    #[cfg_attr(feature = "schema", schemars(extend("const" = true)))]
+    pub(super) vouched: Option<bool>,
+}
+
+/// What peers pass on.
+#[derive(Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "PassedOn")
+)]
+#[serde(remote = "Self", deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct PassedOnWritten {
+    /// Their SPIFFE identities (`spiffe://…`), 1 to 256 conditions on them: the gateway, and the services that pass on what it said.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = tollgate_common::MAX_PEERS)))]
+    pub(super) peers: Vec<StringMatch>,
 }
 
 /// What a usable id is, after the spaces around it are cut off.
@@ -535,6 +555,7 @@ mapping!(
     Written,
     TenantWritten,
     SourceWritten,
+    PassedOnWritten,
     IdWritten,
     MissingWritten,
     UnknownWritten,

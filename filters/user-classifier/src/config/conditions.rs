@@ -5,7 +5,10 @@ use std::collections::HashSet;
 use tollgate_common::hashed::{self, SALT_RULE};
 use tollgate_common::header::{self, TENANT_ID, TENANT_TIER};
 use tollgate_common::tenant::ID_RULE;
-use tollgate_common::{ConfigError, NAME_RULE, OneOrMany, StringMatch, TenantId, is_name, refuse};
+use tollgate_common::{
+    ConfigError, NAME_RULE, OneOrMany, StringMatch, TenantId, is_identity, is_name, names_peers,
+    refuse,
+};
 
 use super::written::{
     ClaimMatch, ConditionConfig, HashesConfig, NamedMatch, NumberConfig, PercentConfig, TimeConfig,
@@ -17,7 +20,7 @@ use super::{
 };
 use crate::condition::{Condition, Range, Share, Subject, Test};
 use crate::facts::Subjects;
-use crate::network::Network;
+use crate::network::{Network, have_all};
 use crate::time::{self, Window};
 use tollgate_common::Problems;
 
@@ -343,7 +346,7 @@ impl Conditions<'_> {
             let path = networks.path(path, i);
             match Network::parse(text) {
                 Err(message) => problems.tell(path, message),
-                Ok(network) if network.is_everything() => problems.tell(
+                Ok(network) if have_all(&[network]) => problems.tell(
                     path,
                     format!(
                         "{text:?} has every address, so the condition says nothing; take it out"
@@ -355,7 +358,16 @@ impl Conditions<'_> {
                 Ok(network) => compiled.push(network),
             }
         }
-        (compiled.len() == written.len()).then(|| self.is(Subject::Source, Test::Within(compiled)))
+        if compiled.len() < written.len() {
+            return None;
+        }
+        if have_all(&compiled) {
+            return problems.refuse(
+                path,
+                "has every address in its networks together, so the condition says nothing; take it out",
+            );
+        }
+        Some(self.is(Subject::Source, Test::Within(compiled)))
     }
 
     fn percent(
@@ -635,9 +647,10 @@ impl Match {
         if let Some(number) = number {
             return range(&number, &format!("{path}.number"), problems).map(Test::Number);
         }
+        let of_match = path.as_str();
         for (key, text) in [("prefix", prefix), ("suffix", suffix), ("regex", regex)] {
             let Some(text) = text else { continue };
-            let path = format!("{path}.{key}");
+            let path = format!("{of_match}.{key}");
             if text.is_empty() {
                 return problems.refuse(path, "is empty, write `present: true` for any value");
             }
@@ -653,6 +666,9 @@ impl Match {
                     Err(message) => return problems.refuse(path, message),
                 },
             };
+            if subject == Subject::Peer {
+                problems.take(names_peers(&pattern, of_match))?;
+            }
             return Some(Test::Pattern(pattern));
         }
         match present {
@@ -872,36 +888,6 @@ fn beginning(value: &str, subject: &Subject, path: &str) -> Result<(), ConfigErr
         ),
         _ => Ok(()),
     }
-}
-
-/// Whether a text can begin a SPIFFE identity of a certain trust domain.
-pub(super) fn is_identity(text: &str) -> bool {
-    text.strip_prefix("spiffe://")
-        .and_then(|rest| rest.split_once('/'))
-        .is_some_and(|(domain, _)| {
-            // Of a regular expression, with its backslashes; anything else in it could stand for other domains.
-            let letter = |byte: u8| byte.is_ascii_alphanumeric() || b"._-\\".contains(&byte);
-            !domain.is_empty() && domain.bytes().all(letter)
-        })
-}
-
-/// Whether a regular expression has alternatives that are not within a group: only the first begins with what it begins with.
-pub(super) fn is_alternatives(regex: &str) -> bool {
-    let (mut depth, mut in_class, mut escaped) = (0_u32, false, false);
-    for byte in regex.bytes() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' => escaped = true,
-            b'[' => in_class = true,
-            b']' => in_class = false,
-            _ if in_class => {}
-            b'(' => depth += 1,
-            b')' => depth = depth.saturating_sub(1),
-            b'|' if depth == 0 => return true,
-            _ => {}
-        }
-    }
-    false
 }
 
 fn short(value: &str, path: &str) -> Result<(), ConfigError> {

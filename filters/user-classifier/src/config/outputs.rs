@@ -121,12 +121,16 @@ pub(super) fn outputs(
     })
 }
 
+/// Whether a rule may set a header to this value.
+pub fn is_value(value: &[u8]) -> bool {
+    let visible = |byte: &u8| *byte == b' ' || byte.is_ascii_graphic();
+    (1..=MAX_LENGTH).contains(&value.len())
+        && value.trim_ascii() == value
+        && value.iter().all(visible)
+}
+
 fn of_value(value: &str, path: &str, problems: &mut Problems) {
-    let visible = |byte: u8| byte == b' ' || byte.is_ascii_graphic();
-    if !(1..=MAX_LENGTH).contains(&value.len())
-        || value.trim() != value
-        || !value.bytes().all(visible)
-    {
+    if !is_value(value.as_bytes()) {
         problems.tell(
             path,
             format!("{value:?} can't be set, write 1 to {MAX_LENGTH} visible ASCII characters"),

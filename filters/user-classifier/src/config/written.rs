@@ -9,7 +9,7 @@ use tollgate_common::header::USER_TYPE;
 use tollgate_common::{Duration, OneOrMany, StringMatch, UniqueMap, mapping};
 
 #[cfg(feature = "schema")]
-use super::{MAX_CONDITIONS, MAX_KEYS, MAX_LENGTH, MAX_PEERS, MAX_RULES, MAX_VALUES};
+use super::{MAX_CONDITIONS, MAX_KEYS, MAX_LENGTH, MAX_OUTPUTS, MAX_RULES, MAX_VALUES};
 
 /// The configuration of a user-classifier.
 #[derive(Debug, Deserialize)]
@@ -85,8 +85,13 @@ impl fmt::Debug for KeyConfig {
 pub struct TrustConfig {
     /// The SPIFFE identities (`spiffe://…`) of those who may say what a request is, 1 to 256 conditions on them: the gateway, and the services that pass on
     /// what it said. The type, `x-tenant-id` and `x-tenant-tier` are kept as they come from these, and taken away as they come from anybody else.
-    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = MAX_PEERS)))]
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = tollgate_common::MAX_PEERS)))]
     pub peers: Vec<StringMatch>,
+    /// Further headers that are kept and taken away likewise, at most 16 with those that rules here set, which need not be listed: what rules of the gateway set
+    /// (`x-pool`).
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(with = "Vec<tollgate_common::schema::HeaderName>", length(max = MAX_OUTPUTS), extend("default" = [], "uniqueItems" = true)))]
+    pub headers: Vec<String>,
 }
 
 /// A rule.
