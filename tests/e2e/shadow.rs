@@ -145,7 +145,10 @@ pub(crate) async fn a_new_limit_is_watched_rolled_out_and_enforced(mesh: &LocalM
         "not about half of {TENANTS}: {refused:?}"
     );
     let enforced = json!({"name": "daily", "quota": 3, "per": "day"});
-    configure(mesh.manifests(), form, &configuration(&enforced, 430))?;
+    let before = configuration(&in_shadow(), 429).to_string();
+    let after = configuration(&enforced, 430).to_string();
+    mesh.manifests()
+        .replace(form.limiter().0, &before, &after)?;
     applied(mesh)?;
     for n in 0..TENANTS {
         let tenant = format!("tenant-{n}");
