@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
-use tollgate_tests::{Answer, Form, LocalMesh, Manifests, Options, Outcome, Target, send};
+use tollgate_tests::{Answer, Form, LocalMesh, Manifests, Options, Target, send};
 
+use crate::live::applied;
 use crate::metrics::settled;
 use crate::tenants::configure;
 
@@ -76,15 +77,8 @@ async fn noted(mesh: &LocalMesh, tenant: &str, count: usize) -> Result<Vec<Strin
     }
 }
 
-fn applied(mesh: &LocalMesh) -> Result<()> {
-    match mesh.outcome()? {
-        Outcome::Applied(_) => Ok(()),
-        Outcome::Refused(finding) => bail!("{finding:?}"),
-    }
-}
-
 pub(crate) async fn a_new_limit_is_watched_rolled_out_and_enforced(mesh: &LocalMesh) -> Result<()> {
-    let form = form_of(mesh)?;
+    let form = mesh.manifests().form();
 
     // Watched: nobody is refused, and clients learn nothing of it.
     for sent in 1..=8 {
@@ -145,10 +139,7 @@ pub(crate) async fn a_new_limit_is_watched_rolled_out_and_enforced(mesh: &LocalM
         "not about half of {TENANTS}: {refused:?}"
     );
     let enforced = json!({"name": "daily", "quota": 3, "per": "day"});
-    let before = configuration(&in_shadow(), 429).to_string();
-    let after = configuration(&enforced, 430).to_string();
-    mesh.manifests()
-        .replace(form.limiter().0, &before, &after)?;
+    configure(mesh.manifests(), form, &configuration(&enforced, 430))?;
     applied(mesh)?;
     for n in 0..TENANTS {
         let tenant = format!("tenant-{n}");
@@ -163,18 +154,4 @@ pub(crate) async fn a_new_limit_is_watched_rolled_out_and_enforced(mesh: &LocalM
     let told = answer.header("ratelimit").unwrap_or_default();
     ensure!(told.starts_with("\"daily\";r=0;t="), "{answer:?}");
     Ok(())
-}
-
-/// In which form the mesh has the limiter that this test configured.
-fn form_of(mesh: &LocalMesh) -> Result<Form> {
-    for form in Form::ALL {
-        if mesh
-            .manifests()
-            .read(form.limiter().0)?
-            .contains("rolled-out")
-        {
-            return Ok(form);
-        }
-    }
-    bail!("no limiter has the configuration of this test")
 }
