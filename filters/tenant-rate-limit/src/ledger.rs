@@ -75,10 +75,9 @@ impl<'a> Limits<'a> {
             .map(|(_, limit)| limit)
     }
 
-    /// The index of a limit among all, also those that are left out, by that into a decision's standings.
+    /// The index of a limit among all, also those that are left out, by that into a decision's standings. What is counted on behind these comes behind all.
     pub fn place(self, index: usize) -> usize {
-        let all = 0..self.tenant.len() + self.route.len();
-        let mut left = all.filter(|place| !self.without.has(*place));
+        let mut left = (0..).filter(|place| !self.without.has(*place));
         left.nth(index).unwrap_or(index)
     }
 

@@ -236,6 +236,19 @@ fn limits_in_shadow_refuse_nobody_when_shared_data_does_not_work() {
 }
 
 #[test]
+fn an_index_among_those_that_are_enforced_is_one_among_all() {
+    let limits: Vec<Limit> = (0..4).map(|n| quota(&format!("limit-{n}"), 1)).collect();
+    let (enforced, shadow) = split(&limits, 0b101);
+    assert_eq!([0, 1].map(|index| enforced.place(index)), [1, 3]);
+    assert_eq!(
+        [2, 3].map(|index| enforced.place(index)),
+        [4, 5],
+        "and what is counted on, behind all"
+    );
+    assert_eq!([0, 1].map(|index| shadow.place(index)), [0, 2]);
+}
+
+#[test]
 fn what_a_request_in_shadow_costs() {
     let limits = [rate("rate", SECOND, 50), quota("daily", 10)];
     let account = id("acme");
