@@ -102,8 +102,8 @@ fn labels_of_metrics_are_those_that_the_annotation_names_and_no_others() {
     assert_eq!(
         tags("cart-service-0"),
         [
-            r"tenant (tenant=\.=(.*?);\.;)",
-            r"route (route=\.=(.*?);\.;)"
+            r"tenant ^wasmcustom\..*?(tenant=\.=(.*?);\.;)",
+            r"route ^wasmcustom\..*?(route=\.=(.*?);\.;)"
         ]
     );
     assert_eq!(tags("product-service-v1-0"), [""; 0]);
