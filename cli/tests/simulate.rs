@@ -227,7 +227,7 @@ fn who_is_refused_is_told_with_time_line_and_limit() {
     );
     assert_eq!(
         acme["by"],
-        json!([{"reason": "limited", "limit": "rate", "refused": 2}])
+        json!([{"reason": "limited", "limit": "rate", "requests": 2}])
     );
     assert_eq!(told["tenants"][1]["refused"], 0);
     let sum = |field: &str| {
@@ -527,6 +527,39 @@ fn a_page_has_no_script_whatever_a_log_says() {
     for outside in ["src=\"", "href=", "url(", "@import"] {
         assert!(!page.contains(outside), "{outside} in {page}");
     }
+}
+
+#[test]
+fn what_limits_in_shadow_would_refuse_is_told_beside_what_is_refused() {
+    let log: String = (0..5).map(|at| line(at, "acme")).collect();
+    let folder = folder(&log);
+    let limits = LIMITS.replace(
+        "burst: 2}",
+        "burst: 4}, {name: watched, quota: 1, per: day, mode: shadow}",
+    );
+    fs::write(folder.path().join("limits.yaml"), limits).unwrap();
+    let json: Value = serde_json::from_str(&told(
+        folder.path(),
+        &[&CALL[..], &["--format", "json"]].concat(),
+    ))
+    .unwrap();
+    let acme = &json["tenants"][0];
+    assert_eq!(
+        (&acme["refused"], &acme["shadowed"]),
+        (&json!(1), &json!(3))
+    );
+    assert_eq!(
+        acme["shadowedBy"],
+        json!([{"reason": "limited", "limit": "watched", "requests": 3}])
+    );
+    let text = told(folder.path(), &CALL);
+    assert!(
+        text.contains(
+            "limits.yaml: 4 admitted, 1 refused (20.0 %); limits in shadow would refuse 3\n"
+        ),
+        "{text}"
+    );
+    assert!(text.contains(" rate 1; in shadow watched 3\n"), "{text}");
 }
 
 #[test]

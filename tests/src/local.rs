@@ -398,7 +398,9 @@ impl Target for LocalMesh {
     fn access_log(&self, name: &str) -> Result<String> {
         let pods = self.pods(name).into_iter();
         pods.map(|pod| {
+            // What Envoy prints is beside what it has to say of itself.
             let log = self.process(&pod.pod, "envoy.log")?.log;
+            let log = log.with_file_name("access.log");
             std::fs::read_to_string(&log).with_context(|| log.display().to_string())
         })
         .collect()

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use super::log::Traffic;
-use super::replay::{ADMITTED, Cause, Replay};
+use super::replay::{Cause, NONE, Replay};
+use super::text::grouped;
 use super::time::{MILLISECOND, SECOND};
 
 /// What one configuration does to the requests of some tenants.
@@ -15,9 +16,46 @@ pub(crate) struct Counts {
     pub first: Option<usize>,
     /// Why requests are refused, and how many, most first.
     pub by: Vec<(Cause, u64)>,
+    /// Requests that pass and that limits in shadow would have refused, and why.
+    pub shadowed: u64,
+    pub shadowed_by: Vec<(Cause, u64)>,
 }
 
 impl Counts {
+    /// Why requests are refused, for people: the limits, or what else it was, the first ones with their numbers; then those in shadow.
+    pub(crate) fn reasons(&self, most: usize) -> Option<String> {
+        let list = |causes: &[(Cause, u64)]| {
+            let shown = causes.iter().take(most);
+            let mut parts: Vec<String> = shown
+                .map(|(cause, count)| format!("{} {}", cause.shown(), grouped(*count)))
+                .collect();
+            let more = causes.len().saturating_sub(most);
+            if more > 0 {
+                parts.push(format!("{more} more"));
+            }
+            (!parts.is_empty()).then(|| parts.join(", "))
+        };
+        match (list(&self.by), list(&self.shadowed_by)) {
+            (by, None) => by,
+            (None, Some(shadowed)) => Some(format!("in shadow {shadowed}")),
+            (Some(by), Some(shadowed)) => Some(format!("{by}; in shadow {shadowed}")),
+        }
+    }
+
+    /// What becomes of all these requests, for people.
+    pub(crate) fn outcome(&self) -> String {
+        let shadowed = match self.shadowed {
+            0 => String::new(),
+            count => format!("; limits in shadow would refuse {}", grouped(count)),
+        };
+        format!(
+            "{} admitted, {} refused ({:.1} %){shadowed}",
+            grouped(self.requests - self.refused),
+            grouped(self.refused),
+            self.percent()
+        )
+    }
+
     /// The share of requests that are refused.
     pub(crate) fn percent(&self) -> f64 {
         percent(self.refused, self.requests)
@@ -30,18 +68,25 @@ impl Counts {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         };
-        for (cause, count) in &other.by {
-            match self.by.iter_mut().find(|(known, _)| known == cause) {
-                Some((_, sum)) => *sum += count,
-                None => self.by.push((cause.clone(), *count)),
+        self.shadowed += other.shadowed;
+        for (sum, causes) in [
+            (&mut self.by, &other.by),
+            (&mut self.shadowed_by, &other.shadowed_by),
+        ] {
+            for (cause, count) in causes {
+                match sum.iter_mut().find(|(known, _)| known == cause) {
+                    Some((_, sum)) => *sum += count,
+                    None => sum.push((cause.clone(), *count)),
+                }
             }
         }
         self.sort();
     }
 
     fn sort(&mut self) {
-        self.by
-            .sort_by(|(a, x), (b, y)| y.cmp(x).then_with(|| a.shown().cmp(&b.shown())));
+        for causes in [&mut self.by, &mut self.shadowed_by] {
+            causes.sort_by(|(a, x), (b, y)| y.cmp(x).then_with(|| a.shown().cmp(&b.shown())));
+        }
     }
 }
 
@@ -302,23 +347,27 @@ fn counted(replay: &Replay) -> Vec<Counts> {
         refused: u64,
         first: Option<usize>,
         by: Vec<(u32, u64)>,
+        shadowed: u64,
+        shadowed_by: Vec<(u32, u64)>,
+    }
+    fn count(by: &mut Vec<(u32, u64)>, wanted: u32) {
+        match by.iter_mut().find(|(cause, _)| *cause == wanted) {
+            Some((_, count)) => *count += 1,
+            None => by.push((wanted, 1)),
+        }
     }
     let mut tallies = vec![Tally::default(); replay.tenants.len()];
     for (number, verdict) in replay.verdicts.iter().enumerate() {
         let tally = &mut tallies[verdict.tenant as usize];
         tally.requests += 1;
-        if verdict.cause == ADMITTED {
-            continue;
+        if verdict.cause != NONE {
+            tally.refused += 1;
+            tally.first.get_or_insert(number);
+            count(&mut tally.by, verdict.cause);
         }
-        tally.refused += 1;
-        tally.first.get_or_insert(number);
-        match tally
-            .by
-            .iter_mut()
-            .find(|(cause, _)| *cause == verdict.cause)
-        {
-            Some((_, count)) => *count += 1,
-            None => tally.by.push((verdict.cause, 1)),
+        if verdict.shadowed != NONE {
+            tally.shadowed += 1;
+            count(&mut tally.shadowed_by, verdict.shadowed);
         }
     }
     let counts = |tally: Tally| {
@@ -328,6 +377,8 @@ fn counted(replay: &Replay) -> Vec<Counts> {
             refused: tally.refused,
             first: tally.first,
             by: tally.by.into_iter().map(cause).collect(),
+            shadowed: tally.shadowed,
+            shadowed_by: tally.shadowed_by.into_iter().map(cause).collect(),
         };
         counts.sort();
         counts

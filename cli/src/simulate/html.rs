@@ -4,7 +4,7 @@
 
 use std::fmt::{self, Display, Write};
 
-use super::figures::{Counts, Figures, Row, Side, Stretch};
+use super::figures::{Figures, Row, Side, Stretch};
 use super::text::{grouped, plural};
 use super::{Report, time};
 
@@ -59,12 +59,12 @@ pub(crate) fn page(report: &Report<'_>) -> Result<String, fmt::Error> {
         page,
         "<p>{}: {}",
         Escaped(&report.name),
-        outcome(&total.before.counts)
+        total.before.counts.outcome()
     )?;
     if let (Some(name), Some(after), Some((more, fewer))) =
         (&report.against, &total.after, report.figures.changed)
     {
-        writeln!(page, "<br>{}: {}", Escaped(name), outcome(&after.counts))?;
+        writeln!(page, "<br>{}: {}", Escaped(name), after.counts.outcome())?;
         writeln!(
             page,
             "<br>Of the same requests, {} are refused then that had been admitted, and {} admitted that had been refused.",
@@ -111,16 +111,6 @@ pub(crate) fn page(report: &Report<'_>) -> Result<String, fmt::Error> {
     Ok(page)
 }
 
-fn outcome(counts: &Counts) -> String {
-    let admitted = counts.requests - counts.refused;
-    format!(
-        "{} admitted, {} refused ({:.1} %).",
-        grouped(admitted),
-        grouped(counts.refused),
-        counts.percent()
-    )
-}
-
 fn table(page: &mut String, report: &Report<'_>) -> fmt::Result {
     let figures = report.figures;
     let compares = figures.total.after.is_some();
@@ -151,10 +141,9 @@ fn table(page: &mut String, report: &Report<'_>) -> fmt::Result {
         )?;
         let by = after
             .counts
-            .by
-            .iter()
-            .map(|(cause, count)| format!("{} {}", cause.shown(), grouped(*count)));
-        let by = Escaped(by.collect::<Vec<_>>().join(", ")).to_string();
+            .reasons(usize::MAX)
+            .unwrap_or_else(|| "–".to_owned());
+        let by = Escaped(by);
         if compares {
             let then = grouped(after.counts.refused);
             writeln!(
@@ -288,8 +277,8 @@ fn label(moment: u64, length: u64) -> String {
     let text = time::shown(moment);
     let part = match length {
         0..MINUTE => text.get(11..),
-        MINUTE..7_200_000_000_000 => text.get(11..19),
-        7_200_000_000_000..86_400_000_000_000 => text.get(11..16),
+        MINUTE..1_800_000_000_000 => text.get(11..19),
+        1_800_000_000_000..86_400_000_000_000 => text.get(11..16),
         _ => text.get(..16),
     };
     part.unwrap_or(&text).to_owned()
@@ -419,7 +408,7 @@ mod tests {
     fn moments_on_the_axis_tell_one_from_the_next() {
         let moment = 1_795_248_005 * time::SECOND;
         assert_eq!(label(moment, time::SECOND), "08:00:05.000");
-        assert_eq!(label(moment, 3_600 * time::SECOND), "08:00:05");
+        assert_eq!(label(moment, 600 * time::SECOND), "08:00:05");
         assert_eq!(label(moment, 10_000 * time::SECOND), "08:00");
         assert_eq!(label(moment, 100_000 * time::SECOND), "2026-11-21 08:00");
     }

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::figures::{Row, Side};
+use super::replay::Cause;
 use super::{Report, time};
 
 /// One object.
@@ -66,9 +67,12 @@ fn row(report: &Report<'_>, row: &Row) -> Value {
 
 fn side(report: &Report<'_>, side: &Side) -> Value {
     let counts = &side.counts;
-    let by = counts.by.iter().map(
-        |(cause, count)| json!({"reason": cause.reason, "limit": cause.limit, "refused": count}),
-    );
+    let by = |causes: &[(Cause, u64)]| -> Value {
+        let causes = causes.iter();
+        causes
+            .map(|(cause, count)| json!({"reason": cause.reason, "limit": cause.limit, "requests": count}))
+            .collect()
+    };
     let mut value = json!({
         "requests": counts.requests,
         "refused": counts.refused,
@@ -77,7 +81,9 @@ fn side(report: &Report<'_>, side: &Side) -> Value {
             "file": report.traffic.files.get(usize::from(entry.file)).map(|file| &file.name),
             "line": entry.line,
         })),
-        "by": by.collect::<Value>(),
+        "by": by(&counts.by),
+        "shadowed": counts.shadowed,
+        "shadowedBy": by(&counts.shadowed_by),
     });
     if let Some(tier) = &side.tier {
         value["tier"] = json!(tier);

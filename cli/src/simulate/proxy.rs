@@ -57,6 +57,8 @@ pub(crate) struct Proxy {
     metrics: Vec<String>,
     /// What the filter did with it: the property of a refusal, and its answer's status.
     pub refusal: Option<Vec<u8>>,
+    /// Likewise, of a request that passes and that a limit in shadow would have refused.
+    pub shadowed: Option<Vec<u8>>,
     pub answered: Option<u32>,
 }
 
@@ -75,6 +77,7 @@ impl Proxy {
             peer: None,
             metrics: Vec::new(),
             refusal: None,
+            shadowed: None,
             answered: None,
         }
     }
@@ -88,6 +91,7 @@ impl Proxy {
         self.claims = None;
         self.peer = None;
         self.refusal = None;
+        self.shadowed = None;
         self.answered = None;
         const DEFAULTS: [(&[u8], &[u8]); 3] = [
             (b":method", b"GET"),
@@ -198,8 +202,10 @@ impl Host for Proxy {
     }
 
     fn set_property(&mut self, name: &str, value: &[u8]) -> Result<(), HostError> {
-        if name == refusal::PROPERTY {
-            self.refusal = Some(value.to_vec());
+        match name {
+            refusal::PROPERTY => self.refusal = Some(value.to_vec()),
+            refusal::SHADOWED => self.shadowed = Some(value.to_vec()),
+            _ => {}
         }
         Ok(())
     }

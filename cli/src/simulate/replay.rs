@@ -16,7 +16,7 @@ use super::progress::Progress;
 use super::proxy::{Proxy, Shared};
 use super::time::MILLISECOND;
 
-/// Why a request was refused. [`ADMITTED`] is none.
+/// Why a request was refused.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Cause {
     /// In a word, as in metrics: `limited`, `blocked`.
@@ -26,6 +26,13 @@ pub(crate) struct Cause {
 }
 
 impl Cause {
+    fn of(refusal: &Refusal<'_>) -> Self {
+        Self {
+            reason: refusal.reason.to_owned(),
+            limit: refusal.limit.map(str::to_owned),
+        }
+    }
+
     /// For people: the limit, or what else it was.
     pub(crate) fn shown(&self) -> String {
         match (&self.limit, self.reason.as_str()) {
@@ -50,16 +57,18 @@ pub(crate) struct Tenant {
 pub(crate) struct Verdict {
     /// Whose it is, as an index of [`Replay::tenants`].
     pub tenant: u32,
-    /// Why it is refused, as an index of [`Replay::causes`]; [`ADMITTED`] if it is not.
+    /// Why it is refused, as an index of [`Replay::causes`]; [`NONE`] if it is not.
     pub cause: u32,
+    /// Why limits in shadow would have refused it, likewise.
+    pub shadowed: u32,
 }
 
-/// The cause of what is admitted.
-pub(crate) const ADMITTED: u32 = u32::MAX;
+/// No cause.
+pub(crate) const NONE: u32 = u32::MAX;
 
 impl Verdict {
     pub(crate) fn is_refused(self) -> bool {
-        self.cause != ADMITTED
+        self.cause != NONE
     }
 }
 
@@ -198,43 +207,41 @@ impl Known {
         if action == Action::Continue {
             // As whoever is behind the filter sees it.
             let header = |name| request.headers().first(name);
+            let shadowed = proxy.shadowed.as_deref().and_then(Refusal::parse);
             return Verdict {
                 tenant: self.tenant(header(header::TENANT_ID), header(header::TENANT_TIER)),
-                cause: ADMITTED,
+                cause: NONE,
+                shadowed: shadowed.map_or(NONE, |shadowed| self.cause(Cause::of(&shadowed))),
             };
         }
         let refusal = proxy.refusal.as_deref().and_then(Refusal::parse);
-        let (id, tier, cause) = match refusal {
-            Some(refusal) => (
-                refusal.tenant,
-                refusal.tier,
-                Cause {
-                    reason: refusal.reason.to_owned(),
-                    limit: refusal.limit.map(str::to_owned),
-                },
-            ),
-            // What the filter answers where it can say nothing of the request.
-            None => {
+        let cause = refusal.as_ref().map_or_else(
+            || {
+                // What the filter answers where it can say nothing of the request.
                 let status = proxy.answered.unwrap_or_default();
-                (
-                    None,
-                    None,
-                    Cause {
-                        reason: format!("status {status}"),
-                        limit: None,
-                    },
-                )
-            }
-        };
+                Cause {
+                    reason: format!("status {status}"),
+                    limit: None,
+                }
+            },
+            Cause::of,
+        );
+        let id = refusal.and_then(|refusal| refusal.tenant);
+        let tier = refusal.and_then(|refusal| refusal.tier);
+        Verdict {
+            tenant: self.tenant(id.map(str::as_bytes), tier.map(str::as_bytes)),
+            cause: self.cause(cause),
+            shadowed: NONE,
+        }
+    }
+
+    fn cause(&mut self, cause: Cause) -> u32 {
         let known = self.causes.iter().position(|other| *other == cause);
-        let cause = known.unwrap_or_else(|| {
+        let at = known.unwrap_or_else(|| {
             self.causes.push(cause);
             self.causes.len() - 1
         });
-        Verdict {
-            tenant: self.tenant(id.map(str::as_bytes), tier.map(str::as_bytes)),
-            cause: cause as u32,
-        }
+        at as u32
     }
 
     fn tenant(&mut self, id: Option<&[u8]>, tier: Option<&[u8]>) -> u32 {
@@ -261,6 +268,7 @@ impl Known {
 mod tests {
     use proptest::prelude::*;
     use serde_json::{Value, json};
+    use tollgate_host::Host;
     use tollgate_host::memory::MemoryHost;
 
     use super::*;
@@ -277,7 +285,7 @@ mod tests {
             },
             "tiers": {
                 "gold": {"limits": [{"name": "rate", "requests": 100, "per": "1s", "burst": 50}]},
-                "free": {"limits": [{"name": "rate", "requests": 2, "per": "1s", "burst": 3}, {"name": "minute", "quota": 20, "per": "minute"}]},
+                "free": {"limits": [{"name": "rate", "requests": 2, "per": "1s", "burst": 3}, {"name": "minute", "quota": 20, "per": "minute"}, {"name": "watched", "quota": 8, "per": "minute", "mode": "shadow"}]},
                 "banned": {"blocked": true},
                 "ours": {"unlimited": true},
             },
@@ -351,7 +359,8 @@ mod tests {
                 let action = plugin.stream().on_request_headers(&mut request, host);
                 let id = request.headers().first("x-tenant-id").map(|id| String::from_utf8_lossy(id).into_owned());
                 let details = host.answer().map(|answer| answer.details.clone());
-                expected.push((id, action == Action::Stop, details));
+                let shadowed = host.property(&[tollgate_common::refusal::SHADOWED]).unwrap();
+                expected.push((id, action == Action::Stop, details, shadowed));
                 let mut line = line.clone();
                 line["start_time"] = json!(time::rfc(moment));
                 log += &format!("{line}\n");
@@ -370,9 +379,13 @@ mod tests {
             let replay = replay(&configuration.to_string(), &traffic, &setting, &progress).unwrap();
 
             prop_assert_eq!(replay.verdicts.len(), expected.len());
-            for (number, (verdict, (id, refused, details))) in replay.verdicts.iter().zip(&expected).enumerate() {
+            for (number, (verdict, (id, refused, details, shadowed))) in replay.verdicts.iter().zip(&expected).enumerate() {
                 prop_assert_eq!(verdict.is_refused(), *refused, "request {}: {}", number, requests[number].1);
                 let tenant = &replay.tenants[verdict.tenant as usize];
+                let watched = replay.causes.get(verdict.shadowed as usize);
+                let watched = watched.and_then(|cause| cause.limit.as_deref());
+                let shadowed = shadowed.as_deref().map(|words| Refusal::parse(words).unwrap());
+                prop_assert_eq!(watched, shadowed.and_then(|shadowed| shadowed.limit), "request {}", number);
                 let nobody = details.as_deref().is_some_and(|details| details.starts_with("tollgate_tenant_missing") || details.starts_with("tollgate_tenant_unusable"));
                 if !nobody {
                     prop_assert_eq!(&tenant.id, id, "request {}", number);

@@ -55,11 +55,11 @@ pub(crate) fn text(report: &Report<'_>) -> Result<String, std::fmt::Error> {
             count => format!("; {} of them had been answered with 429", grouped(count)),
         }
     )?;
-    writeln!(text, "{}: {}", report.name, outcome(&total.before.counts))?;
+    writeln!(text, "{}: {}", report.name, total.before.counts.outcome())?;
     if let (Some(name), Some(after), Some((more, fewer))) =
         (&report.against, &total.after, figures.changed)
     {
-        writeln!(text, "{name}: {}", outcome(&after.counts))?;
+        writeln!(text, "{name}: {}", after.counts.outcome())?;
         writeln!(
             text,
             "of the same requests, {} are refused that had been admitted, and {} admitted that had been refused",
@@ -85,15 +85,6 @@ pub(crate) fn text(report: &Report<'_>) -> Result<String, std::fmt::Error> {
     table(&mut text, &rows)?;
     plot(&mut text, report)?;
     Ok(text)
-}
-
-fn outcome(counts: &Counts) -> String {
-    format!(
-        "{} admitted, {} refused ({:.1} %)",
-        grouped(counts.requests - counts.refused),
-        grouped(counts.refused),
-        counts.percent()
-    )
 }
 
 /// Whether a column is of numbers, which end at one place.
@@ -160,18 +151,7 @@ fn line(report: &Report<'_>, row: &Row, name: String) -> Vec<String> {
 }
 
 fn reasons(counts: &Counts) -> String {
-    if counts.by.is_empty() {
-        return "-".to_owned();
-    }
-    let shown = counts.by.iter().take(REASONS);
-    let mut reasons: Vec<String> = shown
-        .map(|(cause, count)| format!("{} {}", cause.shown(), grouped(*count)))
-        .collect();
-    let more = counts.by.len().saturating_sub(REASONS);
-    if more > 0 {
-        reasons.push(format!("{more} more"));
-    }
-    reasons.join(", ")
+    counts.reasons(REASONS).unwrap_or_else(|| "-".to_owned())
 }
 
 fn table(text: &mut String, rows: &[Vec<String>]) -> std::fmt::Result {

@@ -70,12 +70,15 @@ pub(crate) fn is_har(text: &[u8]) -> bool {
     true
 }
 
+/// What an entry says, and where its parts begin.
+type Found = (Result<Told, Not>, usize);
+
 /// Reads all requests: what each says, and where its parts begin in the arena.
 pub(crate) fn read(
     text: &[u8],
     fields: &Fields,
     arena: &mut Vec<u8>,
-) -> Result<Vec<(Result<Told, Not>, usize)>, String> {
+) -> Result<Vec<Found>, String> {
     let document: Document<'_> = serde_json::from_slice(text).map_err(|error| error.to_string())?;
     let read = |entry: &Entry<'_>| {
         let begin = arena.len();
