@@ -13,7 +13,8 @@ use tollgate_common::Duration;
 use crate::bench::Case;
 use crate::check::plugins;
 use crate::envoy::Release;
-use crate::{hash_ids, token};
+use crate::simulate::log::Format as LogFormat;
+use crate::{hash_ids, simulate, token};
 
 const ABOUT: &str =
     "Runs the manifests of an Istio mesh on this machine, on real Envoys, without Kubernetes";
@@ -26,6 +27,8 @@ Examples:
   tollgate check                           the same manifests, without running them: everything that is wrong
   tollgate token --user alice              a token that a mesh with istio/overlays/local takes
   tollgate explain http://shop/products    what a request is to user-classifier, and why
+  tollgate simulate --config limits.yaml --log access.log
+                                           whom these limits would have refused, and when
   tollgate build                           only the filters, into target/plugins/
   tollgate bench                           what each filter costs, measured on a real Envoy
   tollgate envoy --release oldest          the path of the oldest Envoy that is supported, fetched if need be
@@ -71,6 +74,9 @@ pub enum Command {
     /// Say what a request is to user-classifier, and why
     #[command(long_about = EXPLAIN_LONG, after_help = EXPLAIN_HELP)]
     Explain(ExplainArgs),
+    /// Replay an access log through tenant-rate-limit
+    #[command(long_about = SIMULATE_LONG, after_help = SIMULATE_HELP)]
+    Simulate(SimulateArgs),
     /// Build the filters for Envoy
     #[command(long_about = BUILD_LONG, after_help = BUILD_HELP)]
     Build(BuildArgs),
@@ -441,6 +447,100 @@ fn parse_moment(text: &str) -> Result<u64, String> {
         .ok_or_else(|| "not a moment, write e.g. 2026-11-27T08:30:00Z".to_owned())
 }
 
+const SIMULATE_LONG: &str = "\
+Replay an access log through tenant-rate-limit
+
+Asks the filter itself about every request of a log, on a clock that shows the time of the log, and tells who would have been refused,
+when, and by which limit. With --against, also what another configuration would have changed. Nothing is sent anywhere. Reads what Envoy
+and Istio write, as text or JSON, the Common and Combined Log Formats, and HAR, also compressed with gzip; docs/simulate.md has the details.";
+
+const SIMULATE_HELP: &str = "\
+Examples:
+  tollgate simulate --config wasm-plugins/tenant-rate-limit/plugin.yaml --log access.log --claim tenant=x_tenant_id
+      a JSON log in which the tenant's id, which the limiter takes from a claim, is the field x_tenant_id
+  tollgate simulate --config now.yaml --against proposed.yaml --log monday.log.gz --log tuesday.log.gz --format html > limits.html
+      what a change of the limits would have meant for the traffic of two days
+  kubectl logs -n istio-system deploy/istio-ingressgateway | tollgate simulate --config limits.yaml --log -
+      the log of a gateway in Istio's default format; lines that are no requests are counted
+  tollgate simulate --config limits.yaml --log access.log --log-format '[%START_TIME%] %REQ(:METHOD)% %REQ(:PATH)% %REQ(X-TENANT-ID)%'
+      a format of one's own, as it is in the mesh's configuration
+  tollgate simulate --config limits.yaml --log access.log --format json | jq '.tenants[] | select(.refused > 0) | .tenant'
+
+Exit codes: 0 told; 1 something was found or failed; 2 the command line is wrong.";
+
+/// `tollgate simulate …`
+#[derive(Clone, Debug, Args)]
+pub struct SimulateArgs {
+    /// The limits: a pluginConfig by itself, or the manifests with the WasmPlugin (a file, a folder or a kustomize folder)
+    #[arg(long, value_name = "PATH")]
+    pub config: PathBuf,
+
+    /// Other limits, to be compared with these
+    #[arg(long, value_name = "PATH")]
+    pub against: Option<PathBuf>,
+
+    /// An access log, or - for standard input; may be repeated
+    #[arg(long, value_name = "FILE", required = true)]
+    pub log: Vec<PathBuf>,
+
+    /// How the logs are written: envoy, istio, json, common, combined, har, or a format string of Envoy [default: told by the first lines]
+    #[arg(long, value_name = "FORMAT", value_parser = LogFormat::parse)]
+    pub log_format: Option<LogFormat>,
+
+    /// The field of the log that has a request header, also :method, :path or :authority; may be repeated
+    #[arg(long = "header", value_name = "NAME=FIELD", value_parser = simulate::parse_header_field)]
+    pub headers: Vec<(String, String)>,
+
+    /// The field that has a claim of the verified token, whose NAME is a name or a JSON array of the names around it and its own; may be repeated
+    #[arg(long = "claim", value_name = "NAME=FIELD", value_parser = simulate::parse_claim_field)]
+    pub claims: Vec<ClaimField>,
+
+    /// The field that has the SPIFFE identity of whoever is connected
+    #[arg(long, value_name = "FIELD")]
+    pub peer: Option<String>,
+
+    /// The field that has the moment at which a request began
+    #[arg(long, value_name = "FIELD")]
+    pub time: Option<String>,
+
+    /// The namespace of the plugin, if manifests are given
+    #[arg(long, value_name = "NAMESPACE", default_value = "istio-system")]
+    pub namespace: String,
+
+    /// Worker threads of the proxy, among which requests take turns
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub workers: u32,
+
+    /// How many tenants are told one by one, those first of whom most is refused
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    pub top: u32,
+
+    /// How to tell it
+    #[arg(long, value_enum, default_value_t)]
+    pub format: SimulateFormat,
+}
+
+/// A claim and the field of a log that has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClaimField {
+    /// The names of the objects around the claim, outermost first, and its own.
+    pub path: Vec<String>,
+    /// The field.
+    pub field: String,
+}
+
+/// Who reads what a replay came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum SimulateFormat {
+    /// For people: a table and a plot on the terminal
+    #[default]
+    Text,
+    /// For scripts: one JSON object
+    Json,
+    /// For people: one page without scripts, with a plot
+    Html,
+}
+
 const BUILD_LONG: &str = "\
 Build the filters for Envoy
 
@@ -688,6 +788,7 @@ mod tests {
             ("token", TOKEN_LONG),
             ("hash-ids", HASH_IDS_LONG),
             ("explain", EXPLAIN_LONG),
+            ("simulate", SIMULATE_LONG),
             ("build", BUILD_LONG),
             ("bench", BENCH_LONG),
             ("envoy", ENVOY_LONG),

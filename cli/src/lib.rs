@@ -1,6 +1,7 @@
 //! The `tollgate` command as a library, so that tests can use its parts.
 //!
-//! [`args`] is the command line, [`up`] runs a mesh, [`mod@check`] reads its manifests, [`mod@token`] signs for its users, [`mod@hash_ids`] keeps them out of manifests, [`mod@explain`] says what they are, [`mod@bench`] measures what its filters cost,
+//! [`args`] is the command line, [`up`] runs a mesh, [`mod@check`] reads its manifests, [`mod@token`] signs for its users, [`mod@hash_ids`] keeps them out of manifests, [`mod@explain`] says what they are, [`mod@simulate`] what limits would have done,
+//! [`mod@bench`] measures what its filters cost,
 //! [`build`] makes what a mesh runs, [`envoy`] finds the proxy,
 //! [`workspace`] knows where the sources are, and [`error`] how failures are told.
 
@@ -14,6 +15,7 @@ pub mod error;
 mod explain;
 mod hash_ids;
 mod issuer;
+mod simulate;
 #[cfg(test)]
 mod testing;
 mod token;
@@ -34,6 +36,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Token(args) => token::run(args),
         Command::HashIds(args) => hash_ids::run(args),
         Command::Explain(args) => explain::run(&args),
+        Command::Simulate(args) => simulate::run(&args),
         Command::Envoy(args) => envoy::run(args),
         Command::Bench(args) => {
             let runtime =

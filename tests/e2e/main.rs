@@ -34,6 +34,7 @@ mod routing;
 mod rules;
 mod shadow;
 mod shared;
+mod simulate;
 mod tenants;
 mod tokens;
 mod vouched;
@@ -236,6 +237,12 @@ fn main() -> ExitCode {
             tokens::a_token_is_taken_and_says_who_somebody_is,
             tokens::a_thousand_forged_tokens_win_nothing,
         ]
+    );
+    trials!(
+        trials,
+        "",
+        Shared::new("a log to replay", simulate::mesh, &stops),
+        [simulate::a_replay_of_the_gateway_s_log_refuses_what_the_gateway_refused]
     );
     let postgres = "databases::two_replicas_share_a_postgresql_and_the_next_run_finds_their_data";
     trials.push(Trial::ignorable_test(postgres, || {

@@ -186,7 +186,7 @@ pub(crate) fn told(
 }
 
 /// The last segment of a module's address, without tag and digest.
-fn module(url: &str) -> &str {
+pub(crate) fn module(url: &str) -> &str {
     let last = url.rsplit('/').next().unwrap_or_default();
     last.split(['@', ':']).next().unwrap_or_default()
 }

@@ -1,7 +1,7 @@
 //! A proxy in memory, for native tests of filters: header maps that exist only in their phase, shared data with
 //! compare-and-swap, a clock that the test moves, and a record of everything a filter did.
 
-mod claims;
+pub mod claims;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -17,7 +17,7 @@ const PAYLOAD: [&str; 4] = [
 const SERIALIZATION_FAILURE: HostError = HostError::Status(3);
 
 /// The attribute at a path: the metadata as a whole, or a part of the payload.
-pub(super) fn property(payload: &Value, path: &[String]) -> Result<Option<Vec<u8>>, HostError> {
+pub fn property(payload: &Value, path: &[String]) -> Result<Option<Vec<u8>>, HostError> {
     if path == ["metadata"] {
         return Ok(Some(metadata(payload)));
     }
