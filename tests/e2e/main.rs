@@ -23,6 +23,7 @@ mod client;
 mod databases;
 mod demo;
 mod hostile;
+mod in_flight;
 mod lifecycle;
 mod limits;
 mod live;
@@ -256,6 +257,7 @@ fn main() -> ExitCode {
     for (module, tests) in [
         ("demo", demo::TESTS),
         ("tokens", tokens::TESTS),
+        ("in_flight", in_flight::TESTS),
         ("lifecycle", lifecycle::TESTS),
         ("bench", bench::TESTS),
     ] {

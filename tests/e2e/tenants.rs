@@ -718,6 +718,27 @@ async fn runs(mesh: &LocalMesh, example: &str) -> Result<()> {
                 "not one of four: {told:?}"
             );
         }
+        "in-flight.yaml" => {
+            policy(
+                "somebody",
+                r#""rate";q=200;w=2, "parallel";q=20;qu="concurrent-requests""#,
+            )
+            .await?;
+            policy(
+                "acme",
+                r#""rate";q=200;w=2, "parallel";q=100;qu="concurrent-requests""#,
+            )
+            .await?;
+            // Each one gives its place back.
+            for _ in 0..30 {
+                let answer = of(mesh, "exporter", "/exports", &[]).await?;
+                let told = answer.header("ratelimit").unwrap_or_default();
+                ensure!(
+                    answer.status != 429 && told.contains(r#""exports";r="#),
+                    "{answer:?}"
+                );
+            }
+        }
         other => bail!("nothing is known of {other}, write here what it should do"),
     }
     Ok(())

@@ -3,9 +3,12 @@
 //! A test speaks to a target only: it gives it manifests, sends requests through the gateway or from a workload, and
 //! reads a workload's metrics. It never reads a generated Envoy configuration or a child's files, so that the
 //! same tests can run against a cluster. [`LocalMesh`] is the first target: `tollgate up`, as a user runs it.
+//!
+//! Where a VM has to be killed there is a [`LoneEnvoy`].
 
 pub mod http2;
 mod local;
+mod lone;
 mod manifests;
 mod metrics;
 mod raw;
@@ -15,6 +18,7 @@ mod terminal;
 pub mod tokens;
 
 pub use local::{LocalMesh, Options, Process, envoy, tollgate};
+pub use lone::LoneEnvoy;
 pub use manifests::{Filter, Form, Manifests, repository};
 pub use metrics::Metrics;
 pub use raw::{Answer, exchange, send};

@@ -142,7 +142,7 @@ async fn exposition(pod: &Workload) -> Result<String> {
     fetch(&format!("{}/stats/prometheus", pod.admin)).await
 }
 
-async fn fetch(url: &str) -> Result<String> {
+pub(crate) async fn fetch(url: &str) -> Result<String> {
     let client = reqwest::Client::builder().no_proxy().build()?;
     let answer = client
         .get(url)

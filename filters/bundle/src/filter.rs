@@ -55,6 +55,12 @@ impl Plugin for Tollgate {
             shares_claims: self.shares_claims,
         }
     }
+
+    fn on_tick(&self, host: &mut dyn Host) {
+        if let Some(limiter) = &self.limiter {
+            limiter.on_tick(host);
+        }
+    }
 }
 
 /// One request on its way through the filters.
@@ -127,6 +133,11 @@ impl Stream for Passage {
     fn on_log(&mut self, host: &mut dyn Host) {
         for filter in self.filters() {
             filter.on_log(host);
+        }
+    }
+    fn on_delete(&mut self, host: &mut dyn Host) {
+        for filter in self.filters() {
+            filter.on_delete(host);
         }
     }
 }

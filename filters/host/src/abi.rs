@@ -77,6 +77,7 @@ unsafe extern "C" {
         headers_size: usize,
         grpc_status: i32,
     ) -> u32;
+    fn proxy_set_tick_period_milliseconds(period: u32) -> u32;
     fn proxy_define_metric(kind: u32, name: *const u8, name_size: usize, id: *mut u32) -> u32;
     fn proxy_increment_metric(id: u32, by: i64) -> u32;
     fn proxy_record_metric(id: u32, value: u64) -> u32;
@@ -267,6 +268,10 @@ pub(crate) fn send_local_response(
             grpc_status,
         )
     })
+}
+
+pub(crate) fn set_tick_period(milliseconds: u32) -> Result<(), HostError> {
+    done(unsafe { proxy_set_tick_period_milliseconds(milliseconds) })
 }
 
 pub(crate) fn define_metric(kind: u32, name: &str) -> Result<u32, HostError> {

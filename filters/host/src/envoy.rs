@@ -111,6 +111,10 @@ impl Host for EnvoyHost {
         getrandom::u64().unwrap_or_else(|_| self.now())
     }
 
+    fn set_tick_period(&mut self, milliseconds: u32) -> Result<(), HostError> {
+        abi::set_tick_period(milliseconds)
+    }
+
     fn metric(&mut self, kind: MetricKind, name: &str) -> Result<MetricId, HostError> {
         METRICS.with_borrow_mut(|[counters, gauges, histograms]| {
             let (number, known) = match kind {

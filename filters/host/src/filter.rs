@@ -28,6 +28,12 @@ pub trait Plugin: Sized {
 
     /// The state for a new request.
     fn stream(&self) -> Self::Stream;
+
+    /// So much time has passed as [`Host::set_tick_period`] was given. Runs in each VM by itself, also in that of the main thread, which gets no requests; of a
+    /// plugin with a former configuration as long as there are requests that it has begun.
+    fn on_tick(&self, host: &mut dyn Host) {
+        let _ = host;
+    }
 }
 
 /// One request on its way through a filter. A module exports, and so pays for, only the callbacks that its
@@ -69,6 +75,12 @@ pub trait Stream {
     /// The request is done, whatever its end. Runs even if `on_request_headers` never did, because an
     /// earlier filter or the proxy itself answered.
     fn on_log(&mut self, host: &mut dyn Host) {
+        let _ = host;
+    }
+
+    /// The request is gone: this is the last that its stream hears, once, whatever the request's end was. Every module has the callback for it, so it costs nothing
+    /// more. Headers and attributes are gone too.
+    fn on_delete(&mut self, host: &mut dyn Host) {
         let _ = host;
     }
 }

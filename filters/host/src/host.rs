@@ -114,6 +114,8 @@ pub trait Host {
     }
     /// 64 bits from the system's secure random source.
     fn random(&self) -> u64;
+    /// Has [`Plugin::on_tick`](crate::Plugin::on_tick) of the plugin that is being configured run every so many milliseconds from now on, in this VM.
+    fn set_tick_period(&mut self, milliseconds: u32) -> Result<(), HostError>;
     /// The id of a metric, defined on first use in this VM and remembered: a metric is never defined twice.
     fn metric(&mut self, kind: MetricKind, name: &str) -> Result<MetricId, HostError>;
     /// Adds to a counter or gauge.

@@ -29,6 +29,7 @@ pub enum Call {
     Now,
     Monotonic,
     Random,
+    SetTickPeriod,
     Metric,
     Increment,
     Record,
@@ -109,6 +110,8 @@ pub struct MemoryHost {
     calls: Mutex<BTreeMap<Call, u64>>,
     after_shared: Mutex<Option<Hook>>,
     vm: u64,
+    /// What [`Host::set_tick_period`] was last called with: a test makes the ticks.
+    pub tick_period: Option<u32>,
 }
 
 /// Each worker of each proxy of a test is a VM of its own.
@@ -149,6 +152,7 @@ impl MemoryHost {
             calls: Mutex::default(),
             after_shared: Mutex::default(),
             vm: VMS.fetch_add(1, Ordering::Relaxed),
+            tick_period: None,
         }
     }
 
@@ -504,6 +508,12 @@ impl Host for MemoryHost {
             .wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mixed = (state ^ (state >> 32)).wrapping_mul(0xD6E8_FEB8_6659_FD93);
         mixed ^ (mixed >> 32)
+    }
+
+    fn set_tick_period(&mut self, milliseconds: u32) -> Result<(), HostError> {
+        self.called(Call::SetTickPeriod)?;
+        self.tick_period = Some(milliseconds);
+        Ok(())
     }
 
     fn metric(&mut self, kind: MetricKind, name: &str) -> Result<MetricId, HostError> {

@@ -92,6 +92,12 @@ where
         }
     }
 
+    fn on_tick(&mut self) {
+        if let Some(plugin) = &self.plugin {
+            plugin.on_tick(&mut EnvoyHost);
+        }
+    }
+
     fn create_http_context(&self, _id: u32) -> Option<Box<dyn HttpContext>> {
         // A plugin whose configuration was refused gets no requests from Envoy; if it ever did, they would pass untouched.
         Some(Box::new(Flow {
@@ -105,13 +111,22 @@ where
     }
 }
 
-struct Flow<S> {
+struct Flow<S: Stream> {
     stream: Option<S>,
     /// Whether the response is this filter's own.
     answered: bool,
 }
 
-impl<S> Flow<S> {
+/// The SDK has no callback for the end of a context: it drops it then.
+impl<S: Stream> Drop for Flow<S> {
+    fn drop(&mut self) {
+        if let Some(stream) = &mut self.stream {
+            stream.on_delete(&mut EnvoyHost);
+        }
+    }
+}
+
+impl<S: Stream> Flow<S> {
     fn go_on(&mut self, action: Action) -> SdkAction {
         match action {
             Action::Continue => SdkAction::Continue,

@@ -4,6 +4,7 @@
 use tollgate_common::TenantId;
 
 use crate::config::Answer;
+use crate::in_flight::{Concurrencies, Concurrency};
 use crate::ledger::Limits;
 use crate::limit::{Kind, Limit, Standing};
 
@@ -108,14 +109,24 @@ impl Reason {
     }
 }
 
-/// The value of `RateLimit-Policy`, the same for all tenants with these limits: `"rate";q=10;w=2, "daily";q=1000;w=86400`.
-pub fn policy<'a>(limits: impl IntoIterator<Item = &'a Limit>) -> String {
+/// The value of `RateLimit-Policy`, the same for all tenants with these limits: `"rate";q=10;w=2, "daily";q=1000;w=86400,
+/// "parallel";q=20;qu="concurrent-requests"`.
+pub fn policy<'a>(
+    limits: impl IntoIterator<Item = &'a Limit>,
+    in_flight: impl IntoIterator<Item = &'a Concurrency>,
+) -> String {
     let mut text = String::new();
     for limit in limits {
         let (quota, window) = allowed(limit);
         separate(&mut text);
         push_name(&mut text, &limit.name);
         push(&mut text, &[";q=", "", ";w="], &[quota, window]);
+    }
+    for limit in in_flight {
+        separate(&mut text);
+        push_name(&mut text, &limit.name);
+        push(&mut text, &[";q=", ""], &[limit.most]);
+        text.push_str(r#";qu="concurrent-requests""#);
     }
     text
 }
@@ -134,9 +145,15 @@ fn allowed(limit: &Limit) -> (u64, u64) {
     }
 }
 
-/// The value of `RateLimit`: for each limit how many requests remain, and for how many seconds it will be no more.
-pub fn standings(limits: Limits<'_>, standings: &[Standing]) -> String {
-    let mut text = String::with_capacity(standings.len() * 32);
+/// The value of `RateLimit`: for each limit how many requests remain, and for how many seconds it will be no more. For how long all places are taken nobody knows, so
+/// that is not said of a limit on requests in flight. Either may be empty, if nobody asked these limits.
+pub fn standings(
+    limits: Limits<'_>,
+    standings: &[Standing],
+    in_flight: Concurrencies<'_>,
+    free: &[u64],
+) -> String {
+    let mut text = String::with_capacity((standings.len() + free.len()) * 32);
     for (limit, standing) in limits.iter().zip(standings) {
         separate(&mut text);
         push_name(&mut text, &limit.name);
@@ -146,6 +163,11 @@ pub fn standings(limits: Limits<'_>, standings: &[Standing]) -> String {
             &[";r=", "", ";t="],
             &[standing.remaining, more_in],
         );
+    }
+    for (limit, free) in in_flight.iter().zip(free) {
+        separate(&mut text);
+        push_name(&mut text, &limit.name);
+        push(&mut text, &[";r=", ""], &[*free]);
     }
     text
 }
@@ -238,6 +260,12 @@ pub struct Refused<'a> {
     pub standings: &'a [Standing],
     /// The limits that refused it, as indices.
     pub by: &'a [usize],
+    /// The limits on requests in flight that it had to pass.
+    pub in_flight: Concurrencies<'a>,
+    /// How many more each of them would let in; empty if nobody asked.
+    pub free: &'a [u64],
+    /// Those of them that refused it, as indices. Then the others have not been asked.
+    pub crowded: &'a [usize],
 }
 
 /// Everything that is said about a refused request.
@@ -245,7 +273,7 @@ pub struct Refused<'a> {
 pub struct Refusal<'a> {
     /// Of the limits that refused, the one that takes longest; `None` if it was none.
     pub limit: Option<&'a str>,
-    /// Its index.
+    /// Its index; of a limit on requests in flight after those of all others.
     pub index: usize,
     /// The status for clients that do not speak gRPC.
     pub status: u32,
@@ -273,6 +301,11 @@ impl<'a> Refused<'a> {
                 ))
             })
         };
+        let crowded = || {
+            let indices = self.crowded.iter();
+            indices.filter_map(|index| Some((*index, self.in_flight.iter().nth(*index)?)))
+        };
+        let first_crowded = crowded().next();
         let longest =
             refusing().max_by_key(|(_, limit, standing)| wait(limit, standing, self.cost));
         let wait = longest.map(|(_, limit, standing)| wait(limit, standing, self.cost));
@@ -282,6 +315,8 @@ impl<'a> Refused<'a> {
             wait.saturating_add(((u128::from(most) * u128::from(chance)) >> 64) as u64)
         };
         let wait = match self.reason {
+            // When another one is done nobody knows. To come back at once would be in vain, mostly.
+            Reason::Limited if first_crowded.is_some() => Some(SECOND),
             Reason::Limited => wait.map(later),
             Reason::Contended | Reason::Unavailable => Some(SECOND),
             Reason::TooCostly | Reason::Blocked | Reason::Missing | Reason::Unusable => None,
@@ -289,14 +324,27 @@ impl<'a> Refused<'a> {
         let seconds = wait.map(|wait| wait.div_ceil(SECOND).max(1));
 
         let status = self.reason.status(status);
-        let detail = self.detail(
-            longest.map(|(_, limit, standing)| (limit, standing)),
-            seconds,
-        );
-        let problem = self.problem(status, &detail, refusing().map(|(_, limit, _)| limit));
+        let detail = match first_crowded {
+            Some((_, limit)) => self.crowded_detail(limit),
+            None => self.detail(
+                longest.map(|(_, limit, standing)| (limit, standing)),
+                seconds,
+            ),
+        };
+        let violated = refusing().map(|(_, limit, _)| limit.name.as_str());
+        let violated = violated.chain(crowded().map(|(_, limit)| limit.name.as_str()));
+        let problem = self.problem(status, &detail, violated);
+        let (limit, index) = match (first_crowded, longest) {
+            (Some((index, limit)), _) => (
+                Some(limit.name.as_str()),
+                self.limits.tenant.len() + self.limits.route.len() + index,
+            ),
+            (None, Some((index, limit, _))) => (Some(limit.name.as_str()), index),
+            (None, None) => (None, 0),
+        };
         Refusal {
-            limit: longest.map(|(_, limit, _)| limit.name.as_str()),
-            index: longest.map_or(0, |(index, _, _)| index),
+            limit,
+            index,
             status,
             grpc_status: self.reason.grpc_status(status),
             retry_after: seconds.map(text),
@@ -308,6 +356,24 @@ impl<'a> Refused<'a> {
             detail,
             problem,
         }
+    }
+
+    fn crowded_detail(&self, limit: &Concurrency) -> String {
+        let tenant = self.tenant.map_or("", TenantId::as_str);
+        let most = text(limit.most);
+        let mut detail = String::with_capacity(128);
+        for part in [
+            "Of tenant ",
+            tenant,
+            ", as many requests are in flight as the limit ",
+            &limit.name,
+            " allows, which is ",
+            &most,
+            "; the next one can pass when another one is done.",
+        ] {
+            detail.push_str(part);
+        }
+        detail
     }
 
     fn detail(&self, longest: Option<(&Limit, &Standing)>, seconds: Option<u64>) -> String {
@@ -372,7 +438,7 @@ impl<'a> Refused<'a> {
         &self,
         status: u32,
         detail: &str,
-        violated: impl Iterator<Item = &'b Limit>,
+        violated: impl Iterator<Item = &'b str>,
     ) -> String {
         let (kind, title) = self.reason.problem(status);
         let mut problem = String::with_capacity(256);
@@ -392,9 +458,9 @@ impl<'a> Refused<'a> {
             problem.push_str(part);
         }
         let mut separator = r#","violated-policies":["#;
-        for limit in violated {
+        for name in violated {
             problem.push_str(separator);
-            push_name(&mut problem, &limit.name);
+            push_name(&mut problem, name);
             separator = ",";
         }
         problem.push_str(if separator == "," { "]}" } else { "}" });
@@ -460,12 +526,12 @@ mod tests {
     fn headers_tell_of_every_limit() {
         let limits = limits();
         assert_eq!(
-            policy(&limits),
+            policy(&limits, []),
             r#""rate";q=10;w=2, "daily";q=1000;w=86400"#
         );
         let now = [standing(3, SECOND / 5), standing(990, 70_238 * SECOND)];
         assert_eq!(
-            standings(of(&limits), &now),
+            standings(of(&limits), &now, Concurrencies::default(), &[]),
             r#""rate";r=3;t=1, "daily";r=990;t=70238"#
         );
         assert_eq!(
@@ -485,6 +551,29 @@ mod tests {
     }
 
     #[test]
+    fn of_requests_in_flight_no_time_is_told() {
+        let in_flight = [Concurrency::new("parallel", 20)];
+        let both = Concurrencies {
+            tenant: &in_flight,
+            route: &[],
+        };
+        let limits = limits();
+        assert_eq!(
+            policy(&limits[..1], &in_flight),
+            r#""rate";q=10;w=2, "parallel";q=20;qu="concurrent-requests""#
+        );
+        assert_eq!(
+            standings(of(&limits[..1]), &[standing(3, 1)], both, &[7]),
+            r#""rate";r=3;t=1, "parallel";r=7"#
+        );
+        assert_eq!(standings(of(&limits), &[], both, &[0]), r#""parallel";r=0"#);
+        assert_eq!(
+            policy([], &in_flight),
+            r#""parallel";q=20;qu="concurrent-requests""#
+        );
+    }
+
+    #[test]
     fn what_costs_more_waits_for_all_of_it() {
         let limits = limits();
         let tenant = TenantId::normalise(b"acme").unwrap();
@@ -495,6 +584,9 @@ mod tests {
             limits: of(&limits),
             standings: &[standing(1, SECOND / 5), standing(900, 70_000 * SECOND)],
             by: &[0],
+            in_flight: Concurrencies::default(),
+            free: &[],
+            crowded: &[],
         };
         let refusal = refused.refusal(&ANSWER, 429, 0);
         // 7 more, a fifth of a second each.
@@ -522,6 +614,9 @@ mod tests {
                 limits: of(&limits),
                 standings: &[standing(0, 1), standing(0, more_in)],
                 by: &[1],
+                in_flight: Concurrencies::default(),
+                free: &[],
+                crowded: &[],
             };
             let answer = Answer { jitter, ..ANSWER };
             let refusal = refused.refusal(&answer, 429, chance);

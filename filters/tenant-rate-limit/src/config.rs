@@ -19,9 +19,10 @@ pub use limits::{LIMITS_IN_ROUTES, LIMITS_IN_TIER};
 pub use routes::{Cost, Effect, LARGEST_COST, Match, Place, Route};
 
 use crate::answer;
+use crate::in_flight::Concurrency;
 use crate::limit::{Limit, Mode, Subset};
 use crate::table;
-use limits::{Known, distinct, limits};
+use limits::{Known, Rule, distinct, limits};
 use written::{
     AnswerWritten, LimitWritten, ListedWritten, MetricsWritten, RouteWritten, TierWritten,
     UnknownWritten, Written,
@@ -88,8 +89,10 @@ pub enum Allowance {
 /// Limits, with what is always said of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LimitSet {
-    /// The limits; all must let a request pass.
+    /// The limits on how many requests there are in a time; all must let a request pass.
     pub limits: Vec<Limit>,
+    /// The limits on how many there are at the same time; all of these must, too.
+    pub in_flight: Vec<Concurrency>,
     /// What `RateLimit-Policy` says of those that are enforced, unless that is another thing for each tenant.
     pub policy: String,
     /// Those that are in shadow, for some tenants at least.
@@ -102,23 +105,38 @@ impl LimitSet {
     /// A set of no limits.
     pub const EMPTY: Self = Self {
         limits: Vec::new(),
+        in_flight: Vec::new(),
         policy: String::new(),
         shadow: Subset::NONE,
         by_tenant: false,
     };
 
     /// A set of these limits.
-    pub fn new(limits: Vec<Limit>) -> Self {
+    fn new(rules: Vec<Rule>) -> Self {
+        let (mut limits, mut in_flight) = (Vec::new(), Vec::new());
+        for rule in rules {
+            match rule {
+                Rule::Requests(limit) => limits.push(limit),
+                Rule::InFlight(limit) => in_flight.push(limit),
+            }
+        }
         let shadow = Subset::of(&limits, |limit| limit.mode != Mode::Enforce);
         let enforced = limits.iter().filter(|limit| limit.mode == Mode::Enforce);
         Self {
-            policy: answer::policy(enforced),
+            policy: answer::policy(enforced, &in_flight),
             shadow,
             by_tenant: limits
                 .iter()
                 .any(|limit| matches!(&limit.mode, Mode::Shadow(share) if share.share > 0)),
             limits,
+            in_flight,
         }
+    }
+
+    /// The keys of all of them.
+    fn keys(&self) -> impl Iterator<Item = u32> {
+        let in_flight = self.in_flight.iter().map(Concurrency::key);
+        self.limits.iter().map(Limit::key).chain(in_flight)
     }
 
     /// Those that are in shadow for this tenant.
@@ -205,6 +223,20 @@ impl Config {
     /// Reads a configuration (JSON). What is wrong names the field, its value and what to write instead.
     pub fn parse(json: &[u8]) -> Result<Self, Problems> {
         config::read(json, Self::compile)
+    }
+
+    /// Whether there is a limit on requests in flight.
+    pub fn limits_in_flight(&self) -> bool {
+        let of_plans = self.plans.iter().filter_map(|plan| match &plan.allowance {
+            Allowance::Limits(set) => Some(set),
+            Allowance::Unlimited | Allowance::Blocked => None,
+        });
+        let of_routes = self.routes.iter().filter_map(|route| match &route.effect {
+            Effect::Charge { limits, .. } => Some(limits),
+            Effect::Exempt => None,
+        });
+        let mut all = of_plans.chain(of_routes);
+        all.any(|set| !set.in_flight.is_empty())
     }
 
     fn compile(written: Written, problems: &mut Problems) -> Option<Self> {
@@ -464,7 +496,7 @@ fn limit_list(
     written: &[LimitWritten],
     known: &mut Vec<Known>,
     problems: &mut Problems,
-) -> Option<Vec<Limit>> {
+) -> Option<Vec<Rule>> {
     if written.is_empty() {
         return problems.refuse(path, "there is none, write at least one limit");
     }
@@ -493,7 +525,7 @@ fn apart(
                 .iter()
                 .flatten()
                 .find_map(|plan| match &plan.allowance {
-                    Allowance::Limits(set) if limit.has_key_of(&set.limits) => Some((
+                    Allowance::Limits(set) if limit.has_key_of(set.keys()) => Some((
                         tiers.get(plan.tier)?.name,
                         "happens to have the hash of another limit",
                     )),
@@ -651,6 +683,32 @@ mod tests {
             Allowance::Limits(set) => set,
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn limits_on_requests_in_flight_are_apart_and_have_a_tenant_s_own_number() {
+        let mut value = demo();
+        value["tiers"]["free"]["limits"] = json!([{"name": "parallel", "concurrent": 20}, {"name": "rate", "requests": 5, "per": "1s"}]);
+        value["tenants"]["initech"]["limits"] = json!([{"name": "parallel", "concurrent": 30}]);
+        let config = read(&value).unwrap();
+        assert!(config.limits_in_flight() && !read(&demo()).unwrap().limits_in_flight());
+        let free = plan(&config, "free");
+        assert_eq!(free.limits.len(), 1);
+        assert_eq!(free.in_flight, [Concurrency::new("parallel", 20)]);
+        let own = config.tenants["initech"].plan as usize;
+        let Allowance::Limits(own) = &config.plans[own].allowance else {
+            panic!("limits");
+        };
+        assert_eq!(own.in_flight, [Concurrency::new("parallel", 30)]);
+
+        let mut value = demo();
+        value["routes"] = json!([{"match": {}, "limits": [{"name": "exports", "concurrent": 1}]}]);
+        assert!(read(&value).unwrap().limits_in_flight());
+        value["routes"] = json!([{"match": {}, "limits": [{"name": "daily", "concurrent": 1}]}]);
+        assert_eq!(
+            read(&value).unwrap_err(),
+            "routes[0].limits[0].name: \"daily\" names another limit of the tier free, write another name"
+        );
     }
 
     #[test]
@@ -969,8 +1027,16 @@ mod tests {
             (limit(json!({"name": "a", "quota": 1, "per": "10s"})), "tiers.free.limits[0].per: \"10s\" is not a window of a quota, write one of: minute, hour, day, month".into()),
             (limit(json!({"name": "a", "quota": 1, "per": "day", "burst": 2})), "tiers.free.limits[0].burst: a quota has no burst, leave it out, or write requests in place of quota".into()),
             (limit(json!({"name": "a", "quota": 0, "per": "day"})), "tiers.free.limits[0].quota: 0 is out of range, write 1 to 1000000000000".into()),
-            (limit(json!({"name": "a", "quota": 1, "requests": 1, "per": "day"})), "tiers.free.limits[0]: write either requests (a rate, per duration) or quota (a number per window)".into()),
-            (limit(json!({"name": "a", "per": "day"})), "tiers.free.limits[0]: write either requests (a rate, per duration) or quota (a number per window)".into()),
+            (limit(json!({"name": "a", "quota": 1, "requests": 1, "per": "day"})), "tiers.free.limits[0]: write one of requests (a rate, per duration), quota (a number per window) and concurrent (a number in flight)".into()),
+            (limit(json!({"name": "a", "per": "day"})), "tiers.free.limits[0]: write one of requests (a rate, per duration), quota (a number per window) and concurrent (a number in flight)".into()),
+            (limit(json!({"name": "a", "concurrent": 2, "quota": 1, "per": "day"})), "tiers.free.limits[0]: write one of requests (a rate, per duration), quota (a number per window) and concurrent (a number in flight)".into()),
+            (limit(json!({"name": "a", "quota": 1})), "tiers.free.limits[0]: missing field \"per\"".into()),
+            (limit(json!({"name": "a", "concurrent": 0})), "tiers.free.limits[0].concurrent: 0 is out of range, write 1 to 1000000".into()),
+            (limit(json!({"name": "a", "concurrent": 1_000_001})), "tiers.free.limits[0].concurrent: 1000001 is out of range, write 1 to 1000000".into()),
+            (limit(json!({"name": "a", "concurrent": "2"})), "tiers.free.limits[0].concurrent: \"2\" is given, expected a whole number, e.g. 100".into()),
+            (limit(json!({"name": "a", "concurrent": 2, "per": "1s"})), "tiers.free.limits[0].per: concurrent is how many requests are in flight at the same time, not in a time; leave it out".into()),
+            (limit(json!({"name": "a", "concurrent": 2, "mode": "shadow"})), "tiers.free.limits[0].mode: a limit on requests in flight cannot be in shadow, leave it out".into()),
+            (limit(json!({"name": "a", "concurrent": 2, "burst": 3})), "tiers.free.limits[0].burst: concurrent is how many requests are in flight at the same time, not in a time; leave it out".into()),
             (limit(json!({"name": "A b", "quota": 1, "per": "day"})), format!("tiers.free.limits[0].name: \"A b\" cannot be a limit's name, {name_rule}")),
             (limit(json!({"name": "a", "quota": 1, "per": "day", "mode": "off"})), "tiers.free.limits[0].mode: unknown variant \"off\", expected \"enforce\" or \"shadow\"".into()),
             (

@@ -2,7 +2,7 @@
 //!
 //! # Host calls
 //!
-//! A request that is admitted costs at most ten, and up to two more for each source that is no part of the request:
+//! A request that is admitted costs at most ten, up to two more for each source that is no part of the request, and five more if limits count it while it is in flight:
 //!
 //! | calls | for |
 //! |---|---|
@@ -14,6 +14,7 @@
 //! | 0 or 2 | reading and replacing the tenant's record, once more for each time that another worker was faster; none while this worker holds a run of what the tenant's limits allow ([`run`](crate::run)) |
 //! | 0 to 1 | counting it, if `metrics.admitted` is there |
 //! | 0, or up to 6 | limits in shadow, of a tenant that has any: reading and replacing the record once more, a clock, what the client would have seen, and where one would have refused that and its counter |
+//! | 0 or 5 | taking a place among the requests in flight, if a limit counts those (the clock, two of shared data), and giving it back at the end (two of shared data); two more for each time that another worker was faster ([`in_flight`](crate::in_flight)) |
 //! | 0, 2, 3 or 5 | `RateLimit-Policy` and `RateLimit` on the response, and the three `X-RateLimit` fields where they are asked for (then 13 in all) |
 //!
 //! A refusal reads no record either, if this worker knows already that the tenant must wait. The first request of a VM takes two more, to count its workers.
@@ -40,6 +41,7 @@ use tollgate_host::{
 
 use crate::answer::{self, Reason, Refused};
 use crate::config::{Allowance, ClaimPath, Config, LimitSet, Missing};
+use crate::in_flight::{self, Admission, Concurrencies, InFlight, Ticket};
 use crate::ledger::{Decision, Failure, Ledger, Limits};
 use crate::limit::{Standing, Subset};
 use crate::limiter::{Identity, Limiter, NO_LIMITS, Toll, Vouched};
@@ -57,6 +59,7 @@ struct Shared {
     limiter: Limiter,
     ledger: Ledger,
     meters: Meters,
+    in_flight: InFlight,
 }
 
 /// One request on its way through the plugin.
@@ -65,6 +68,8 @@ pub struct TenantStream {
     shared: Rc<Shared>,
     /// Of a request that was charged, what its response tells.
     charged: Option<Charged>,
+    /// Of a request that is in flight by some limit, where it is counted.
+    ticket: Option<Ticket>,
 }
 
 /// How a tenant stands with the limits of a plan and a route that are enforced.
@@ -74,6 +79,8 @@ struct Charged {
     route: Option<usize>,
     shadow: Subset,
     standings: Vec<Standing>,
+    /// How many more each limit on requests in flight would have let in.
+    free: Vec<u64>,
 }
 
 /// The limits that a request meets.
@@ -113,10 +120,18 @@ impl<'a> Met<'a> {
         self.without(self.shadow.others())
     }
 
+    fn in_flight(&self) -> Concurrencies<'a> {
+        Concurrencies {
+            tenant: &self.plan.in_flight,
+            route: &self.route.in_flight,
+        }
+    }
+
     /// What `RateLimit-Policy` says of those that are enforced.
     fn policy(&self) -> Cow<'a, str> {
         if self.plan.is_by_tenant() || self.route.is_by_tenant() {
-            return Cow::Owned(answer::policy(self.enforced().iter()));
+            let policy = answer::policy(self.enforced().iter(), self.in_flight().iter());
+            return Cow::Owned(policy);
         }
         match (self.plan.policy.as_str(), self.route.policy.as_str()) {
             (of_plan, "") => Cow::Borrowed(of_plan),
@@ -142,7 +157,12 @@ impl Plugin for TenantRateLimit {
         TenantStream {
             shared: self.shared.clone(),
             charged: None,
+            ticket: None,
         }
+    }
+
+    fn on_tick(&self, host: &mut dyn Host) {
+        self.shared.in_flight.tick(host);
     }
 }
 
@@ -151,12 +171,19 @@ impl TenantRateLimit {
     pub fn new(mut config: Config, plugin_name: &str, host: &mut dyn Host) -> Result<Self, String> {
         let ledger = Ledger::open(plugin_name, config.individually, host)
             .map_err(|error| format!("the proxy's shared data does not work: {error:?}"))?;
+        let in_flight = InFlight::open(plugin_name, config.individually, ledger.table(), host);
+        // Also if this configuration has no such limit any more: others still count what is in flight by that of before.
+        if config.limits_in_flight() || !in_flight.is_idle() {
+            host.set_tick_period(in_flight::TICK)
+                .map_err(|error| format!("the proxy gives no ticks: {error:?}"))?;
+        }
         let meters = Meters::new(std::mem::take(&mut config.metrics), host);
         Ok(Self {
             shared: Rc::new(Shared {
                 limiter: Limiter::new(config),
                 ledger,
                 meters,
+                in_flight,
             }),
         })
     }
@@ -176,6 +203,7 @@ impl Stream for TenantStream {
             limiter,
             ledger,
             meters,
+            in_flight,
         } = &*shared;
         let (identity, toll) = {
             let view = limiter.view(request.headers());
@@ -222,6 +250,9 @@ impl Stream for TenantStream {
             limits: Limits::default(),
             standings: &[],
             by: &[],
+            in_flight: Concurrencies::default(),
+            free: &[],
+            crowded: &[],
         };
         let (set, cost, route) = match (&plan.allowance, toll) {
             (Allowance::Blocked, _) => {
@@ -243,8 +274,35 @@ impl Stream for TenantStream {
         };
         refused.cost = cost;
         refused.limits = met.enforced();
+        refused.in_flight = met.in_flight();
         let account = limiter.account(&tenant, tier);
-        let decision = if met.shadow.is_empty() {
+        let mut free = Vec::new();
+        let mut foreseen = None;
+        if !refused.in_flight.is_empty() {
+            // Who is known to be refused all the same need not take a place and give it back.
+            foreseen = ledger.foresee(account, refused.limits, cost, host);
+            if foreseen.is_none() {
+                match in_flight.admit(account, refused.in_flight, host) {
+                    Ok(Admission::Admitted { ticket, remaining }) => {
+                        self.ticket = Some(ticket);
+                        free = remaining;
+                    }
+                    Ok(Admission::Refused { remaining, by }) => {
+                        refused.reason = Reason::Limited;
+                        refused.crowded = &by;
+                        refused.free = &remaining;
+                        return shared.refuse(&refused, whose, met, route, request, host);
+                    }
+                    Err(failure) => {
+                        refused.reason = unable(failure);
+                        return shared.refuse(&refused, whose, met, route, request, host);
+                    }
+                }
+            }
+        }
+        let decision = if let Some(refusal) = foreseen {
+            Ok(refusal)
+        } else if met.shadow.is_empty() {
             ledger.charge(account, met.all(), cost, host)
         } else {
             let (enforced, in_shadow) = (met.enforced(), met.in_shadow());
@@ -252,7 +310,8 @@ impl Stream for TenantStream {
             charged.map(|(decision, watched)| {
                 if let (Decision::Admitted { standings }, Some(watched)) = (&decision, watched) {
                     let request = (&tenant.id, cost, route);
-                    shared.tell_shadows(request, whose, met, standings, &watched, host);
+                    let told = (standings.as_slice(), free.as_slice());
+                    shared.tell_shadows(request, whose, met, told, &watched, host);
                 }
                 decision
             })
@@ -267,22 +326,17 @@ impl Stream for TenantStream {
                     route,
                     shadow: met.shadow,
                     standings,
+                    free,
                 });
                 meters.admitted(whose, host);
                 return Action::Continue;
             }
             Ok(Decision::Refused { standings, by }) => (Reason::Limited, standings, by),
             Ok(Decision::TooCostly { standings, by }) => (Reason::TooCostly, standings, by),
-            Err(failure) => {
-                // One line for each request at most: the details of the answer tell an operator as much.
-                log::debug!("cannot charge a request: {failure:?}");
-                let reason = match failure {
-                    Failure::Contended => Reason::Contended,
-                    Failure::Proxy(_) => Reason::Unavailable,
-                };
-                (reason, Vec::new(), Vec::new())
-            }
+            Err(failure) => (unable(failure), Vec::new(), Vec::new()),
         };
+        // Not only when the answer is on its way: others may have the place.
+        self.leave(host);
         refused.standings = &standings;
         refused.by = &by;
         shared.refuse(&refused, whose, met, route, request, host)
@@ -310,7 +364,12 @@ impl Stream for TenantStream {
             route: limiter.route_limits(charged.route),
             shadow: charged.shadow,
         };
-        let told = Told::of(limiter, met.enforced(), || met.policy(), &charged.standings);
+        let told = Told::of(
+            limiter,
+            (met.enforced(), &charged.standings),
+            (met.in_flight(), &charged.free),
+            || met.policy(),
+        );
         // Beside what the upstream says of limits of its own: these fields are lists.
         for (name, value) in told.lists() {
             if let Err(error) = host.add_header(Map::ResponseHeaders, name, value) {
@@ -323,6 +382,29 @@ impl Stream for TenantStream {
                 log::debug!("cannot set {name} on a response: {error:?}");
             }
         }
+    }
+
+    fn on_delete(&mut self, host: &mut dyn Host) {
+        self.leave(host);
+    }
+}
+
+impl TenantStream {
+    /// The request is not in flight any more.
+    fn leave(&mut self, host: &mut dyn Host) {
+        if let Some(ticket) = self.ticket.take() {
+            self.shared.in_flight.leave(ticket, host);
+        }
+    }
+}
+
+/// Why a request is refused that could not be charged.
+fn unable(failure: Failure) -> Reason {
+    // One line for each request at most: the details of the answer tell an operator as much.
+    log::debug!("cannot charge a request: {failure:?}");
+    match failure {
+        Failure::Contended => Reason::Contended,
+        Failure::Proxy(_) => Reason::Unavailable,
     }
 }
 
@@ -370,17 +452,20 @@ struct Told<'a> {
 }
 
 impl<'a> Told<'a> {
-    /// `standings` are those of the limits, or empty if nobody asked these.
+    /// What limits say: `standings` are those of the limits on requests in a time, and `free` is how many more those on requests in flight would let in. Either is empty if nobody
+    /// asked these.
     fn of(
         limiter: &Limiter,
-        limits: Limits<'_>,
+        (limits, standings): (Limits<'_>, &[Standing]),
+        (in_flight, free): (Concurrencies<'_>, &[u64]),
         policy: impl FnOnce() -> Cow<'a, str>,
-        standings: &[Standing],
     ) -> Self {
         let told = limiter.config().answer;
         Self {
-            lists: (told.rate_limit && !standings.is_empty())
-                .then(|| (policy(), answer::standings(limits, standings))),
+            lists: (told.rate_limit && !(standings.is_empty() && free.is_empty())).then(|| {
+                let standings = answer::standings(limits, standings, in_flight, free);
+                (policy(), standings)
+            }),
             numbers: if told.x_rate_limit {
                 answer::lowest(limits, standings)
             } else {
@@ -447,6 +532,9 @@ impl Shared {
             limits: Limits::default(),
             standings: &[],
             by: &[],
+            in_flight: Concurrencies::default(),
+            free: &[],
+            crowded: &[],
         };
         self.refuse(&refused, whose, NOTHING, None, request, host)
     }
@@ -457,7 +545,7 @@ impl Shared {
         (tenant, cost, route): (&TenantId, u64, Option<usize>),
         whose: Whose<'_>,
         met: Met<'_>,
-        enforced: &[Standing],
+        (enforced, free): (&[Standing], &[u64]),
         watched: &Decision,
         host: &mut dyn Host,
     ) {
@@ -512,6 +600,9 @@ impl Shared {
             limits: met.all(),
             standings: &standings,
             by: &refusing,
+            in_flight: met.in_flight(),
+            free,
+            crowded: &[],
         });
         let config = self.limiter.config();
         // At the earliest: chance is for clients that are to come back at different times.
@@ -533,8 +624,12 @@ impl Shared {
                 answer::push_field(&mut headers, "retry-after", retry_after);
             }
         }
-        let policy = || Cow::Owned(answer::policy(met.all().iter()));
-        let told = Told::of(&self.limiter, met.all(), policy, &standings);
+        let told = Told::of(
+            &self.limiter,
+            (met.all(), &standings),
+            (met.in_flight(), free),
+            || Cow::Owned(answer::policy(met.all().iter(), met.in_flight().iter())),
+        );
         for (name, value) in told.lists().chain(told.numbers()) {
             // Made of names and numbers.
             answer::push_field(
@@ -595,9 +690,9 @@ impl Shared {
         let grpc = is_grpc(request.headers());
         let told = Told::of(
             &self.limiter,
-            met.enforced(),
+            (met.enforced(), refused.standings),
+            (met.in_flight(), refused.free),
             || met.policy(),
-            refused.standings,
         );
         let mut headers: Vec<(&str, &[u8])> = Vec::with_capacity(10);
         headers.push(("content-type", b"application/problem+json"));

@@ -218,6 +218,28 @@ impl Ledger {
         }
     }
 
+    /// Where records are.
+    pub fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// The refusal of a request that would be refused whatever the proxy says, as far as this worker knows. Costs no call but those for the clocks.
+    pub fn foresee(
+        &self,
+        account: Account<'_>,
+        limits: Limits<'_>,
+        cost: u64,
+        host: &dyn Host,
+    ) -> Option<Decision> {
+        let mut stocks = self.stocks.try_borrow_mut().ok()?;
+        let stock = match account {
+            Account::Listed(id) => stocks.held.listed(id),
+            Account::Unlisted { id, .. } => stocks.held.unlisted.find(self.table.unlisted(id)?)?,
+        };
+        let now = Clock::default().now(Clocks::of(limits.iter()), host);
+        stock.foresee(limits, cost.max(1), now)
+    }
+
     /// What charging did since this was last called: what metrics are made of.
     pub fn take_effects(&self) -> Effects {
         self.stocks

@@ -4,6 +4,7 @@
 //! - [`limiter`]: who a request is from, and what it costs.
 //! - [`ledger`]: what tenants have used, and requests charged to it; [`table`]: where a tenant's record is; [`row`]: the records as they are kept.
 //! - [`run`]: what a worker takes of a limit at once, and why that is safe; [`stock`]: what it holds of whom.
+//! - [`in_flight`]: limits on how many requests of a tenant there are at the same time, and the counts of them.
 //! - [`limit`]: what a single limit allows and remembers; [`calendar`]: the windows of quotas.
 //! - [`answer`]: what a client is told; [`meters`]: what is counted.
 //! - [`filter`]: the shell around all this.
@@ -14,6 +15,8 @@
 //! each window, whatever number of workers there is. Each slot of a rate and each unit of a quota is given out once, by a compare-and-swap on the one record of its
 //! tenant; of limits that are large enough a worker takes several at once ([`run`]). From rest, a whole burst passes, less what other workers hold of it, which is a sixteenth at
 //! most. A limit below 32 times the number of workers is exact: nothing is held of it, and no more passes than `burst` and one for each `interval`.
+//!
+//! Of a limit on requests in flight never more than its number are in flight in VMs that live; what a dead one had is forgotten after five seconds ([`in_flight`]).
 //!
 //! Rates go by the monotonic clock. A wall clock that is set back by up to an hour does not reopen a window: the window that has been reached
 //! stays the one that counts. One that is set back further had been wrong, and quotas start anew in the window that it now shows. A worker that was not asked
@@ -44,6 +47,7 @@ pub mod answer;
 pub mod calendar;
 pub mod config;
 pub mod filter;
+pub mod in_flight;
 pub mod ledger;
 pub mod limit;
 pub mod limiter;

@@ -108,6 +108,21 @@ impl Stock {
         Some(Decision::each(standings, by))
     }
 
+    /// The refusal of a request, if that can be said without a look at the record.
+    pub fn foresee(&self, limits: Limits<'_>, cost: u64, now: Now) -> Option<Decision> {
+        let now = now.after(self.latest);
+        let mut runs = Vec::with_capacity(limits.iter().count());
+        for limit in limits.iter() {
+            let mut run = *self.runs.iter().find(|run| run.is_of(limit))?;
+            run.settle(now);
+            if !run.is_known() {
+                return None;
+            }
+            runs.push(run);
+        }
+        refusal(runs.into_iter(), cost, now)
+    }
+
     /// Keeps what is now held and known.
     pub fn keep(&mut self, runs: &[Run], latest: Now) {
         self.latest = latest;

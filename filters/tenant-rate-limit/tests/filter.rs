@@ -715,3 +715,211 @@ proptest! {
         }
     }
 }
+
+/// A rate, places and a route with few of them.
+const IN_FLIGHT: &str = r#"{
+    "tenant": {"from": [{"header": "x-tenant-id"}], "unknown": {"tier": "free"}},
+    "tiers": {"free": {"limits": [{"name": "parallel", "concurrent": 2}, {"name": "rate", "requests": 1, "per": "1h", "burst": 4}]}},
+    "routes": [{"match": {"path": {"exact": "/export"}}, "limits": [{"name": "exports", "concurrent": 1}]}],
+    "metrics": {"refused": "refused_total"}
+}"#;
+
+/// A request that begins; its stream, if it was admitted.
+fn begin(
+    plugin: &TenantRateLimit,
+    host: &mut MemoryHost,
+    path: &str,
+) -> Option<<TenantRateLimit as Plugin>::Stream> {
+    host.begin(&[("x-tenant-id", "acme"), (":path", path)]);
+    let mut request = Request::read(host).unwrap();
+    let mut stream = plugin.stream();
+    match stream.on_request_headers(&mut request, host) {
+        Action::Continue => Some(stream),
+        Action::Stop => None,
+    }
+}
+
+#[test]
+fn who_finds_no_place_is_told_so() {
+    let mut host = MemoryHost::new();
+    let plugin = configure(IN_FLIGHT, &mut host);
+    let mut first = begin(&plugin, &mut host, "/export").unwrap();
+    host.begin_response::<&str, &str>(200, &[]);
+    first.on_response_headers(&mut host);
+    assert_eq!(
+        header(&host.response, "ratelimit-policy"),
+        [
+            r#""rate";q=4;w=14400, "parallel";q=2;qu="concurrent-requests", "exports";q=1;qu="concurrent-requests""#
+        ]
+    );
+    assert_eq!(
+        header(&host.response, "ratelimit"),
+        [r#""rate";r=3;t=3600, "parallel";r=1, "exports";r=0"#]
+    );
+
+    assert!(begin(&plugin, &mut host, "/export").is_none());
+    let answer = host.answer().unwrap();
+    assert_eq!(
+        (answer.status, answer.details.as_str(), answer.grpc_status),
+        (429, "tollgate_rate_limited", Some(8))
+    );
+    assert_eq!(answer.header("retry-after"), Some("1"));
+    assert_eq!(
+        answer.header("ratelimit"),
+        Some(r#""parallel";r=1, "exports";r=0"#)
+    );
+    let body: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+    assert_eq!(
+        (&body["detail"], &body["violated-policies"]),
+        (
+            &serde_json::json!(
+                "Of tenant acme, as many requests are in flight as the limit exports allows, which is 1; the next one can pass when another one is done."
+            ),
+            &serde_json::json!(["exports"])
+        )
+    );
+    let refused = |limit: &str| {
+        format!("tenant=.=other;.;tier=.=free;.;limit=.={limit};.;reason=.=limited;.;refused_total")
+    };
+    assert_eq!(host.metric_value(&refused("exports")), Some(1));
+
+    // It was charged to none, and there is a place for another one.
+    let second = begin(&plugin, &mut host, "/").unwrap();
+    assert!(begin(&plugin, &mut host, "/").is_none());
+    assert_eq!(host.metric_value(&refused("parallel")), Some(1));
+    first.on_delete(&mut host);
+    // Once.
+    first.on_delete(&mut host);
+    let third = begin(&plugin, &mut host, "/").unwrap();
+    assert!(begin(&plugin, &mut host, "/").is_none());
+    drop((second, third));
+}
+
+#[test]
+fn who_is_refused_by_a_rate_takes_no_place() {
+    let mut host = MemoryHost::new();
+    let mut other = host.worker();
+    let plugin = configure(IN_FLIGHT, &mut host);
+    let elsewhere = configure(IN_FLIGHT, &mut other);
+    for _ in 0..4 {
+        let mut stream = begin(&elsewhere, &mut other, "/").unwrap();
+        stream.on_delete(&mut other);
+    }
+    // This worker does not know it yet: a place is taken, and given back before the answer.
+    for knows in [false, true, true] {
+        assert!(begin(&plugin, &mut host, "/").is_none());
+        assert_eq!(
+            host.answer().unwrap().header("ratelimit"),
+            Some(r#""rate";r=0;t=3600"#)
+        );
+        assert_eq!(host.calls(Call::SetShared) == 0, knows);
+        let row = host
+            .shared_keys()
+            .into_iter()
+            .find(|key| key.starts_with(b"tif/"))
+            .unwrap();
+        use tollgate_host::Host;
+        assert_eq!(
+            host.shared(&row).unwrap().unwrap().bytes.len(),
+            1,
+            "nothing is in flight"
+        );
+    }
+}
+
+#[test]
+fn what_is_in_flight_outlives_a_configuration() {
+    let mut host = MemoryHost::new();
+    let plugin = configure(IN_FLIGHT, &mut host);
+    assert_eq!(host.tick_period, Some(1_000));
+    let mut two = [(); 2].map(|()| begin(&plugin, &mut host, "/").unwrap());
+
+    let raised = configure(
+        &IN_FLIGHT.replace("\"concurrent\": 2", "\"concurrent\": 3"),
+        &mut host,
+    );
+    let mut third = begin(&raised, &mut host, "/").unwrap();
+    assert!(begin(&raised, &mut host, "/").is_none());
+
+    let lowered = configure(
+        &IN_FLIGHT.replace("\"concurrent\": 2", "\"concurrent\": 1"),
+        &mut host,
+    );
+    two[0].on_delete(&mut host);
+    two[1].on_delete(&mut host);
+    assert!(begin(&lowered, &mut host, "/").is_none());
+    third.on_delete(&mut host);
+    let mut held = begin(&lowered, &mut host, "/").unwrap();
+
+    // Another name is another limit.
+    let renamed = configure(
+        &IN_FLIGHT
+            .replace(
+                "\"parallel\", \"concurrent\": 2",
+                "\"together\", \"concurrent\": 1",
+            )
+            .replace("\"burst\": 4", "\"burst\": 9"),
+        &mut host,
+    );
+    let mut renamed_held = begin(&renamed, &mut host, "/").unwrap();
+    assert!(begin(&renamed, &mut host, "/").is_none());
+
+    // Without any such limit it ticks on while something is in flight, and then no more.
+    host.tick_period = None;
+    configure(DEMO, &mut host);
+    assert_eq!(host.tick_period, Some(1_000));
+    held.on_delete(&mut host);
+    renamed_held.on_delete(&mut host);
+    host.tick_period = None;
+    configure(DEMO, &mut host);
+    assert_eq!(host.tick_period, None);
+}
+
+#[test]
+fn a_place_costs_five_host_calls_and_no_more() {
+    let without = IN_FLIGHT.replace("{\"name\": \"parallel\", \"concurrent\": 2}, ", "");
+    let calls = |config: &str| {
+        let mut host = MemoryHost::new();
+        let plugin = configure(config, &mut host);
+        let mut all = BTreeMap::new();
+        // Not the first, for which VMs count themselves.
+        for _ in 0..2 {
+            let mut stream = begin(&plugin, &mut host, "/").unwrap();
+            host.begin_response::<&str, &str>(200, &[]);
+            stream.on_response_headers(&mut host);
+            stream.on_delete(&mut host);
+            all = host.all_calls();
+        }
+        all
+    };
+    let (with, without) = (calls(IN_FLIGHT), calls(&without));
+    let more: BTreeMap<Call, u64> = with
+        .into_iter()
+        .map(|(call, times)| (call, times - without.get(&call).unwrap_or(&0)))
+        .filter(|(_, times)| *times > 0)
+        .collect();
+    assert_eq!(
+        more,
+        BTreeMap::from([
+            (Call::Shared, 2),
+            (Call::SetShared, 2),
+            (Call::Monotonic, 2)
+        ])
+    );
+}
+
+#[test]
+fn a_request_that_cannot_be_counted_does_not_pass() {
+    let mut host = MemoryHost::new();
+    let plugin = configure(IN_FLIGHT, &mut host);
+    host.fail(Call::SetShared, HostError::Status(10));
+    assert!(begin(&plugin, &mut host, "/").is_none());
+    assert_eq!(
+        host.answer().unwrap().details,
+        "tollgate_rate_limit_unavailable"
+    );
+    let mut host = MemoryHost::new();
+    host.fail(Call::SetTickPeriod, HostError::Status(12));
+    let refused = TenantRateLimit::configure(IN_FLIGHT.as_bytes(), "plugin", &mut host);
+    assert_eq!(refused.unwrap_err(), "the proxy gives no ticks: Status(12)");
+}

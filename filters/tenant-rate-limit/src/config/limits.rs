@@ -3,8 +3,9 @@
 use tollgate_common::hashed::{SALT_RULE, is_salt};
 use tollgate_common::{ConfigError, Duration, NAME_RULE, Problems, is_name};
 
-use super::written::{LimitWritten, ModeWritten, ShareWritten};
+use super::written::{LimitWritten, ModeWritten, Per, ShareWritten};
 use crate::calendar::Window;
+use crate::in_flight::{Concurrency, LARGEST};
 use crate::limit::{Kind, LARGEST_QUOTA, LONGEST_REFILL, Limit, Mode, SHORTEST_INTERVAL, Share};
 
 /// Limits that one tier has at most.
@@ -20,7 +21,25 @@ pub(super) const LARGEST_OUT_OF: u64 = 1_000_000;
 #[derive(Clone)]
 pub(super) struct Known {
     pub(super) name: Option<String>,
-    pub(super) limit: Option<Limit>,
+    pub(super) limit: Option<Rule>,
+}
+
+/// A limit of any kind.
+#[derive(Clone)]
+pub(super) enum Rule {
+    /// On how many requests there are in a time.
+    Requests(Limit),
+    /// On how many there are at the same time.
+    InFlight(Concurrency),
+}
+
+impl Rule {
+    fn key(&self) -> u32 {
+        match self {
+            Self::Requests(limit) => limit.key(),
+            Self::InFlight(limit) => limit.key(),
+        }
+    }
 }
 
 /// The limits written at `path`. Those of `before` must be told apart from them, and then they are in there, too; `whose` all these are is for
@@ -31,7 +50,7 @@ pub(super) fn limits(
     before: &mut Vec<Known>,
     whose: &str,
     problems: &mut Problems,
-) -> Option<Vec<Limit>> {
+) -> Option<Vec<Rule>> {
     let mut limits = Some(Vec::with_capacity(written.len()));
     for (index, written) in written.iter().enumerate() {
         let path = format!("{path}[{index}]");
@@ -65,13 +84,24 @@ pub(super) fn distinct(
 impl Known {
     fn of(path: &str, written: &LimitWritten, problems: &mut Problems) -> Self {
         let name = name(path, &written.name, problems);
-        let kind = kind(path, written, problems);
         let mode = mode(path, written, problems);
+        let limit = match written.concurrent {
+            Some(most) if written.requests.is_none() && written.quota.is_none() => {
+                let most = concurrent(path, most, written, problems);
+                name.zip(most)
+                    .zip(mode)
+                    .map(|((name, most), _)| Rule::InFlight(Concurrency::new(name, most)))
+            }
+            _ => {
+                let kind = kind(path, written, problems);
+                let limit = name.zip(kind).zip(mode);
+                limit.map(|((name, kind), mode)| {
+                    Rule::Requests(Limit::new(name, kind).in_mode(mode))
+                })
+            }
+        };
         Self {
-            limit: name
-                .zip(kind)
-                .zip(mode)
-                .map(|((name, kind), mode)| Limit::new(name, kind).in_mode(mode)),
+            limit,
             name: name.map(str::to_owned),
         }
     }
@@ -82,16 +112,15 @@ impl Known {
             if self.name.is_some() && self.name == other.name {
                 return Some("names another limit");
             }
-            self.has_key_of(other.limit.as_slice())
+            self.has_key_of(other.limit.iter().map(Rule::key))
                 .then_some("happens to have the hash of another limit")
         })
     }
 
     /// Whether it has the key of one of these.
-    pub(super) fn has_key_of(&self, others: &[Limit]) -> bool {
-        self.limit
-            .as_ref()
-            .is_some_and(|limit| others.iter().any(|other| other.key() == limit.key()))
+    pub(super) fn has_key_of(&self, mut others: impl Iterator<Item = u32>) -> bool {
+        let limit = self.limit.as_ref();
+        limit.is_some_and(|limit| others.any(|other| other == limit.key()))
     }
 }
 
@@ -198,19 +227,56 @@ fn enforced_for(
 }
 
 fn kind(path: &str, limit: &LimitWritten, problems: &mut Problems) -> Option<Kind> {
-    match (limit.requests, limit.quota) {
-        (Some(requests), None) => rate(path, requests, limit, problems),
-        (None, Some(count)) => quota(path, count, limit, problems),
+    let per = |problems: &mut Problems| match &limit.per {
+        Some(Per(per)) => Some(per.as_str()),
+        None => problems.refuse(path, "missing field \"per\""),
+    };
+    match (limit.requests, limit.quota, limit.concurrent) {
+        (Some(requests), None, None) => rate(path, requests, per(problems)?, limit, problems),
+        (None, Some(count), None) => quota(path, count, per(problems)?, limit, problems),
         _ => problems.refuse(
             path,
-            "write either requests (a rate, per duration) or quota (a number per window)",
+            "write one of requests (a rate, per duration), quota (a number per window) and concurrent (a number in flight)",
         ),
     }
 }
 
-fn rate(path: &str, requests: u64, limit: &LimitWritten, problems: &mut Problems) -> Option<Kind> {
+/// How many requests may be in flight.
+fn concurrent(path: &str, most: u64, limit: &LimitWritten, problems: &mut Problems) -> Option<u64> {
+    for (field, there) in [
+        ("per", limit.per.is_some()),
+        ("burst", limit.burst.is_some()),
+    ] {
+        if there {
+            problems.tell(
+                format!("{path}.{field}"),
+                "concurrent is how many requests are in flight at the same time, not in a time; leave it out",
+            );
+        }
+    }
+    if limit.mode == ModeWritten::Shadow {
+        problems.tell(
+            format!("{path}.mode"),
+            "a limit on requests in flight cannot be in shadow, leave it out",
+        );
+    }
+    if !(1..=LARGEST).contains(&most) {
+        return problems.refuse(
+            format!("{path}.concurrent"),
+            format!("{most} is out of range, write 1 to {LARGEST}"),
+        );
+    }
+    Some(most)
+}
+
+fn rate(
+    path: &str,
+    requests: u64,
+    per: &str,
+    limit: &LimitWritten,
+    problems: &mut Problems,
+) -> Option<Kind> {
     let at = |field: &str| format!("{path}.{field}");
-    let per = limit.per.0.as_str();
     let length = length(&at("per"), per, problems);
     for (field, number) in [("requests", Some(requests)), ("burst", limit.burst)] {
         if number == Some(0) {
@@ -265,9 +331,14 @@ fn length(path: &str, per: &str, problems: &mut Problems) -> Option<u64> {
     }
 }
 
-fn quota(path: &str, quota: u64, limit: &LimitWritten, problems: &mut Problems) -> Option<Kind> {
+fn quota(
+    path: &str,
+    quota: u64,
+    per: &str,
+    limit: &LimitWritten,
+    problems: &mut Problems,
+) -> Option<Kind> {
     let at = |field: &str| format!("{path}.{field}");
-    let per = limit.per.0.as_str();
     let window = window(per);
     if window.is_none() {
         problems.tell(

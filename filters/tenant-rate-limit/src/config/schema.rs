@@ -96,10 +96,11 @@ pub(super) fn found_cost(schema: &mut Schema) {
 }
 
 pub(super) fn limit(schema: &mut Schema) {
-    exactly_one(schema, &["requests", "quota"]);
+    exactly_one(schema, &["requests", "quota", "concurrent"]);
     let of_each_kind = json_schema!({
-        "requests": {"properties": {"per": keys::<Duration>()}},
-        "quota": {"properties": {"per": {"enum": Window::ALL.map(Window::name)}, "burst": false}},
+        "requests": {"properties": {"per": keys::<Duration>()}, "required": ["per"]},
+        "quota": {"properties": {"per": {"enum": Window::ALL.map(Window::name)}, "burst": false}, "required": ["per"]},
+        "concurrent": {"properties": {"per": false, "burst": false, "mode": {"const": "enforce"}}},
         "enforcedFor": {"properties": {"mode": {"const": "shadow"}}, "required": ["mode"]},
     });
     schema.insert("dependentSchemas".to_owned(), of_each_kind.to_value());

@@ -10,6 +10,7 @@ use {
     super::limits::{LARGEST_OUT_OF, LIMITS_IN_ROUTES, LIMITS_IN_TIER},
     super::routes::{LARGEST_COST, MAX_HEADERS, MAX_ROUTES},
     super::schema,
+    crate::in_flight,
     crate::limit::LARGEST_QUOTA,
     crate::table,
     tollgate_common::TenantId,
@@ -242,7 +243,7 @@ pub(super) struct TierWritten {
     pub(super) blocked: Option<bool>,
 }
 
-/// A rate (`requests`, `per`, `burst`) or a quota (`quota`, `per`).
+/// A rate (`requests`, `per`, `burst`), a quota (`quota`, `per`) or a number of requests in flight (`concurrent`).
 #[derive(Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "Limit", transform = schema::limit))]
 #[serde(remote = "Self", deny_unknown_fields, rename_all = "camelCase")]
@@ -259,9 +260,13 @@ pub(super) struct LimitWritten {
     #[serde(default, deserialize_with = "optional_whole_number")]
     #[cfg_attr(feature = "schema", schemars(range(min = 1, max = LARGEST_QUOTA)))]
     pub(super) quota: Option<u64>,
+    /// This many requests in flight at the same time, 1 to 1,000,000, each of them one whatever it costs.
+    #[serde(default, deserialize_with = "optional_whole_number")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = in_flight::LARGEST)))]
+    pub(super) concurrent: Option<u64>,
     /// With `requests` a duration of 1 µs to 366 days, such as `10s` or `1m30s`; with `quota` the window `minute`, `hour`, `day` or `month`,
     /// which begins at UTC boundaries.
-    pub(super) per: Per,
+    pub(super) per: Option<Per>,
     /// How many requests may come at once after a pause, at least 1; only with `requests`. [default: as `requests`]
     #[serde(default, deserialize_with = "optional_whole_number")]
     #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
