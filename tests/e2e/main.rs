@@ -34,6 +34,7 @@ mod routing;
 mod rules;
 mod shadow;
 mod shared;
+mod spoofs;
 mod tenants;
 mod tokens;
 mod vouched;
@@ -183,6 +184,16 @@ fn main() -> ExitCode {
                 &stops
             ),
             [shadow::a_new_limit_is_watched_rolled_out_and_enforced]
+        );
+        trials!(
+            trials,
+            prefix,
+            Shared::new(
+                format!("{form:?} with programs that say what they are sent"),
+                move || spoofs::mesh(form),
+                &stops
+            ),
+            [spoofs::a_thousand_attempts_win_no_class_and_no_tenant]
         );
     }
     trials!(

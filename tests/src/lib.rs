@@ -4,12 +4,14 @@
 //! reads a workload's metrics. It never reads a generated Envoy configuration or a child's files, so that the
 //! same tests can run against a cluster. [`LocalMesh`] is the first target: `tollgate up`, as a user runs it.
 
+pub mod frames;
 pub mod http2;
 mod local;
 mod manifests;
 mod metrics;
 mod raw;
 mod room;
+pub mod sticky;
 mod target;
 mod terminal;
 pub mod tokens;
