@@ -22,6 +22,7 @@ mod classes;
 mod client;
 mod databases;
 mod demo;
+mod examples;
 mod hostile;
 mod lifecycle;
 mod limits;
@@ -194,6 +195,16 @@ fn main() -> ExitCode {
                 &stops
             ),
             [spoofs::a_thousand_attempts_win_no_class_and_no_tenant]
+        );
+        trials!(
+            trials,
+            prefix,
+            Shared::new(
+                format!("{form:?} with classes that are edited"),
+                move || examples::mesh(form),
+                &stops
+            ),
+            [examples::the_examples_do_what_they_say]
         );
     }
     trials!(
