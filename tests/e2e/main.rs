@@ -35,6 +35,7 @@ mod routing;
 mod rules;
 mod shadow;
 mod shared;
+mod shares;
 mod spoofs;
 mod tenants;
 mod tokens;
@@ -271,6 +272,7 @@ fn main() -> ExitCode {
     for (module, tests) in [
         ("demo", demo::TESTS),
         ("tokens", tokens::TESTS),
+        ("shares", shares::TESTS),
         ("lifecycle", lifecycle::TESTS),
         ("bench", bench::TESTS),
     ] {
