@@ -36,6 +36,7 @@ mod rules;
 mod shadow;
 mod shared;
 mod shares;
+mod sizes;
 mod spoofs;
 mod tenants;
 mod tokens;
@@ -162,6 +163,8 @@ fn main() -> ExitCode {
                 classes::a_claim_is_what_it_is_and_nothing_else,
                 classes::an_experiment_is_kept_by_a_cookie_that_only_the_gateway_can_sign,
                 classes::a_sidecar_believes_whom_it_trusts,
+                sizes::a_token_of_any_size_is_answered,
+                sizes::a_token_of_any_shape_is_answered,
             ]
         );
         trials!(
@@ -273,6 +276,7 @@ fn main() -> ExitCode {
         ("demo", demo::TESTS),
         ("tokens", tokens::TESTS),
         ("shares", shares::TESTS),
+        ("sizes", sizes::TESTS),
         ("lifecycle", lifecycle::TESTS),
         ("bench", bench::TESTS),
     ] {
