@@ -27,7 +27,7 @@ pub(crate) const TESTS: &[(&str, Test)] = &[
 ];
 
 /// Cases that ask the proxy for something, and what at least.
-const OURS: [(&str, &[&str]); 6] = [
+const OURS: [(&str, &[&str]); 8] = [
     (
         "tenant-rate-limit",
         &[
@@ -45,6 +45,22 @@ const OURS: [(&str, &[&str]); 6] = [
         "user-classifier",
         &[
             "proxy_get_header_map_pairs",
+            "proxy_replace_header_map_value",
+        ],
+    ),
+    (
+        "user-classifier/10-rules",
+        &[
+            "proxy_get_header_map_pairs",
+            "proxy_get_property",
+            "proxy_replace_header_map_value",
+        ],
+    ),
+    (
+        "user-classifier/10000-rules",
+        &[
+            "proxy_get_header_map_pairs",
+            "proxy_get_property",
             "proxy_replace_header_map_value",
         ],
     ),

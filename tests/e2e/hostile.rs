@@ -284,7 +284,7 @@ pub(crate) async fn every_kind_of_request_is_answered(mesh: &LocalMesh) -> Resul
 }
 
 /// No counter of a VM's failures has counted anything, at the gateway and at a sidecar.
-async fn no_vm_has_failed(mesh: &LocalMesh) -> Result<()> {
+pub(crate) async fn no_vm_has_failed(mesh: &LocalMesh) -> Result<()> {
     for workload in ["ingressgateway", "product-service"] {
         let counters = mesh.envoy_stats(workload, "wasm").await?;
         ensure!(

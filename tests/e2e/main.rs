@@ -22,6 +22,7 @@ mod classes;
 mod client;
 mod databases;
 mod demo;
+mod examples;
 mod hostile;
 mod in_flight;
 mod lifecycle;
@@ -36,6 +37,9 @@ mod rules;
 mod shadow;
 mod shared;
 mod simulate;
+mod shares;
+mod sizes;
+mod spoofs;
 mod tenants;
 mod tokens;
 mod vouched;
@@ -161,6 +165,8 @@ fn main() -> ExitCode {
                 classes::a_claim_is_what_it_is_and_nothing_else,
                 classes::an_experiment_is_kept_by_a_cookie_that_only_the_gateway_can_sign,
                 classes::a_sidecar_believes_whom_it_trusts,
+                sizes::a_token_of_any_size_is_answered,
+                sizes::a_token_of_any_shape_is_answered,
             ]
         );
         trials!(
@@ -185,6 +191,26 @@ fn main() -> ExitCode {
                 &stops
             ),
             [shadow::a_new_limit_is_watched_rolled_out_and_enforced]
+        );
+        trials!(
+            trials,
+            prefix,
+            Shared::new(
+                format!("{form:?} with programs that say what they are sent"),
+                move || spoofs::mesh(form),
+                &stops
+            ),
+            [spoofs::a_thousand_attempts_win_no_class_and_no_tenant]
+        );
+        trials!(
+            trials,
+            prefix,
+            Shared::new(
+                format!("{form:?} with classes that are edited"),
+                move || examples::mesh(form),
+                &stops
+            ),
+            [examples::the_examples_do_what_they_say]
         );
     }
     trials!(
@@ -258,6 +284,8 @@ fn main() -> ExitCode {
         ("demo", demo::TESTS),
         ("tokens", tokens::TESTS),
         ("in_flight", in_flight::TESTS),
+        ("shares", shares::TESTS),
+        ("sizes", sizes::TESTS),
         ("lifecycle", lifecycle::TESTS),
         ("bench", bench::TESTS),
     ] {

@@ -8,7 +8,7 @@ use tollgate_tests::{Filter, Form, LocalMesh, Manifests, Options, Target, http2}
 
 use crate::tenants::configure;
 
-const ISSUER: &str = "https://issuer.test";
+pub(crate) const ISSUER: &str = "https://issuer.test";
 
 /// The tenants of the tests, with quotas of the day that tell whom a limiter took them for; and what others have.
 const TENANTS: [(&str, u64); 6] = [
@@ -77,14 +77,21 @@ spec:
 
 /// A mesh whose gateway verifies the tokens of these tests, with a user service that takes trailers and says what it was sent.
 pub(crate) fn start(manifests: Manifests) -> Result<LocalMesh> {
+    start_with(manifests, &[])
+}
+
+/// The same with that program in place of these images, too.
+pub(crate) fn start_with(manifests: Manifests, images: &[&str]) -> Result<LocalMesh> {
     believe_tokens(&manifests)?;
     manifests.replace(
         "services/kubernetes/user-service.yaml",
         "  - name: http\n    port: 3004\n",
         "  - name: http2\n    port: 3004\n",
     )?;
+    let images = images.iter().chain(&["user-service"]);
+    let run = images.map(|image| format!("{image}={}", env!("CARGO_BIN_EXE_echo")));
     let options = Options {
-        run: vec![format!("user-service={}", env!("CARGO_BIN_EXE_trailers"))],
+        run: run.collect(),
         ..Options::default()
     };
     LocalMesh::start(manifests, options)
@@ -127,7 +134,7 @@ pub(crate) fn token(claims: &Value) -> Result<String> {
 }
 
 /// Who signs the tokens of these tests: a stranger to the local issuer.
-fn signer() -> Result<Signer> {
+pub(crate) fn signer() -> Result<Signer> {
     Signer::stranger("vouched")
 }
 

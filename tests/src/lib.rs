@@ -6,6 +6,7 @@
 //!
 //! Where a VM has to be killed there is a [`LoneEnvoy`].
 
+pub mod frames;
 pub mod http2;
 mod local;
 mod lone;
@@ -13,6 +14,7 @@ mod manifests;
 mod metrics;
 mod raw;
 mod room;
+pub mod sticky;
 mod target;
 mod terminal;
 pub mod tokens;

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use tollgate_mesh::api::Objects;
 
 use super::load::Requests;
+use super::rules;
 use crate::workspace::Workspace;
 
 /// What `tollgate bench` measures.
@@ -32,6 +33,12 @@ pub enum Case {
     TenantRateLimitRefused,
     /// The classifier as shipped; requests that its first rule makes VIPs
     UserClassifier,
+    /// The classifier with ten rules over headers and one claim; requests for which only the last holds
+    #[value(name = "user-classifier/10-rules")]
+    TenRules,
+    /// The same rules behind 9,990 others, each for a customer by name
+    #[value(name = "user-classifier/10000-rules")]
+    TenThousandRules,
     /// The metrics as shipped; requests that are counted in one series
     BusinessMetrics,
     /// All three in one module, as shipped; requests as for the limiter
@@ -66,7 +73,9 @@ impl Case {
             Self::TenantRateLimit | Self::TenantRateLimitBusy | Self::TenantRateLimitRefused => {
                 Some("tenant-rate-limit")
             }
-            Self::UserClassifier => Some("user-classifier"),
+            Self::UserClassifier | Self::TenRules | Self::TenThousandRules => {
+                Some("user-classifier")
+            }
             Self::BusinessMetrics => Some("business-metrics"),
             Self::Tollgate => Some("tollgate"),
             _ => None,
@@ -79,6 +88,7 @@ impl Case {
             Self::TenantRateLimit | Self::Tollgate => Traffic::Everybody,
             Self::BusinessMetrics => Traffic::Known,
             Self::UserClassifier => Traffic::Limited,
+            Self::TenRules | Self::TenThousandRules => Traffic::Verified,
             _ => Traffic::Acme,
         }
     }
@@ -100,6 +110,8 @@ pub(crate) enum Traffic {
     Limited,
     /// As the classifier passes it on.
     Known,
+    /// As the limiter passes on what an app sends for somebody with a token.
+    Verified,
 }
 
 impl Traffic {
@@ -115,11 +127,20 @@ impl Traffic {
             ("user-type", "vip"),
         ];
         let headers = match self {
-            Self::Acme | Self::Everybody => 2,
-            Self::Limited => 3,
-            Self::Known => 4,
+            Self::Acme | Self::Everybody => &all[..2],
+            Self::Limited => &all[..3],
+            Self::Known => &all[..],
+            Self::Verified => &rules::HEADERS,
         };
-        Requests::get("/products/7", &all[..headers], tenants)
+        Requests::get("/products/7", headers, tenants)
+    }
+
+    /// What was found in its token, if there is one.
+    pub(crate) fn claims(self) -> Value {
+        match self {
+            Self::Verified => rules::claims(),
+            _ => Value::Null,
+        }
     }
 }
 
@@ -183,8 +204,11 @@ impl Shipped {
     pub(crate) fn filter(&self, case: Case) -> anyhow::Result<Filter> {
         if let Some(plugin) = case.plugin() {
             let mut configuration = self.configuration(plugin)?;
-            if case == Case::TenantRateLimitBusy {
-                raise(&mut configuration)?;
+            match case {
+                Case::TenantRateLimitBusy => raise(&mut configuration)?,
+                Case::TenRules => configuration = rules::configuration(rules::TEN),
+                Case::TenThousandRules => configuration = rules::configuration(10_000),
+                _ => {}
             }
             return Ok(Filter::Wasm(Wasm {
                 module: plugin.to_owned(),

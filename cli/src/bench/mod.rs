@@ -1,6 +1,6 @@
 //! `tollgate bench`: what the filters cost, measured on a real Envoy.
 //!
-//! [`cases`] says what is compared. [`record`] makes the modules tell what they ask of the proxy, [`trace`] reads what they told (with what it
+//! [`cases`] says what is compared, with the [`rules`] that the classifier is given beside those that ship. [`record`] makes the modules tell what they ask of the proxy, [`trace`] reads what they told (with what it
 //! knows of the [`abi`]), and [`floor`] makes the module that asks for the same and does nothing else. Then [`costs`] measures all of them in turn
 //! on one [`proxy`]: [`load`] sends the requests, [`usage`] says what the proxy used for them, [`statistics`] what that means, [`report`] how it is
 //! told. [`tenants`] and [`flood`] measure the limiter's memory besides.
@@ -14,6 +14,7 @@ mod load;
 mod proxy;
 pub(crate) mod record;
 mod report;
+mod rules;
 mod statistics;
 mod tenants;
 pub(crate) mod trace;

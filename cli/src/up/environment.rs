@@ -47,6 +47,15 @@ pub(crate) fn inherited() -> BTreeMap<String, OsString> {
         .collect()
 }
 
+/// The environment of a proxy.
+pub(crate) fn of_proxy(workload: &Workload) -> BTreeMap<String, OsString> {
+    let mut environment = inherited();
+    for (name, value) in &workload.proxy_env {
+        environment.insert(name.clone(), value.into());
+    }
+    environment
+}
+
 /// The environment of a container.
 ///
 /// The manifest's variables count, except where the container would be: `PORT` and `HOST` say where to listen (with several

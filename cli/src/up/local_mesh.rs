@@ -143,7 +143,7 @@ impl LocalMesh {
                     );
                 }
                 if workload.role != Role::Plain {
-                    awaited.push(self.start_envoy(&pod, &logs).await?);
+                    awaited.push(self.start_envoy(workload, &pod, &logs).await?);
                 }
             }
         }
@@ -207,7 +207,12 @@ impl LocalMesh {
         }))
     }
 
-    async fn start_envoy(&self, pod: &PodName, logs: &Path) -> anyhow::Result<Awaited> {
+    async fn start_envoy(
+        &self,
+        workload: &Workload,
+        pod: &PodName,
+        logs: &Path,
+    ) -> anyhow::Result<Awaited> {
         let place = self.places.of(pod)?;
         let told = self
             .told
@@ -223,7 +228,7 @@ impl LocalMesh {
                     &place.directory.join("bootstrap.json"),
                     self.places.site.workers,
                 ),
-                environment: environment::inherited(),
+                environment: environment::of_proxy(workload),
                 directory: place.directory.clone(),
                 log: log.clone(),
                 // So that the end of the log says why an Envoy ended, and not what it served last.

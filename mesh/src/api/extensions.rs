@@ -46,6 +46,43 @@ pub struct WasmPlugin {
     /// `type`: the kind of filter.
     #[serde(default, rename = "type")]
     pub plugin_type: PluginType,
+    /// What the module's machine is given.
+    #[serde(default)]
+    pub vm_config: VmConfig,
+}
+
+/// What a module's machine is given.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct VmConfig {
+    /// The environment of the module.
+    #[serde(default)]
+    pub env: Vec<EnvVar>,
+}
+
+/// A variable of a module's environment.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename = "WasmEnvVar", rename_all = "camelCase", deny_unknown_fields)]
+pub struct EnvVar {
+    /// Its name.
+    pub name: String,
+    /// Where its value is.
+    #[serde(default)]
+    pub value_from: EnvValueSource,
+    /// Its value, if it is here.
+    #[serde(default)]
+    pub value: String,
+}
+
+/// Where the value of a variable is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum EnvValueSource {
+    /// In the manifest.
+    #[default]
+    Inline,
+    /// In the environment of the proxy, under the same name.
+    Host,
 }
 
 /// Where in the chain of filters.

@@ -102,7 +102,7 @@ pub(crate) fn fields(type_name: &str) -> &'static [&'static str] {
         "AuthorizationPolicy" => &["provider", "targetRef", "targetRefs"],
         "Action" => &["AUDIT", "CUSTOM"],
         "Source" => &["notTrustDomains", "trustDomains"],
-        "WasmPlugin" => &["targetRef", "targetRefs", "verificationKey", "vmConfig"],
+        "WasmPlugin" => &["targetRef", "targetRefs", "verificationKey"],
         "PluginType" => &["NETWORK"],
         "Kustomization" => &[
             "bases", "buildMetadata", "commonAnnotations", "commonLabels", "components", "configMapGenerator",

@@ -76,6 +76,16 @@ fn extension(proxy: &Proxy, plugin: &Plugin) -> Value {
             FailStrategy::FailReload => "FAIL_RELOAD",
         },
     });
+    let mut environment = json!({});
+    if !plugin.env.is_empty() {
+        environment["key_values"] = json!(plugin.env);
+    }
+    if !plugin.host_env.is_empty() {
+        environment["host_env_keys"] = json!(plugin.host_env);
+    }
+    if environment != json!({}) {
+        config["vm_config"]["environment_variables"] = environment;
+    }
     if let Some(name) = &plugin.plugin_name {
         config["root_id"] = json!(name);
     }

@@ -30,7 +30,7 @@ pub use plugin::Plugin;
 pub use routing::{Gateway, VirtualService};
 pub use service::{Protocol, Service, ServicePort, Target};
 pub use workload::{
-    Container, ContainerPort, DATABASE_URL, HttpProbe, Image, PodName, Role, Workload,
+    Container, ContainerPort, DATABASE_URL, HttpProbe, Image, PROXY, PodName, Role, Workload,
 };
 
 /// The namespace whose plugins and policies are for the whole mesh.

@@ -1,6 +1,6 @@
 //! Wasm filters: which plugins run in which proxy, on which traffic, and in which order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Number, Value};
 
@@ -9,10 +9,14 @@ use super::service::Service;
 use super::workload::{Role, Workload};
 use crate::api::Object;
 use crate::api::extensions::{
-    FailStrategy, PluginPhase, TrafficSelector, WasmPlugin, WorkloadMode,
+    EnvValueSource, FailStrategy, PluginPhase, TrafficSelector, WasmPlugin, WorkloadMode,
 };
 use crate::api::meta::LabelSelector;
 use crate::problem::{Code, Problem};
+
+/// The longest name and value of a variable that a cluster takes, in bytes.
+const MAX_ENV_NAME: usize = 256;
+const MAX_ENV_VALUE: usize = 2_048;
 
 /// A WasmPlugin.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,6 +33,9 @@ pub struct Plugin {
     pub configuration: Option<String>,
     /// What happens to requests when the module fails.
     pub fail_strategy: FailStrategy,
+    /// What the module's environment has: names and values, and the names of what it has from the proxy's.
+    pub(crate) env: BTreeMap<String, String>,
+    pub(crate) host_env: Vec<String>,
     pub(crate) phase: PluginPhase,
     pub(crate) priority: Option<i32>,
     selector: LabelSelector,
@@ -123,6 +130,7 @@ pub(crate) fn build<'a>(
             problems.push(object.source.problem("spec.url", message).of(code));
             String::new()
         });
+        let (env, host_env) = environment(object, problems);
         let plugin = Plugin {
             name: object.name.clone(),
             namespace: object.namespace.clone(),
@@ -130,6 +138,8 @@ pub(crate) fn build<'a>(
             plugin_name: spec.plugin_name.clone().filter(|name| !name.is_empty()),
             configuration: spec.plugin_config.as_ref().filter(|config| !config.is_empty()).map(as_istio_writes),
             fail_strategy: spec.fail_strategy,
+            env,
+            host_env,
             phase: spec.phase,
             priority: spec.priority,
             selector: spec.selector.clone().unwrap_or_default(),
@@ -163,6 +173,54 @@ pub(crate) fn build<'a>(
         plugin
     });
     plugins.collect()
+}
+
+/// The environment of a module, as istiod splits it: what the manifest has, and what the proxy has.
+fn environment(
+    object: &Object<WasmPlugin>,
+    problems: &mut Vec<Problem>,
+) -> (BTreeMap<String, String>, Vec<String>) {
+    let (mut here, mut of_proxy) = (BTreeMap::new(), Vec::new());
+    let mut seen = BTreeSet::new();
+    for (index, variable) in object.spec.vm_config.env.iter().enumerate() {
+        let mut tell = |field: &str, message: String| {
+            let field = format!("spec.vmConfig.env[{index}].{field}");
+            problems.push(object.source.invalid(&field, message));
+        };
+        let name = &variable.name;
+        if name.is_empty() || name.len() > MAX_ENV_NAME {
+            tell(
+                "name",
+                format!("must have 1 to {MAX_ENV_NAME} bytes, it has {}", name.len()),
+            );
+        } else if !seen.insert(name) {
+            tell(
+                "name",
+                format!("{name:?} is there twice, remove one of them"),
+            );
+        }
+        if variable.value.len() > MAX_ENV_VALUE {
+            // Not the value itself, which may be a secret.
+            let length = variable.value.len();
+            tell(
+                "value",
+                format!("must have at most {MAX_ENV_VALUE} bytes, it has {length}"),
+            );
+        }
+        match variable.value_from {
+            EnvValueSource::Inline => _ = here.insert(name.clone(), variable.value.clone()),
+            EnvValueSource::Host => {
+                if !variable.value.is_empty() {
+                    tell(
+                        "value",
+                        "is of no use beside valueFrom: HOST, remove one of them".to_owned(),
+                    );
+                }
+                of_proxy.push(name.clone());
+            }
+        }
+    }
+    (here, of_proxy)
 }
 
 /// The name of the module at a URL.

@@ -38,6 +38,8 @@ pub struct Workload {
     pub replicas: u32,
     /// The programs of each pod. The proxy is not one of them.
     pub containers: Vec<Container>,
+    /// What the manifest adds to the environment of its proxy, in a container `istio-proxy`.
+    pub proxy_env: Vec<(String, String)>,
     /// What Istio makes of its pods.
     pub role: Role,
     /// At a gateway, the ports to listen on: those of the Gateways, translated as Istio does by the Service in front of the
@@ -46,6 +48,9 @@ pub struct Workload {
     /// What its sidecar demands of who connects.
     pub mutual_tls: MutualTls,
 }
+
+/// The name of a proxy's container.
+pub const PROXY: &str = "istio-proxy";
 
 /// What Istio makes of a pod.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -339,16 +344,20 @@ fn build(described: Described<'_>, objects: &Objects, problems: &mut Vec<Problem
         .iter()
         .find(|namespace| namespace.name == described.namespace);
     let role = role(described, namespace, problems);
-    let containers = template.spec.containers.iter().enumerate();
-    // A container of that name only says how the injected proxy should differ.
-    let containers =
-        containers.filter(|(_, container)| role == Role::Plain || container.name != "istio-proxy");
-    let containers: Vec<Container> = containers
+    let mut containers: Vec<Container> = template
+        .spec
+        .containers
+        .iter()
+        .enumerate()
         .map(|(index, container)| {
             let field = format!("spec.template.spec.containers[{index}]");
             build_container(container, &field, described, objects, problems)
         })
         .collect();
+    // A container of that name only says how the injected proxy should differ; of that, its environment reaches modules.
+    let is_proxy = |container: &Container| role != Role::Plain && container.name == PROXY;
+    let proxy_env = containers.iter().position(is_proxy);
+    let proxy_env = proxy_env.map(|position| containers.remove(position).env);
     let mut seen: BTreeMap<u16, &str> = BTreeMap::new();
     for container in &containers {
         for port in &container.ports {
@@ -381,6 +390,7 @@ fn build(described: Described<'_>, objects: &Objects, problems: &mut Vec<Problem
             .unwrap_or_else(|| "default".to_owned()),
         replicas: described.replicas.unwrap_or(1),
         containers,
+        proxy_env: proxy_env.unwrap_or_default(),
         role,
         gateway_ports: Vec::new(),
         mutual_tls: MutualTls::Permissive,

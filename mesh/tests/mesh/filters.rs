@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::{array, configuration, named, names, shop, shop_and};
+use crate::{array, configuration, named, names, shop, shop_and, workload};
 
 /// A WasmPlugin.
 fn plugin(namespace: &str, name: &str, more: &str) -> String {
@@ -248,5 +248,35 @@ fn wasm_stands_before_the_filters_of_routes_and_the_router_is_last() {
             "envoy.filters.http.cors",
             "envoy.filters.http.router",
         ]
+    );
+}
+
+#[test]
+fn a_module_has_an_environment() {
+    let more = plugin(
+        "ecommerce",
+        "env",
+        "  vmConfig:\n    env:\n    - {name: HERE, value: a}\n    - {name: EMPTY, valueFrom: INLINE}\n    - {name: SECRET, valueFrom: HOST}",
+    );
+    let extensions = configuration(&shop_and(&more), INBOUND.0).extensions;
+    let vm = &extensions["ecommerce.env"]["typed_config"]["config"]["vm_config"];
+    assert_eq!(
+        vm["environment_variables"],
+        json!({"key_values": {"HERE": "a", "EMPTY": ""}, "host_env_keys": ["SECRET"]})
+    );
+}
+
+#[test]
+fn the_container_of_a_proxy_says_what_its_environment_has() {
+    let mesh = shop_and("");
+    let gateway = workload(&mesh, "ingressgateway");
+    assert!(gateway.proxy_env.is_empty() && gateway.containers.is_empty());
+    let more = "---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {name: edge, namespace: istio-system}\nspec:\n  selector: {matchLabels: \
+                {app: edge}}\n  template:\n    metadata: {labels: {app: edge, sidecar.istio.io/inject: 'true'}, annotations: \
+                {inject.istio.io/templates: gateway}}\n    spec: {containers: [{name: istio-proxy, image: auto, env: [{name: KEY, value: a}]}]}\n";
+    let mesh = shop_and(more);
+    assert_eq!(
+        workload(&mesh, "edge").proxy_env,
+        [("KEY".to_owned(), "a".to_owned())]
     );
 }

@@ -838,3 +838,28 @@ fn of_access_rules() {
         ],
     );
 }
+
+#[test]
+fn of_environments_of_modules() {
+    let with = |env: &str| {
+        let url = "  url: oci://x/y:z\n  vmConfig:\n    env:\n";
+        plugin("ecommerce", &format!("{url}{env}"))
+    };
+    says(
+        &with(
+            "    - {name: A, value: a}\n    - {name: A, valueFrom: HOST, value: b}\n    - {name: ''}\n",
+        ),
+        &[
+            "more.yaml:9: spec.vmConfig.env[1].name: \"A\" is there twice, remove one of them",
+            "more.yaml:9: spec.vmConfig.env[1].value: is of no use beside valueFrom: HOST, remove one of them",
+            "more.yaml:10: spec.vmConfig.env[2].name: must have 1 to 256 bytes, it has 0",
+        ],
+    );
+    says(
+        &with(&format!(
+            "    - {{name: A, value: {}}}\n",
+            "a".repeat(2_049)
+        )),
+        &["more.yaml:8: spec.vmConfig.env[0].value: must have at most 2048 bytes, it has 2049"],
+    );
+}

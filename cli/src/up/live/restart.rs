@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tollgate_mesh::api::apps::DeploymentSpec;
 use tollgate_mesh::api::core;
 use tollgate_mesh::api::{Object, Objects};
-use tollgate_mesh::model::{Container, DATABASE_URL, MutualTls, Role, Workload};
+use tollgate_mesh::model::{Container, DATABASE_URL, MutualTls, PROXY, Role, Workload};
 use tollgate_mesh::source::{Source, join};
 use tollgate_mesh::{Manifests, Problem};
 
@@ -121,6 +121,18 @@ impl Changes<'_> {
                 old.service_account, new.service_account
             );
             note("spec.template.spec.serviceAccountName", what);
+        }
+        if old.proxy_env != new.proxy_env {
+            let mut written = self.deployment.spec.template.spec.containers.iter();
+            let index = written.position(|container| container.name == PROXY);
+            let field = match index {
+                Some(index) => format!("spec.template.spec.containers[{index}].env"),
+                None => "spec.template.spec.containers".to_owned(),
+            };
+            note(
+                &field,
+                format!("the environment of the proxies of {} changed", new.name),
+            );
         }
         let values = self.containers(&old.containers, &new.containers, &mut note);
         problems.extend(values);
@@ -494,6 +506,20 @@ spec:
         let peer = "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: a, namespace: shop}\nspec: \
                     {mtls: {mode: STRICT}}\n---\napiVersion: v1\nkind: Namespace\n";
         assert_eq!(found("apiVersion: v1\nkind: Namespace\n", peer), [""; 0]);
+    }
+
+    #[test]
+    fn a_proxy_keeps_the_environment_that_it_was_started_with() {
+        assert_eq!(
+            found(
+                "{name: istio-proxy, image: auto}",
+                "{name: istio-proxy, image: auto, env: [{name: KEY, value: a}]}"
+            ),
+            [
+                "shop.yaml:35: spec.template.spec.containers[0].env: the environment of the proxies of edge changed; restart \
+                 `tollgate up` for it"
+            ]
+        );
     }
 
     #[test]
