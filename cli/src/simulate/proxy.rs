@@ -16,6 +16,7 @@ use tollgate_host::{
 };
 
 use super::log::Part;
+use super::time::MILLISECOND;
 
 /// What all workers of a proxy have in common.
 #[derive(Debug, Default)]
@@ -55,6 +56,8 @@ pub(crate) struct Proxy {
     claims: Option<Value>,
     peer: Option<Vec<u8>>,
     metrics: Vec<String>,
+    /// How often the filter asked to be called, in nanoseconds; `None` for never.
+    pub tick: Option<u64>,
     /// What the filter did with it: the property of a refusal, and its answer's status.
     pub refusal: Option<Vec<u8>>,
     /// Likewise, of a request that passes and that a limit in shadow would have refused.
@@ -76,6 +79,7 @@ impl Proxy {
             claims: None,
             peer: None,
             metrics: Vec::new(),
+            tick: None,
             refusal: None,
             shadowed: None,
             answered: None,
@@ -244,6 +248,11 @@ impl Host for Proxy {
         }
         self.shared.version.set(version);
         Ok(true)
+    }
+
+    fn set_tick_period(&mut self, milliseconds: u32) -> Result<(), HostError> {
+        self.tick = (milliseconds > 0).then(|| u64::from(milliseconds) * MILLISECOND);
+        Ok(())
     }
 
     fn now(&self) -> u64 {

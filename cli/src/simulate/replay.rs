@@ -112,19 +112,28 @@ pub(crate) fn replay(
     let mut verdicts = Vec::with_capacity(traffic.entries.len());
     let mut in_flight: BinaryHeap<InFlight<<TenantRateLimit as Plugin>::Stream>> =
         BinaryHeap::new();
+    let mut ticks = Ticks {
+        period: workers.iter().find_map(|(_, proxy)| proxy.tick),
+        last: origin,
+    };
     let turns = (0..workers.len()).cycle();
     for ((number, entry), turn) in traffic.entries.iter().enumerate().zip(turns) {
         while let Some(next) = in_flight.peek_mut() {
-            let InFlight { end, .. } = &*next;
-            if *end > entry.time {
+            let end = next.end;
+            let until = end.min(entry.time);
+            ticks.pass(until, &mut workers, &shared);
+            if end > entry.time {
                 break;
             }
-            shared.set_time(*end);
+            shared.set_time(end);
             let InFlight {
                 mut stream, turn, ..
             } = PeekMut::pop(next);
             stream.on_log(&mut workers[turn].1);
+            stream.on_delete(&mut workers[turn].1);
         }
+        // While nothing is in flight, nothing has to be told.
+        ticks.skip(entry.time);
         let (plugin, proxy) = &mut workers[turn];
         shared.set_time(entry.time);
         proxy.begin(entry.parts(&traffic.arenas), &setting.claims);
@@ -144,6 +153,7 @@ pub(crate) fn replay(
             });
         } else {
             stream.on_log(proxy);
+            stream.on_delete(proxy);
         }
         if number % 10_000 == 0 {
             progress.tell("replayed", number);
@@ -154,6 +164,34 @@ pub(crate) fn replay(
         causes: known.causes,
         verdicts,
     })
+}
+
+/// The calls that a filter asked for at regular times.
+struct Ticks {
+    /// How often, in nanoseconds.
+    period: Option<u64>,
+    last: u64,
+}
+
+impl Ticks {
+    /// Calls all workers as often as they would have been called until this moment.
+    fn pass(&mut self, until: u64, workers: &mut [(TenantRateLimit, Proxy)], shared: &Shared) {
+        let Some(period) = self.period else { return };
+        while self.last + period <= until {
+            self.last += period;
+            shared.set_time(self.last);
+            for (plugin, proxy) in &mut *workers {
+                plugin.on_tick(proxy);
+            }
+        }
+    }
+
+    /// Goes on from this moment.
+    fn skip(&mut self, until: u64) {
+        self.last = self
+            .last
+            .max(until.saturating_sub(self.period.unwrap_or_default()));
+    }
 }
 
 /// A request that was admitted, until it ends. The first in a heap is the one that ends first.
@@ -319,6 +357,53 @@ mod tests {
                 (gap, json!({"claim": claim, "x_tenant_id": header, "path": path, "method": method, "duration": duration, "authority": "shop"}))
             },
         )
+    }
+
+    #[test]
+    fn what_is_in_flight_is_so_until_it_ends() {
+        let configuration = json!({
+            "tenant": {"from": [{"header": "x-tenant-id"}], "unknown": {"tier": "all"}},
+            "tiers": {"all": {"limits": [{"name": "parallel", "concurrent": 2}]}},
+        });
+        let begin = 1_795_248_005 * SECOND;
+        // Seconds from the first on, and how many milliseconds it takes. Who is in flight for long is not taken for dead.
+        let requests = [
+            (0, 60_000, true),
+            (20, 25_000, true),
+            (40, 10, false),
+            (45, 5_000, true),
+            (50, 0, true),
+            (59, 2_000, true),
+            (59, 2_000, false),
+            (60, 1, true),
+            (500, 1, true),
+        ];
+        let mut log = String::new();
+        for (seconds, duration, _) in requests {
+            let moment = time::rfc(begin + seconds * SECOND);
+            let line = json!({"start_time": moment, "duration": duration, "x_tenant_id": "acme", "method": "GET", "path": "/"});
+            log += &format!("{line}\n");
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("access.log");
+        std::fs::write(&file, log).unwrap();
+        let mut fields = Fields::default();
+        fields.want(&configuration);
+        let progress = Progress::new();
+        let traffic = log::read(&[file], Some(&Format::Json), &fields, &progress).unwrap();
+        for workers in 1..4 {
+            let setting = Setting {
+                workers,
+                claims: Vec::new(),
+            };
+            let replay = replay(&configuration.to_string(), &traffic, &setting, &progress).unwrap();
+            let admitted: Vec<bool> = replay.verdicts.iter().map(|v| !v.is_refused()).collect();
+            assert_eq!(
+                admitted,
+                requests.map(|(_, _, admitted)| admitted),
+                "{workers} workers"
+            );
+        }
     }
 
     proptest! {
