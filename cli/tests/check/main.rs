@@ -493,6 +493,7 @@ fn every_code_is_given_to_what_it_is_for() {
         ("TG0301", vec![("a.yaml", "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: a}\nspec:\n  hosts: [a]\n  http: [{route: [{destination: {host: a}}]}]\n".to_owned())]),
         ("TG0401", vec![("a.yaml", plugin("business-metrics", "    a: 1\n"))]),
         ("TG0403", vec![("a.yaml", plugin("fraud", "    a: 1\n"))]),
+        ("TG0404", vec![("a.yaml", plugin("tenant-rate-limit", "    tenant: {from: [{header: x-tenant-id}], unknown: {tier: free}}\n    tiers: {free: {limits: [{name: daily, quota: 5, per: day, mode: shadow}]}}\n"))]),
         ("TG0501", vec![("a.yaml", config_map(300_000))]),
         ("TG0502", vec![("a.yaml", config_map(1_100_000))]),
         ("TG0601", vec![("a.yaml", config_map(43).replace("value: ", "value: tollgate-local-"))]),
