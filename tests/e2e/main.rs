@@ -1,9 +1,10 @@
 //! The shop on real Envoys, seen from outside: through the gateway, from a workload, and by the metrics.
 //!
-//! Six meshes serve all tests of the filters: `shop`, as it ships; `quota`, whose manifests have a few test tenants and which
-//! runs four workers an Envoy; `tenants`, whose limiter is configured with all there is, and another whose limiter is configured
-//! anew while it runs; `vouched`, whose limiters believe tokens and certificates; and `classes`, whose classifiers do. There are
-//! two of each: with a module per filter, and (tests named `bundle::`) with the bundle. So a test of a filter belongs to one of
+//! Nine meshes serve all tests of the filters: `shop`, as it ships; `quota`, whose manifests have a few test tenants and which
+//! runs four workers an Envoy; `tenants`, whose limiter is configured with all there is, another whose limiter is configured
+//! anew while it runs, and `shadow`, where limits are watched before they hold; `vouched`, whose limiters believe tokens and
+//! certificates; `classes`, whose classifiers do; `examples`, whose classifier is configured anew; and `spoofs`, whose services
+//! say what they are sent. There are two of each: with a module per filter, and (tests named `bundle::`) with the bundle. So a test of a filter belongs to one of
 //! the meshes of the loop over [`Form`]s, whose manifests [`Manifests::configure`](tollgate_tests::Manifests::configure) and
 //! [`Filter::plugin`](tollgate_tests::Filter::plugin) write for either form.
 //!
@@ -13,6 +14,7 @@
 //! Other meshes are one test's each, or of the few that need the same manifests.
 //!
 //! `TOLLGATE_TEST_ENVOY=oldest` (or another release that `tollgate envoy --release` knows) runs all of it on that Envoy.
+//! `TOLLGATE_TEST_SEED=7` makes up other attempts to be somebody else than the usual ones.
 //! `TOLLGATE_TEST_POSTGRES` is the URL of a PostgreSQL whose user may create databases (`.ci/postgres` starts one for a command);
 //! without it, what needs one is reported as ignored.
 

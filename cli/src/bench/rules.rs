@@ -45,7 +45,7 @@ pub(super) fn configuration(rules: usize) -> Value {
     });
     let header = |name: &str, matches: &str, value: Value| json!({ "header": { "name": name, matches: value } });
     let ten = [
-        json!({ "type": "bot", "when": header("user-agent", "regex", json!("(?i).*(bot|crawler|spider).*")) }),
+        json!({ "type": "bot", "when": header("user-agent", "suffix", json!("bot")) }),
         json!({ "type": "monitor", "when": header("user-agent", "prefix", json!("probe/")) }),
         json!({ "type": "beta", "when": header("x-beta", "exact", json!("true")) }),
         json!({ "type": "old-app", "when": [
