@@ -563,6 +563,31 @@ fn what_limits_in_shadow_would_refuse_is_told_beside_what_is_refused() {
 }
 
 #[test]
+fn requests_are_in_flight_for_as_long_as_they_took() {
+    // Each takes 12 ms.
+    let log: String = [0, 3, 6, 12, 14, 15, 3_590_000]
+        .map(|at| line(at, "acme"))
+        .concat();
+    let folder = folder(&log);
+    let limits = LIMITS.replace(
+        "rate, requests: 1, per: 1s, burst: 2",
+        "parallel, concurrent: 2",
+    );
+    fs::write(folder.path().join("limits.yaml"), limits).unwrap();
+    let told: Value = serde_json::from_str(&told(
+        folder.path(),
+        &[&CALL[..], &["--format", "json"]].concat(),
+    ))
+    .unwrap();
+    let acme = &told["tenants"][0];
+    assert_eq!(
+        acme["by"],
+        json!([{"reason": "limited", "limit": "parallel", "requests": 2}])
+    );
+    assert_eq!(acme["firstRefusal"]["line"], 3);
+}
+
+#[test]
 fn tenants_beyond_the_first_are_told_together() {
     let log: String = (0..50_u64)
         .map(|at| line(at, &format!("t{at}")))

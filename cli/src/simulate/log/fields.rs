@@ -21,7 +21,7 @@ pub(crate) struct Fields {
     /// The field with the moment at which a request began.
     pub time: Option<String>,
     /// The names of headers that the limiter may ask for; see [`Fields::wants`].
-    pub wanted: BTreeSet<Vec<u8>>,
+    pub(crate) wanted: BTreeSet<Vec<u8>>,
 }
 
 /// What a field is.
@@ -72,6 +72,12 @@ impl Fields {
         name.starts_with(b":")
             || matches!(name, b"cookie" | b"content-type")
             || self.wanted.contains(&folded(name))
+    }
+
+    /// The headers that the limiter may look at and that begin with `x-`.
+    pub(crate) fn named(&self) -> impl Iterator<Item = String> {
+        let wanted = self.wanted.iter().filter(|name| name.starts_with(b"x-"));
+        wanted.map(|name| String::from_utf8_lossy(name).into_owned())
     }
 
     /// What a field is by the command line, of which one may be several things.

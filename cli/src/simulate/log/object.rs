@@ -127,6 +127,10 @@ impl Object {
                 object.conventional(target, &[name]);
             }
         }
+        for name in fields.named() {
+            let spelled = name.replace('-', "_");
+            object.conventional(Target::Header(name.clone()), &[&spelled, &name]);
+        }
         for (asked, target) in fields.asked() {
             let field = asked.1.clone();
             object.asked.push((asked, AtomicBool::new(false)));
@@ -171,16 +175,11 @@ impl Object {
 
     /// What a line says, its parts into the arena.
     pub(crate) fn read(&self, line: &[u8], arena: &mut Vec<u8>) -> Result<Told, Not> {
-        let found = RefCell::new(Found {
-            slots: vec![None; self.slots.len()],
-            draft: Draft::default(),
-            arena,
-        });
+        let found = RefCell::new(vec![None; self.slots.len()]);
         let seed = Walk {
             object: self,
             level: Some(&self.within),
             found: &found,
-            top: true,
         };
         let mut reader = serde_json::Deserializer::from_slice(line);
         seed.deserialize(&mut reader)
@@ -192,11 +191,8 @@ impl Object {
                     .replace(" at line 1 column ", " at column ");
                 Not::Readable(format!("is no JSON object: {why}").into())
             })?;
-        let Found {
-            slots,
-            mut draft,
-            arena,
-        } = found.into_inner();
+        let slots = found.into_inner();
+        let mut draft = Draft::default();
         for (target, value) in self.slots.iter().zip(slots) {
             let Some((_, value)) = value else { continue };
             // What others call `status` may be anything.
@@ -237,12 +233,8 @@ impl Level {
     }
 }
 
-/// What was found in a line so far.
-struct Found<'a, 'de> {
-    slots: Vec<Option<(usize, Cow<'de, str>)>>,
-    draft: Draft,
-    arena: &'a mut Vec<u8>,
-}
+/// What was found in a line so far, for each slot, with the rank of the field that had it.
+type Found<'de> = RefCell<Vec<Option<(usize, Cow<'de, str>)>>>;
 
 /// What a key leads to.
 enum Key<'l> {
@@ -251,19 +243,16 @@ enum Key<'l> {
         leaves: &'l [Leaf],
         level: Option<&'l Level>,
     },
-    /// Any other header.
-    Header(String),
 }
 
 /// Reads an object. One that is in another has a level only if something in it is looked for.
-struct Walk<'l, 'f, 'a, 'de> {
+struct Walk<'l, 'f, 'de> {
     object: &'l Object,
     level: Option<&'l Level>,
-    found: &'f RefCell<Found<'a, 'de>>,
-    top: bool,
+    found: &'f Found<'de>,
 }
 
-impl<'de> DeserializeSeed<'de> for Walk<'_, '_, '_, 'de> {
+impl<'de> DeserializeSeed<'de> for Walk<'_, '_, 'de> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<(), D::Error> {
@@ -271,7 +260,7 @@ impl<'de> DeserializeSeed<'de> for Walk<'_, '_, '_, 'de> {
     }
 }
 
-impl<'de> Visitor<'de> for Walk<'_, '_, '_, 'de> {
+impl<'de> Visitor<'de> for Walk<'_, '_, 'de> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -279,11 +268,7 @@ impl<'de> Visitor<'de> for Walk<'_, '_, '_, 'de> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some(key) = map.next_key_seed(KeyOf {
-            object: self.object,
-            level: self.level,
-            top: self.top,
-        })? {
+        while let Some(key) = map.next_key_seed(KeyOf { level: self.level })? {
             match key {
                 Key::Skip => {
                     map.next_value::<IgnoredAny>()?;
@@ -301,25 +286,12 @@ impl<'de> Visitor<'de> for Walk<'_, '_, '_, 'de> {
                         {
                             seen.store(true, Ordering::Relaxed);
                         }
-                        let slot = &mut found.slots[leaf.slot];
+                        let slot = &mut found[leaf.slot];
                         if let Some(value) = &value
                             && slot.as_ref().is_none_or(|(rank, _)| leaf.rank < *rank)
                         {
                             *slot = Some((leaf.rank, value.clone()));
                         }
-                    }
-                }
-                Key::Header(name) => {
-                    let value = map.next_value_seed(Scalar {
-                        object: self.object,
-                        level: None,
-                        found: self.found,
-                    })?;
-                    if let Some(value) = value.filter(|value| !matches!(value.as_ref(), "" | "-")) {
-                        let found = &mut *self.found.borrow_mut();
-                        found
-                            .draft
-                            .header(name.as_bytes(), value.as_bytes(), found.arena);
                     }
                 }
             }
@@ -330,9 +302,7 @@ impl<'de> Visitor<'de> for Walk<'_, '_, '_, 'de> {
 
 /// Looks a key up.
 struct KeyOf<'l> {
-    object: &'l Object,
     level: Option<&'l Level>,
-    top: bool,
 }
 
 impl<'de, 'l> DeserializeSeed<'de> for KeyOf<'l> {
@@ -365,25 +335,18 @@ impl<'l> Visitor<'_> for KeyOf<'l> {
                 level: level.map(|(_, level)| level),
             });
         }
-        if self.top && (key.starts_with("x_") || key.starts_with("x-")) {
-            let name = key.to_ascii_lowercase().replace('_', "-");
-            let fields = &self.object.fields;
-            if fields.wants(name.as_bytes()) && !fields.overrules(&Target::Header(name.clone())) {
-                return Ok(Key::Header(name));
-            }
-        }
         Ok(Key::Skip)
     }
 }
 
 /// Reads a value that is looked for: as text whatever it is, and nothing of what is no scalar.
-struct Scalar<'l, 'f, 'a, 'de> {
+struct Scalar<'l, 'f, 'de> {
     object: &'l Object,
     level: Option<&'l Level>,
-    found: &'f RefCell<Found<'a, 'de>>,
+    found: &'f Found<'de>,
 }
 
-impl<'de> DeserializeSeed<'de> for Scalar<'_, '_, '_, 'de> {
+impl<'de> DeserializeSeed<'de> for Scalar<'_, '_, 'de> {
     type Value = Option<Cow<'de, str>>;
 
     fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<Self::Value, D::Error> {
@@ -391,7 +354,7 @@ impl<'de> DeserializeSeed<'de> for Scalar<'_, '_, '_, 'de> {
     }
 }
 
-impl<'de> Visitor<'de> for Scalar<'_, '_, '_, 'de> {
+impl<'de> Visitor<'de> for Scalar<'_, '_, 'de> {
     type Value = Option<Cow<'de, str>>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -436,7 +399,6 @@ impl<'de> Visitor<'de> for Scalar<'_, '_, '_, 'de> {
             object: self.object,
             level: self.level,
             found: self.found,
-            top: false,
         };
         walk.visit_map(map)?;
         Ok(None)

@@ -151,7 +151,8 @@ impl Blocks {
     }
 
     fn block(&mut self) -> io::Result<Vec<u8>> {
-        let mut block = std::mem::take(&mut self.rest);
+        let mut block = Vec::with_capacity(BLOCK + 2 * self.rest.len());
+        block.append(&mut self.rest);
         // Whoever reads lines refuses what is longer.
         while !self.ended && block.len() <= LONGEST {
             let more = self
