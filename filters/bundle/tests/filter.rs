@@ -461,3 +461,36 @@ proptest! {
         }
     }
 }
+
+/// What the limiter counts in flight hears through the bundle of every end, and of every tick.
+#[test]
+fn requests_in_flight_are_counted_to_their_end() {
+    let config = format!(
+        "{{\"tenantRateLimit\": {}}}",
+        LIMITER.replace(
+            r#"{"name": "daily", "quota": 3, "per": "day"}"#,
+            r#"{"name": "parallel", "concurrent": 1}"#
+        )
+    );
+    let mut host = MemoryHost::new();
+    let mut other = host.worker();
+    let plugin = Tollgate::configure(config.as_bytes(), "plugin", &mut host).unwrap();
+    let elsewhere = Tollgate::configure(config.as_bytes(), "plugin", &mut other).unwrap();
+    let begin = |plugin: &Tollgate, host: &mut MemoryHost| {
+        host.begin(&[("x-tenant-id", "initech")]);
+        let mut request = Request::read(host).unwrap();
+        let mut stream = plugin.stream();
+        let action = stream.on_request_headers(&mut request, host);
+        (action == Action::Continue).then_some(stream)
+    };
+    let mut held = begin(&plugin, &mut host).unwrap();
+    // For longer than a VM may be silent.
+    for _ in 0..7 {
+        host.advance(1_000_000_000);
+        plugin.on_tick(&mut host);
+    }
+    assert!(begin(&elsewhere, &mut other).is_none());
+    held.on_log(&mut host);
+    held.on_delete(&mut host);
+    assert!(begin(&elsewhere, &mut other).is_some());
+}

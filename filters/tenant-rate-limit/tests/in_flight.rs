@@ -405,10 +405,13 @@ struct Vm {
     off: bool,
 }
 
+/// Requests by tenant, and by whether they met the route's limit.
+type Lost = HashMap<(usize, bool), u64>;
+
 struct World {
     vms: Vec<Vm>,
     /// What was in flight in VMs that died: when, and of whom.
-    lost: Vec<(u64, HashMap<(usize, bool), u64>)>,
+    lost: Vec<(u64, Lost)>,
     most: [u64; 2],
 }
 
@@ -533,7 +536,7 @@ impl World {
             off: false,
         };
         let dead = std::mem::replace(&mut self.vms[worker], vm);
-        let mut lost = HashMap::new();
+        let mut lost = Lost::new();
         for (tenant, route, _) in &dead.tickets {
             *lost.entry((*tenant, *route)).or_default() += 1;
         }
