@@ -375,6 +375,11 @@ impl Workers {
         }
     }
 
+    /// How many there are, as far as is known without asking. Before this VM has counted itself, there might be any number.
+    pub fn known(&self) -> u64 {
+        self.count.map_or(u64::MAX, u64::from)
+    }
+
     /// How many there are, as of not long ago: asked for often while they begin to work, then now and then. A worker that is not
     /// counted yet makes others' runs too long for a moment, which can keep something back from it and never admits too much.
     pub fn count(&mut self, key: impl Fn() -> Vec<u8>, host: &dyn Host) -> u64 {
