@@ -284,7 +284,7 @@ impl Default for Share {
 pub enum Verdict {
     /// It may pass, and is charged.
     Passes,
-    /// It must wait, for so many nanoseconds at least.
+    /// It must wait, for so long at least.
     Waits(Standing),
     /// It costs more than the total ever lets pass at once.
     Never(Standing),
@@ -352,7 +352,15 @@ impl Shares {
             let judgement = run.judge(cost, now);
             match judgement {
                 Judgement::Never => return Ok(Verdict::Never(run.standing(now))),
-                Judgement::Wait => return Ok(Verdict::Waits(run.standing(now))),
+                Judgement::Wait => {
+                    let standing = run.standing(now);
+                    let further = cost.saturating_sub(standing.remaining).saturating_sub(1);
+                    let more = (further as f64 * total.interval) as u64;
+                    return Ok(Verdict::Waits(Standing {
+                        more_in: standing.more_in.saturating_add(more),
+                        ..standing
+                    }));
+                }
                 Judgement::Held | Judgement::Short => {}
             }
 
