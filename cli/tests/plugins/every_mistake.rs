@@ -139,7 +139,17 @@ fn limiter() -> Case {
             (
                 "/tenants/probe/teir",
                 Some(json!("gold")),
-                "tenants.probe.teir: unknown field \"teir\", expected one of \"tier\", \"limits\", \"unlimited\", \"blocked\"",
+                "tenants.probe.teir: unknown field \"teir\", expected one of \"tier\", \"limits\", \"unlimited\", \"blocked\", \"weight\"",
+            ),
+            (
+                "/tenants/initech/weight",
+                Some(json!(1_001)),
+                "tenants.initech.weight: 1001 is out of range, write 1 to 1000",
+            ),
+            (
+                "/total",
+                Some(json!({"requests": 100, "per": "1s", "burst": 24})),
+                "total.burst: 24 is too small to be shared, write at least 25",
             ),
             (
                 "/tenants/Initech",
@@ -209,7 +219,7 @@ fn limiter() -> Case {
             (
                 "/nonsense",
                 Some(json!({})),
-                "nonsense: unknown field \"nonsense\", expected one of \"tenant\", \"tiers\", \"tenants\", \"routes\", \"answer\", \"metrics\"",
+                "nonsense: unknown field \"nonsense\", expected one of \"tenant\", \"tiers\", \"tenants\", \"total\", \"routes\", \"answer\", \"metrics\"",
             ),
         ],
     }
