@@ -1045,6 +1045,7 @@ mod tests {
             (("/total", json!({"requests": 1, "per": "1d", "burst": 400})), "total.burst: 400 at 1 per 1d takes longer than 366 days to come back, write at most 366".into()),
             (("/total", json!({"requests": 1, "per": "366d"})), "total.burst: 10 at 1 per 366d takes longer than 366 days to come back, write at most 1".into()),
             (("/total", json!({"requests": 1, "per": "1s", "name": "all"})), "total.name: unknown field \"name\", expected one of \"requests\", \"per\", \"burst\"".into()),
+            (("/total", json!("1000")), "total: \"1000\" is given, expected a mapping".into()),
             (("/tiers/free/weight", json!(2)), "tiers.free.weight: there is nothing to share by it, write total, or leave it out".into()),
             (("/tenants/acme/weight", json!(2)), "tenants.acme.weight: there is nothing to share by it, write total, or leave it out".into()),
             (("/tenants/acme/weight", json!(0)), "tenants.acme.weight: 0 is out of range, write 1 to 1000".into()),

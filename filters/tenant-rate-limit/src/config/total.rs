@@ -95,7 +95,7 @@ pub(super) fn weight(
         );
         return without;
     }
-    if !total {
+    if !total && problems.as_written("total", "") {
         problems.tell(
             path,
             "there is nothing to share by it, write total, or leave it out",
