@@ -44,6 +44,7 @@ mod sizes;
 mod spoofs;
 mod tenants;
 mod tokens;
+mod total;
 mod vouched;
 
 use std::process::ExitCode;
@@ -213,6 +214,16 @@ fn main() -> ExitCode {
                 &stops
             ),
             [examples::the_examples_do_what_they_say]
+        );
+        trials!(
+            trials,
+            prefix,
+            Shared::new(
+                format!("{form:?} with a total"),
+                move || total::mesh(form),
+                &stops
+            ),
+            [total::a_total_is_shared_by_weight_lent_and_taken_back]
         );
     }
     trials!(

@@ -35,8 +35,9 @@ fn limiter() -> Case {
                 "gold": {"limits": [{"name": "rate", "requests": 50, "per": "1s"}]},
                 "internal": {"unlimited": true},
             },
+            "total": {"requests": 100, "per": "1s"},
             "tenants": {
-                "acme": {"tier": "gold"},
+                "acme": {"tier": "gold", "weight": 5},
                 "acme.eu": {"tier": "free", "limits": [{"name": "daily", "quota": 5, "per": "day"}]},
                 "globex": {"tier": "free", "blocked": true},
                 "probe": {"tier": "internal"},
@@ -139,7 +140,17 @@ fn limiter() -> Case {
             (
                 "/tenants/probe/teir",
                 Some(json!("gold")),
-                "tenants.probe.teir: unknown field \"teir\", expected one of \"tier\", \"limits\", \"unlimited\", \"blocked\"",
+                "tenants.probe.teir: unknown field \"teir\", expected one of \"tier\", \"limits\", \"unlimited\", \"blocked\", \"weight\"",
+            ),
+            (
+                "/tiers/internal/weight",
+                Some(json!(1_001)),
+                "tiers.internal.weight: 1001 is out of range, write 1 to 1000",
+            ),
+            (
+                "/total/burst",
+                Some(json!(24)),
+                "total.burst: 24 is too small to be shared, write at least 25",
             ),
             (
                 "/tenants/Initech",
@@ -209,7 +220,7 @@ fn limiter() -> Case {
             (
                 "/nonsense",
                 Some(json!({})),
-                "nonsense: unknown field \"nonsense\", expected one of \"tenant\", \"tiers\", \"tenants\", \"routes\", \"answer\", \"metrics\"",
+                "nonsense: unknown field \"nonsense\", expected one of \"tenant\", \"tiers\", \"tenants\", \"total\", \"routes\", \"answer\", \"metrics\"",
             ),
         ],
     }

@@ -266,6 +266,8 @@ pub struct Refused<'a> {
     pub free: &'a [u64],
     /// Those of them that refused it, as indices. Then the others have not been asked.
     pub crowded: &'a [usize],
+    /// What the whole proxy lets pass and how the tenant stands with it, if it was that which refused it.
+    pub total: Option<(&'a Limit, Standing)>,
 }
 
 /// Everything that is said about a refused request.
@@ -297,7 +299,7 @@ impl<'a> Refused<'a> {
                 Some((
                     *index,
                     self.limits.get(*index)?,
-                    self.standings.get(*index)?,
+                    *self.standings.get(*index)?,
                 ))
             })
         };
@@ -306,9 +308,16 @@ impl<'a> Refused<'a> {
             indices.filter_map(|index| Some((*index, self.in_flight.iter().nth(*index)?)))
         };
         let first_crowded = crowded().next();
+        let total = self.total.map(|(limit, standing)| (0, limit, standing));
+        let refusing = || refusing().chain(total);
         let longest =
             refusing().max_by_key(|(_, limit, standing)| wait(limit, standing, self.cost));
-        let wait = longest.map(|(_, limit, standing)| wait(limit, standing, self.cost));
+        let wait = longest
+            .as_ref()
+            .map(|(_, limit, standing)| match self.total {
+                Some(_) => standing.more_in,
+                None => wait(limit, standing, self.cost),
+            });
         // Later by up to so many percent, never earlier.
         let later = |wait: u64| {
             let most = wait / 100 * answer.jitter;
@@ -327,7 +336,9 @@ impl<'a> Refused<'a> {
         let detail = match first_crowded {
             Some((_, limit)) => self.crowded_detail(limit),
             None => self.detail(
-                longest.map(|(_, limit, standing)| (limit, standing)),
+                longest
+                    .as_ref()
+                    .map(|(_, limit, standing)| (*limit, standing)),
                 seconds,
             ),
         };
@@ -382,6 +393,17 @@ impl<'a> Refused<'a> {
         let mut detail = String::with_capacity(128);
         let mut say = |parts: &[&str]| parts.iter().for_each(|part| detail.push_str(part));
         match self.reason {
+            Reason::Limited if self.total.is_some() => {
+                say(&["More is asked of the whole proxy than it lets pass, and tenant "]);
+                say(&[tenant, " has had its share; the next request can pass in "]);
+                say(&[&text(seconds.unwrap_or(1)), " s."]);
+            }
+            Reason::TooCostly if self.total.is_some() => {
+                let most = text(longest.map_or(0, |(limit, _)| allowed(limit).0));
+                say(&["This request costs ", &text(self.cost)]);
+                say(&[", and the whole proxy never lets more than ", &most]);
+                say(&[" pass at once."]);
+            }
             Reason::Limited if self.cost == 1 => {
                 let seconds = text(seconds.unwrap_or(1));
                 say(&["The limit ", limit, " of tenant ", tenant]);
@@ -440,7 +462,12 @@ impl<'a> Refused<'a> {
         detail: &str,
         violated: impl Iterator<Item = &'b str>,
     ) -> String {
-        let (kind, title) = self.reason.problem(status);
+        let (kind, title) = match self.reason {
+            // It is not the tenant's doing.
+            Reason::Limited if self.total.is_some() => Reason::Unavailable,
+            reason => reason,
+        }
+        .problem(status);
         let mut problem = String::with_capacity(256);
         for part in [
             r#"{"type":""#,
@@ -587,6 +614,7 @@ mod tests {
             in_flight: Concurrencies::default(),
             free: &[],
             crowded: &[],
+            total: None,
         };
         let refusal = refused.refusal(&ANSWER, 429, 0);
         // 7 more, a fifth of a second each.
@@ -617,6 +645,7 @@ mod tests {
                 in_flight: Concurrencies::default(),
                 free: &[],
                 crowded: &[],
+                total: None,
             };
             let answer = Answer { jitter, ..ANSWER };
             let refusal = refused.refusal(&answer, 429, chance);

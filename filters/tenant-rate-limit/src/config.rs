@@ -5,6 +5,7 @@ mod limits;
 mod routes;
 #[cfg(feature = "schema")]
 mod schema;
+mod total;
 mod written;
 
 use std::collections::HashMap;
@@ -17,10 +18,12 @@ use tollgate_common::{ConfigError, NAME_RULE, Problems, TenantId, is_name, metri
 pub use identity::{ByClients, ClaimPath, IdRule, Missing, Source};
 pub use limits::{LIMITS_IN_ROUTES, LIMITS_IN_TIER};
 pub use routes::{Cost, Effect, LARGEST_COST, Match, Place, Route};
+pub use total::LARGEST_WEIGHT;
 
 use crate::answer;
 use crate::in_flight::Concurrency;
 use crate::limit::{Limit, Mode, Subset};
+use crate::share::Total;
 use crate::table;
 use limits::{Known, Rule, distinct, limits};
 use written::{
@@ -49,6 +52,10 @@ pub struct Config {
     pub unknown: usize,
     /// How many of them are told apart.
     pub individually: u64,
+    /// What the whole proxy lets pass.
+    pub total: Option<Total>,
+    /// The weight of everyone who is not listed, together.
+    pub unlisted_weight: u64,
     /// What some requests are charged; the first that matches decides.
     pub routes: Vec<Route>,
     /// What clients are told.
@@ -64,6 +71,8 @@ pub struct Listed {
     pub number: u32,
     /// Its plan, as an index.
     pub plan: u32,
+    /// Its weight in the total.
+    pub weight: u64,
 }
 
 /// What a tenant may do.
@@ -254,6 +263,14 @@ impl Config {
         let mut plans: Vec<Option<Plan>> = tiers.iter().enumerate().map(Tier::plan).collect();
 
         let ids = IdRule::of(&written.tenant.id, problems);
+        let shares = written.total.is_some();
+        let weights: Vec<u64> = tiers
+            .iter()
+            .map(|tier| {
+                let path = below("tiers", tier.name);
+                total::weight(&path, tier.written.weight, 1, shares, problems)
+            })
+            .collect();
         let mut tenants =
             HashMap::with_capacity_and_hasher(written.tenants.len(), BuildHasherDefault::default());
         for (number, (id, listed)) in written.tenants.iter().enumerate() {
@@ -261,6 +278,8 @@ impl Config {
             let tenant = problems.take_key("tenants", ids.tenant(&path, id));
             let tier = tier_at(&tiers, format!("{path}.tier"), &listed.tier, problems);
             let own = own_allowance(&path, listed, tier.and_then(|at| tiers.get(at)), problems);
+            let of_tier = tier.and_then(|at| weights.get(at)).copied().unwrap_or(1);
+            let weight = total::weight(&path, listed.weight, of_tier, shares, problems);
             let (Some(tenant), Some(tier)) = (tenant, tier) else {
                 continue;
             };
@@ -274,6 +293,7 @@ impl Config {
             let listed = Listed {
                 number: number as u32,
                 plan: plan as u32,
+                weight,
             };
             tenants.insert(tenant.as_str().into(), listed);
         }
@@ -283,6 +303,12 @@ impl Config {
         apart(&written.routes, &of_routes, &tiers, &plans, problems);
 
         let unknown = unknown(&written.tenant.unknown, &tiers, &written.routes, problems);
+        let unlisted = unknown.and_then(|at| weights.get(at)).copied().unwrap_or(1);
+        let listed: Vec<u64> = tenants
+            .values()
+            .map(|listed: &Listed| listed.weight)
+            .collect();
+        let total = total::total(&written, &listed, unlisted, problems);
         let sources = identity::sources(&written.tenant.from, problems);
         let missing = identity::missing(&written.tenant.missing, &ids, problems);
         let answer = told(&written.answer, problems);
@@ -298,6 +324,8 @@ impl Config {
             tenants,
             unknown: unknown?,
             individually: written.tenant.unknown.individually,
+            total: total?,
+            unlisted_weight: unlisted,
             routes: routes?,
             answer,
             metrics,
@@ -1009,6 +1037,18 @@ mod tests {
             (("/tenants/a,b", json!({"tier": "free"})), "tenants[\"a,b\"]: \"a,b\" cannot be a tenant's id, write 1 to 64 of a-z, 0-9, ., _ and -".into()),
             (("/tenants/acme", json!("free")), "tenants.acme: \"free\" is given, expected a mapping".into()),
             (("/tiers", json!({})), "tiers: there is none, write at least one tier with its limits".into()),
+            (("/total", json!({"requests": 0, "per": "1s"})), "total.requests: 0 lets nobody pass, write at least 1".into()),
+            (("/total", json!({"requests": 2_000_001, "per": "2s"})), "total.requests: 2000001 per 2s is more than 1000000 a second, write at most 2000000".into()),
+            (("/total", json!({"requests": 1, "per": "day"})), "total.per: \"day\" is a window, which a quota has; requests are per duration, write \"1d\"".into()),
+            (("/total", json!({"requests": 1000, "per": "1s", "burst": 249})), "total.burst: 249 is too small to be shared, write at least 250".into()),
+            (("/total", json!({"requests": 1, "per": "1s", "burst": 9})), "total.burst: 9 is too small to be shared, write at least 10".into()),
+            (("/total", json!({"requests": 1, "per": "1d", "burst": 400})), "total.burst: 400 at 1 per 1d takes longer than 366 days to come back, write at most 366".into()),
+            (("/total", json!({"requests": 1, "per": "366d"})), "total.burst: 10 at 1 per 366d takes longer than 366 days to come back, write at most 1".into()),
+            (("/total", json!({"requests": 1, "per": "1s", "name": "all"})), "total.name: unknown field \"name\", expected one of \"requests\", \"per\", \"burst\"".into()),
+            (("/total", json!("1000")), "total: \"1000\" is given, expected a mapping".into()),
+            (("/tiers/free/weight", json!(2)), "tiers.free.weight: there is nothing to share by it, write total, or leave it out".into()),
+            (("/tenants/acme/weight", json!(2)), "tenants.acme.weight: there is nothing to share by it, write total, or leave it out".into()),
+            (("/tenants/acme/weight", json!(0)), "tenants.acme.weight: 0 is out of range, write 1 to 1000".into()),
             (("/tiers/Gold", json!({"unlimited": true})), format!("tiers.Gold: \"Gold\" cannot be a tier's name, {name_rule}, and neither other nor none")),
             (("/tiers/free/limits", json!([])), "tiers.free.limits: there is none, write at least one limit".into()),
             (("/tiers/free/limits", (0..17).map(|n| json!({"name": format!("a{n}"), "quota": 1, "per": "day"})).collect()), "tiers.free.limits: 17 limits are too many, write at most 16".into()),
@@ -1131,6 +1171,54 @@ mod tests {
     }
 
     #[test]
+    fn a_total_is_shared_by_weight() {
+        let mut config = demo();
+        config["total"] = json!({"requests": 1000, "per": "1s"});
+        config["tiers"]["premium"]["weight"] = json!(5);
+        config["tiers"]["free"]["weight"] = json!(2);
+        config["tenants"]["globex"]["weight"] = json!(3);
+        let config = read(&config).unwrap();
+        // acme's tier has 5, globex has 3, and initech is in the tier free, with everyone who is not listed.
+        let weights = ["acme", "globex", "initech"].map(|id| config.tenants[id].weight);
+        assert_eq!((weights, config.unlisted_weight), ([5, 3, 2], 2));
+        assert_eq!(config.total, Some(Total::new(1_000_000, 1_000, 2, 12)));
+        assert_eq!(config.plans.len(), 3, "a weight is no plan");
+
+        // A second's worth, or a quarter of one, or ten.
+        for (requests, per, burst) in [(100, "1m", 100), (100, "100ms", 250), (5, "1s", 10)] {
+            let mut config = demo();
+            config["total"] = json!({"requests": requests, "per": per});
+            let total = read(&config).unwrap().total.unwrap();
+            assert_eq!(total.limit().kind.units(), burst, "{requests} per {per}");
+        }
+        assert_eq!(read(&demo()).unwrap().total, None);
+    }
+
+    #[test]
+    fn no_limit_is_taken_for_the_total() {
+        let mut config = demo();
+        config["tiers"]["free"]["limits"][0]["name"] = json!("total");
+        config["routes"] =
+            json!([{"match": {}, "limits": [{"name": "total", "requests": 1, "per": "1m"}]}]);
+        let told =
+            |config: &Value| check(config.to_string().as_bytes()).map_err(|told| told.to_string());
+        config["routes"][0]["limits"][0]["name"] = json!("writes");
+        assert_eq!(told(&config), Ok(()), "there is none");
+        config["total"] = json!({"requests": 1000, "per": "1s"});
+        let message = "\"total\" is what metrics show for the total, write another name";
+        assert_eq!(
+            told(&config),
+            Err(format!("tiers.free.limits[0].name: {message}"))
+        );
+        config["tiers"]["free"]["limits"][0]["name"] = json!("rate");
+        config["routes"][0]["limits"][0]["name"] = json!("total");
+        assert_eq!(
+            told(&config),
+            Err(format!("routes[0].limits[0].name: {message}"))
+        );
+    }
+
+    #[test]
     fn a_key_given_twice_is_refused() {
         let text = demo().to_string().replacen("\"globex\"", "\"acme\"", 1);
         assert_eq!(
@@ -1194,6 +1282,8 @@ mod tests {
             Just("default"),
             Just("exempt"),
             Just("unlimited"),
+            Just("total"),
+            Just("weight"),
             Just("answer"),
             Just("é"),
         ];

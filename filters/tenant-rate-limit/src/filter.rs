@@ -11,6 +11,7 @@
 //! | 0 to 2 | the peer: one to learn that there is no mutual TLS, one more for its identity |
 //! | 0 to 2 | setting `x-tenant-id` and `x-tenant-tier`, each only where it is not right already |
 //! | 1 to 2 | the monotonic clock if a limit, or a record in the tenant's row, is a rate; the wall clock if one is a quota |
+//! | 0, 1, 2 or 4 | if there is a total: reading and replacing its record, and while it is scarce also that of the tenant's share; none while this worker holds a run of both, and reading alone while it is scarce, 200 times a second at most ([`share`](crate::share)) |
 //! | 0 or 2 | reading and replacing the tenant's record, once more for each time that another worker was faster; none while this worker holds a run of what the tenant's limits allow ([`run`](crate::run)) |
 //! | 0 to 1 | counting it, if `metrics.admitted` is there |
 //! | 0, or up to 6 | limits in shadow, of a tenant that has any: reading and replacing the record once more, a clock, what the client would have seen, and where one would have refused that and its counter |
@@ -42,10 +43,10 @@ use tollgate_host::{
 use crate::answer::{self, Reason, Refused};
 use crate::config::{Allowance, ClaimPath, Config, LimitSet, Missing};
 use crate::in_flight::{self, Admission, Concurrencies, InFlight, Ticket};
-use crate::ledger::{Decision, Failure, Ledger, Limits};
+use crate::ledger::{Decision, Failure, Ledger, Limits, Weighed};
 use crate::limit::{Standing, Subset};
 use crate::limiter::{Identity, Limiter, NO_LIMITS, Toll, Vouched};
-use crate::meters::{Meters, Whose, Why};
+use crate::meters::{self, Meters, Whose, Why};
 
 /// The plugin.
 #[derive(Debug)]
@@ -90,6 +91,8 @@ struct Met<'a> {
     route: &'a LimitSet,
     /// Those of both that are in shadow.
     shadow: Subset,
+    /// What the whole proxy lets pass.
+    total: Option<Weighed<'a>>,
 }
 
 /// Those of a request that none was asked about.
@@ -97,6 +100,7 @@ const NOTHING: Met<'static> = Met {
     plan: &NO_LIMITS,
     route: &NO_LIMITS,
     shadow: Subset::NONE,
+    total: None,
 };
 
 impl<'a> Met<'a> {
@@ -105,6 +109,7 @@ impl<'a> Met<'a> {
             tenant: &self.plan.limits,
             route: &self.route.limits,
             without,
+            total: None,
         }
     }
 
@@ -113,7 +118,10 @@ impl<'a> Met<'a> {
     }
 
     fn enforced(&self) -> Limits<'a> {
-        self.without(self.shadow)
+        Limits {
+            total: self.total,
+            ..self.without(self.shadow)
+        }
     }
 
     fn in_shadow(&self) -> Limits<'a> {
@@ -253,10 +261,18 @@ impl Stream for TenantStream {
             in_flight: Concurrencies::default(),
             free: &[],
             crowded: &[],
+            total: None,
         };
+        let total = limiter.config().total.as_ref().map(|total| Weighed {
+            total,
+            weight: tenant.weight,
+        });
         let (set, cost, route) = match (&plan.allowance, toll) {
             (Allowance::Blocked, _) => {
                 return shared.refuse(&refused, whose, NOTHING, None, request, host);
+            }
+            (Allowance::Unlimited, Toll::Cost { cost, .. }) if total.is_some() => {
+                (&NO_LIMITS, cost, None)
             }
             (Allowance::Unlimited, _) | (Allowance::Limits(_), Toll::Exempt) => {
                 meters.admitted(whose, host);
@@ -271,6 +287,7 @@ impl Stream for TenantStream {
             shadow: set
                 .in_shadow(&tenant.id)
                 .and_behind(set.limits.len(), of_route.in_shadow(&tenant.id)),
+            total,
         };
         refused.cost = cost;
         refused.limits = met.enforced();
@@ -303,7 +320,7 @@ impl Stream for TenantStream {
         let decision = if let Some(refusal) = foreseen {
             Ok(refusal)
         } else if met.shadow.is_empty() {
-            ledger.charge(account, met.all(), cost, host)
+            ledger.charge(account, met.enforced(), cost, host)
         } else {
             let (enforced, in_shadow) = (met.enforced(), met.in_shadow());
             let charged = ledger.charge_and_watch(account, enforced, in_shadow, cost, host);
@@ -333,6 +350,18 @@ impl Stream for TenantStream {
             }
             Ok(Decision::Refused { standings, by }) => (Reason::Limited, standings, by),
             Ok(Decision::TooCostly { standings, by }) => (Reason::TooCostly, standings, by),
+            Ok(Decision::Scarce {
+                standings,
+                total: standing,
+                never,
+            }) => {
+                refused.total = total.map(|of| (of.total.limit(), standing));
+                let reason = match never {
+                    true => Reason::TooCostly,
+                    false => Reason::Limited,
+                };
+                (reason, standings, Vec::new())
+            }
             Err(failure) => (unable(failure), Vec::new(), Vec::new()),
         };
         // Not only when the answer is on its way: others may have the place.
@@ -363,6 +392,7 @@ impl Stream for TenantStream {
             plan: set,
             route: limiter.route_limits(charged.route),
             shadow: charged.shadow,
+            total: None,
         };
         let told = Told::of(
             limiter,
@@ -535,6 +565,7 @@ impl Shared {
             in_flight: Concurrencies::default(),
             free: &[],
             crowded: &[],
+            total: None,
         };
         self.refuse(&refused, whose, NOTHING, None, request, host)
     }
@@ -554,6 +585,8 @@ impl Shared {
             Decision::Refused { standings, by } | Decision::TooCostly { standings, by } => {
                 (standings, by.as_slice())
             }
+            // They are asked after the total.
+            Decision::Scarce { standings, .. } => (standings, [].as_slice()),
         };
         // In the order of the configuration, as the client would be told if all were enforced.
         let (mut enforced, mut in_shadow) = (enforced.iter(), in_shadow.iter());
@@ -603,6 +636,7 @@ impl Shared {
             in_flight: met.in_flight(),
             free,
             crowded: &[],
+            total: None,
         });
         let config = self.limiter.config();
         // At the earliest: chance is for clients that are to come back at different times.
@@ -682,7 +716,10 @@ impl Shared {
         let why = Why {
             reason: refused.reason,
             limit: answer.limit,
-            index: refused.limits.place(answer.index),
+            index: match refused.total {
+                Some(_) => meters::TOTAL,
+                None => refused.limits.place(answer.index),
+            },
             route,
         };
         self.meters.refused(whose, why, host);

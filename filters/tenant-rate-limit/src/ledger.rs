@@ -14,6 +14,7 @@ use tollgate_host::{Expected, Host, HostError};
 use crate::limit::{Clocks, Limit, Now, Standing, State, Subset};
 use crate::row::Row;
 use crate::run::{Judgement, Run};
+use crate::share::{Asked, Party, Shares, Total, Verdict};
 use crate::stock::{self, Stock, Stocks, Workers};
 use crate::table::{Place, Seed, Table};
 
@@ -65,6 +66,17 @@ pub struct Limits<'a> {
     pub route: &'a [Limit],
     /// Those of them that are left out, by their indices in both together.
     pub without: Subset,
+    /// What the whole proxy lets pass, if there is such a limit, and the tenant's weight in it.
+    pub total: Option<Weighed<'a>>,
+}
+
+/// A total, and the weight of a tenant in it.
+#[derive(Clone, Copy, Debug)]
+pub struct Weighed<'a> {
+    /// The total.
+    pub total: &'a Total,
+    /// The weight.
+    pub weight: u64,
 }
 
 impl<'a> Limits<'a> {
@@ -84,6 +96,15 @@ impl<'a> Limits<'a> {
     /// Whether there is none.
     pub fn is_empty(self) -> bool {
         self.iter().next().is_none()
+    }
+
+    /// The clocks that they go by.
+    pub fn clocks(self) -> Clocks {
+        let clocks = Clocks::of(self.iter());
+        match self.total {
+            Some(_) => clocks.and(Clocks::MONOTONIC),
+            None => clocks,
+        }
     }
 
     /// The limit of an index into a decision's standings.
@@ -106,6 +127,15 @@ pub enum Decision {
         standings: Vec<Standing>,
         /// Which limits refuse, as indices; never empty.
         by: Vec<usize>,
+    },
+    /// All limits would let it pass, but of what the whole proxy lets pass nothing is left for its tenant, and nothing is charged.
+    Scarce {
+        /// How the tenant stands with each limit.
+        standings: Vec<Standing>,
+        /// How it stands with the total.
+        total: Standing,
+        /// Whether it costs more than the total ever lets pass at once.
+        never: bool,
     },
     /// It costs more than these limits (indices, never empty) ever let pass at once: to come back later is of no use. Nothing is charged.
     TooCostly {
@@ -268,11 +298,64 @@ enum Rule {
 
 impl Charge<'_> {
     /// What becomes of the request, if that can be said without a look at the record.
-    fn decide(&self, stock: &mut Stock, now: Now) -> Option<Decision> {
+    fn decide(
+        &self,
+        party: Option<&TenantId>,
+        stock: &mut Stock,
+        desk: &mut Desk<'_>,
+        now: Now,
+    ) -> Result<Option<Decision>, Failure> {
         match self.rule {
-            Rule::All => stock.decide(self.limits, self.cost, now),
-            Rule::Each => stock.watch(self.limits, self.cost, now),
+            Rule::All => {
+                if self.limits.total.is_some() && stock.holds_all(self.limits, self.cost, now) {
+                    let standings = || stock.standings(self.limits, now);
+                    if let Some(scarce) = self.of_total(party, standings, desk)? {
+                        return Ok(Some(scarce));
+                    }
+                }
+                Ok(stock.decide(self.limits, self.cost, now))
+            }
+            Rule::Each => Ok(stock.watch(self.limits, self.cost, now)),
         }
+    }
+
+    /// Charges the request, which all limits let pass, to the total. If that does not, the decision about it.
+    fn of_total(
+        &self,
+        party: Option<&TenantId>,
+        standings: impl FnOnce() -> Vec<Standing>,
+        desk: &mut Desk<'_>,
+    ) -> Result<Option<Decision>, Failure> {
+        let Some(Weighed { total, weight }) = self.limits.total.filter(|_| !desk.paid) else {
+            return Ok(None);
+        };
+        let now = desk.clock.now(Clocks::MONOTONIC, desk.host);
+        let mut asked = Asked {
+            total,
+            table: self.table,
+            workers: desk.workers,
+            contended: &mut desk.effects.contended,
+        };
+        let party = Party {
+            tenant: party,
+            weight,
+        };
+        let verdict = desk
+            .shares
+            .admit(&mut asked, party, self.cost, now, desk.host)?;
+        let (total, never) = match verdict {
+            Verdict::Passes => {
+                desk.paid = true;
+                return Ok(None);
+            }
+            Verdict::Waits(standing) => (standing, false),
+            Verdict::Never(standing) => (standing, true),
+        };
+        Ok(Some(Decision::Scarce {
+            standings: standings(),
+            total,
+            never,
+        }))
     }
 
     fn to_account(
@@ -282,29 +365,32 @@ impl Charge<'_> {
         clock: &mut Clock,
         host: &mut dyn Host,
     ) -> Result<Decision, Failure> {
-        let now = clock.now(Clocks::of(self.limits.iter()), host);
+        let now = clock.now(self.limits.clocks(), host);
         // Not when a configuration comes: the VM of the main thread gets those too, and no requests.
         stocks.workers.register(|| self.table.workers_key(), host);
         let Stocks {
             held,
             workers,
             effects,
+            shares,
         } = stocks;
         let mut desk = Desk {
             workers,
             effects,
+            shares,
+            paid: false,
             clock,
             host,
         };
         let (id, tier) = match account {
             Account::Listed(id) => {
                 let stock = held.listed(id);
-                if let Some(decision) = self.decide(stock, now) {
+                if let Some(decision) = self.decide(Some(id), stock, &mut desk, now)? {
                     return Ok(decision);
                 }
                 let place = self.table.listed(id);
                 return self
-                    .to_record(&place, stock, &mut desk)?
+                    .to_record(&place, Some(id), stock, &mut desk)?
                     .ok_or(Failure::Contended);
             }
             Account::Unlisted { id, tier } => (id, tier),
@@ -315,11 +401,11 @@ impl Charge<'_> {
                 Some(stock) => stock,
                 None => fresh.insert(Stock::default()),
             };
-            if let Some(decision) = self.decide(stock, now) {
+            if let Some(decision) = self.decide(None, stock, &mut desk, now)? {
                 return Ok(decision);
             }
             let place = self.table.individual(unlisted);
-            if let Some(decision) = self.to_record(&place, stock, &mut desk)? {
+            if let Some(decision) = self.to_record(&place, None, stock, &mut desk)? {
                 if let Some(stock) = fresh {
                     held.unlisted.keep(unlisted, stock, now);
                 }
@@ -329,11 +415,11 @@ impl Charge<'_> {
         }
         let mut none = Stock::default();
         let stock = held.tier(tier).unwrap_or(&mut none);
-        if let Some(decision) = self.decide(stock, now) {
+        if let Some(decision) = self.decide(None, stock, &mut desk, now)? {
             return Ok(decision);
         }
         let place = self.table.together(tier);
-        self.to_record(&place, stock, &mut desk)?
+        self.to_record(&place, None, stock, &mut desk)?
             .ok_or(Failure::Contended)
     }
 
@@ -341,6 +427,7 @@ impl Charge<'_> {
     fn to_record(
         &self,
         place: &Place,
+        party: Option<&TenantId>,
         stock: &mut Stock,
         desk: &mut Desk<'_>,
     ) -> Result<Option<Decision>, Failure> {
@@ -360,7 +447,7 @@ impl Charge<'_> {
                     Row::default()
                 }),
             };
-            let clocks = Clocks::of(self.limits.iter()).and(row.clocks());
+            let clocks = self.limits.clocks().and(row.clocks());
             let read_at = desk.clock.now(clocks, desk.host);
             let now = read_at.after(stock.latest()).after(row.latest());
             let record = row.record(place.id);
@@ -393,6 +480,11 @@ impl Charge<'_> {
             if let Some(refusal) = refusal {
                 stock.keep(&runs, row.latest().after(stock.latest()));
                 return Ok(Some(refusal));
+            }
+            let standings = || runs.iter().map(|run| run.standing(now)).collect();
+            if let Some(scarce) = self.of_total(party, standings, desk)? {
+                stock.keep(&runs, row.latest().after(stock.latest()));
+                return Ok(Some(scarce));
             }
             let refusing = match self.rule {
                 Rule::All => Subset::NONE,
@@ -431,6 +523,9 @@ impl Charge<'_> {
 struct Desk<'a> {
     workers: &'a mut Workers,
     effects: &'a mut Effects,
+    shares: &'a mut Shares,
+    /// Whether the request has been charged to the total, so that it is not again if another worker is faster at the tenant's record.
+    paid: bool,
     clock: &'a mut Clock,
     host: &'a mut dyn Host,
 }

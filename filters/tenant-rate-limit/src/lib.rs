@@ -54,6 +54,7 @@ pub mod limiter;
 pub mod meters;
 pub mod row;
 pub mod run;
+pub mod share;
 pub mod stock;
 pub mod table;
 

@@ -59,6 +59,8 @@ pub struct Tenant {
     pub plan: usize,
     /// Its number if the configuration lists it.
     pub listed: Option<u32>,
+    /// Its weight in the total. All who are not listed have one together.
+    pub weight: u64,
 }
 
 /// What a request is charged, if its tenant has limits.
@@ -160,11 +162,13 @@ impl Limiter {
                 id,
                 plan: listed.plan as usize,
                 listed: Some(listed.number),
+                weight: listed.weight,
             },
             None => Tenant {
                 id,
                 plan: self.config.unknown,
                 listed: None,
+                weight: self.config.unlisted_weight,
             },
         }
     }

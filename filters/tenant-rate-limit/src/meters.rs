@@ -35,6 +35,9 @@ pub struct Whose<'a> {
     pub plan: usize,
 }
 
+/// The index of the total, after those of all limits.
+pub const TOTAL: usize = 0x3f;
+
 /// What refused a request.
 #[derive(Clone, Copy, Debug)]
 pub struct Why<'a> {
@@ -109,10 +112,10 @@ impl Meters {
             ("limit", why.limit.unwrap_or("none")),
             ("reason", why.reason.word()),
         ];
-        // Which of a plan's limits it was, or of a route's: at most 256 routes, 32 limits and 7 reasons.
+        // Which of a plan's limits it was, or of a route's: at most 256 routes, 32 limits, the total and 7 reasons.
         let route = why.route.map_or(0, |route| route as u64 + 1);
         let key =
-            (route << 8 | which << 7 | why.index as u64 & 0x1f) << 3 | (why.reason as u64 + 1);
+            (route << 8 | which << 7 | why.index as u64 & 0x3f) << 3 | (why.reason as u64 + 1);
         self.count(whose.key(key), metric, &labels, host);
     }
 

@@ -15,8 +15,9 @@ use tollgate_common::TenantId;
 use tollgate_host::{Expected, Host};
 
 use crate::ledger::{Decision, Effects, Limits};
-use crate::limit::{Limit, Now};
+use crate::limit::{Limit, Now, Standing};
 use crate::run::{Judgement, Run};
+use crate::share::Shares;
 use crate::table::Unlisted;
 
 /// For how many tenants that are not listed a worker can hold something.
@@ -48,6 +49,27 @@ impl Stock {
     pub fn run(&self, limit: &Limit) -> Run {
         let run = self.runs.iter().find(|run| run.is_of(limit));
         run.copied().unwrap_or_else(|| Run::of(limit))
+    }
+
+    /// Whether enough is held of all these limits.
+    pub fn holds_all(&self, limits: Limits<'_>, cost: u64, now: Now) -> bool {
+        let now = now.after(self.latest);
+        limits.iter().all(|limit| {
+            let mut run = self.run(limit);
+            run.settle(now);
+            run.is_known() && run.judge(cost, now) == Judgement::Held
+        })
+    }
+
+    /// How the tenant stands with these limits, as far as is known here.
+    pub fn standings(&self, limits: Limits<'_>, now: Now) -> Vec<Standing> {
+        let now = now.after(self.latest);
+        let runs = limits.iter().map(|limit| {
+            let mut run = self.run(limit);
+            run.settle(now);
+            run.standing(now)
+        });
+        runs.collect()
     }
 
     /// What becomes of a request that all of these limits must let pass, if that can be said without a look at the record.
@@ -193,6 +215,8 @@ pub struct Stocks {
     pub workers: Workers,
     /// What charging did since somebody asked.
     pub effects: Effects,
+    /// What is held of the total, and of tenants' shares of it.
+    pub shares: Shares,
 }
 
 /// What a worker holds of tenants.
@@ -231,6 +255,7 @@ impl Stocks {
         });
         if let Ok(mut stocks) = stocks.try_borrow_mut() {
             stocks.held.renew(individually);
+            stocks.shares.renew();
         }
         stocks
     }
@@ -373,6 +398,11 @@ impl Workers {
                 Err(_) => return,
             }
         }
+    }
+
+    /// How many there are, as far as is known without asking. Before this VM has counted itself, there might be any number.
+    pub fn known(&self) -> u64 {
+        self.count.map_or(u64::MAX, u64::from)
     }
 
     /// How many there are, as of not long ago: asked for often while they begin to work, then now and then. A worker that is not

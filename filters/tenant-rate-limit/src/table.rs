@@ -123,6 +123,19 @@ impl Table {
         format!("{}workers", self.prefix).into_bytes()
     }
 
+    /// The key of what the whole proxy has let pass.
+    pub fn total_key(&self) -> Vec<u8> {
+        format!("{}total", self.prefix).into_bytes()
+    }
+
+    /// The key of what a listed tenant, or everybody else, has had of that.
+    pub fn share_key(&self, tenant: Option<&TenantId>) -> Vec<u8> {
+        match tenant {
+            Some(tenant) => format!("{}share/{}", self.prefix, tenant.as_str()).into_bytes(),
+            None => format!("{}shared", self.prefix).into_bytes(),
+        }
+    }
+
     /// The place of a listed tenant.
     pub fn listed(&self, tenant: &TenantId) -> Place {
         self.alone("tenant", tenant.as_str())

@@ -111,6 +111,7 @@ proptest! {
                     let never: Vec<usize> = (0..limits.len()).filter(|index| limits[*index].kind.units() < cost).collect();
                     prop_assert_eq!(by, never);
                 }
+                Decision::Scarce { .. } => prop_assert!(false, "there is no total"),
             }
         }
     }

@@ -47,8 +47,8 @@ fn split(limits: &[Limit], shadow: u32) -> (Limits<'_>, Limits<'_>) {
     let shadow = Subset::of(0..32, |index| shadow >> index & 1 == 1);
     let without = |without| Limits {
         tenant: limits,
-        route: &[],
         without,
+        ..Limits::default()
     };
     (without(shadow), without(shadow.others()))
 }
@@ -108,6 +108,7 @@ proptest! {
             match watched {
                 Decision::Admitted { .. } => prop_assert_eq!(expected, Vec::<usize>::new()),
                 Decision::Refused { by, .. } | Decision::TooCostly { by, .. } => prop_assert_eq!(by, expected),
+                Decision::Scarce { .. } => prop_assert!(false, "there is no total"),
             }
         }
     }

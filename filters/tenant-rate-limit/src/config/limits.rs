@@ -232,7 +232,7 @@ fn kind(path: &str, limit: &LimitWritten, problems: &mut Problems) -> Option<Kin
         None => problems.refuse(path, "missing field \"per\""),
     };
     match (limit.requests, limit.quota, limit.concurrent) {
-        (Some(requests), None, None) => rate(path, requests, per(problems)?, limit, problems),
+        (Some(requests), None, None) => rate(path, requests, per(problems)?, limit.burst, problems),
         (None, Some(count), None) => quota(path, count, per(problems)?, limit, problems),
         _ => problems.refuse(
             path,
@@ -269,16 +269,16 @@ fn concurrent(path: &str, most: u64, limit: &LimitWritten, problems: &mut Proble
     Some(most)
 }
 
-fn rate(
+pub(super) fn rate(
     path: &str,
     requests: u64,
     per: &str,
-    limit: &LimitWritten,
+    burst: Option<u64>,
     problems: &mut Problems,
 ) -> Option<Kind> {
     let at = |field: &str| format!("{path}.{field}");
     let length = length(&at("per"), per, problems);
-    for (field, number) in [("requests", Some(requests)), ("burst", limit.burst)] {
+    for (field, number) in [("requests", Some(requests)), ("burst", burst)] {
         if number == Some(0) {
             problems.tell(at(field), "0 lets nobody pass, write at least 1");
         }
@@ -293,7 +293,7 @@ fn rate(
     }
     // Rounded up, so that a rate is never exceeded.
     let interval = length.div_ceil(requests.max(1));
-    let burst = limit.burst.unwrap_or(requests);
+    let burst = burst.unwrap_or(requests);
     let most = LONGEST_REFILL / interval;
     if burst > most && requests > 0 && problems.as_written(path, "requests") {
         return problems.refuse(

@@ -10,10 +10,11 @@ use {
     super::limits::{LARGEST_OUT_OF, LIMITS_IN_ROUTES, LIMITS_IN_TIER},
     super::routes::{LARGEST_COST, MAX_HEADERS, MAX_ROUTES},
     super::schema,
+    super::total::LARGEST_WEIGHT,
     crate::in_flight,
     crate::limit::LARGEST_QUOTA,
     crate::table,
-    tollgate_common::TenantId,
+    tollgate_common::{Duration, TenantId},
 };
 
 /// Limits per tenant.
@@ -36,6 +37,8 @@ pub(super) struct Written {
     #[serde(default)]
     #[cfg_attr(feature = "schema", schemars(extend("default" = {}, "propertyNames" = tollgate_common::schema::keys::<tollgate_common::schema::Id>())))]
     pub(super) tenants: UniqueMap<ListedWritten>,
+    /// What the whole proxy lets pass, beside the limits of tenants. They share it by weight.
+    pub(super) total: Option<TotalWritten>,
     /// Requests that are exempt, cost more or have limits of their own, at most 256. The first that matches decides.
     #[serde(default)]
     #[cfg_attr(feature = "schema", schemars(length(max = MAX_ROUTES), extend("default" = [])))]
@@ -235,12 +238,38 @@ pub(super) struct TierWritten {
     /// Its limits, 1 to 16. All must let a request pass; if one refuses, none is charged.
     #[cfg_attr(feature = "schema", schemars(length(min = 1, max = LIMITS_IN_TIER)))]
     pub(super) limits: Option<Vec<LimitWritten>>,
-    /// `true`: nothing is limited, also not by routes.
+    /// `true`: nothing is limited, also not by routes, but by the total.
     #[cfg_attr(feature = "schema", schemars(extend("const" = true)))]
     pub(super) unlimited: Option<bool>,
     /// `true`: every request is refused with 403.
     #[cfg_attr(feature = "schema", schemars(extend("const" = true)))]
     pub(super) blocked: Option<bool>,
+    /// The weight in the total of each of its tenants that are listed, and of all together that are not, 1 to 1,000. Only with `total`. [default: 1]
+    #[serde(default, deserialize_with = "optional_whole_number")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = LARGEST_WEIGHT)))]
+    pub(super) weight: Option<u64>,
+}
+
+/// What the whole proxy lets pass.
+#[derive(Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "Total")
+)]
+#[serde(remote = "Self", deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct TotalWritten {
+    /// This many requests `per` duration, evenly; at least 1, at most 1,000,000 a second.
+    #[serde(deserialize_with = "whole_number")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
+    pub(super) requests: u64,
+    /// A duration of 1 µs to 366 days, such as `1s`.
+    #[cfg_attr(feature = "schema", schemars(with = "Duration"))]
+    pub(super) per: Per,
+    /// How many requests may come at once after a pause: at least 10, and what comes back in 250 ms. [default: as `requests`, or the least]
+    #[serde(default, deserialize_with = "optional_whole_number")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 10)))]
+    pub(super) burst: Option<u64>,
 }
 
 /// A rate (`requests`, `per`, `burst`), a quota (`quota`, `per`) or a number of requests in flight (`concurrent`).
@@ -328,12 +357,16 @@ pub(super) struct ListedWritten {
     /// Limits that take the place of those of the same name in its tier, 1 to 16.
     #[cfg_attr(feature = "schema", schemars(length(min = 1, max = LIMITS_IN_TIER)))]
     pub(super) limits: Option<Vec<LimitWritten>>,
-    /// `true`: nothing is limited, whatever its tier is.
+    /// `true`: nothing is limited, whatever its tier is, but by the total.
     #[cfg_attr(feature = "schema", schemars(extend("const" = true)))]
     pub(super) unlimited: Option<bool>,
     /// `true`: every request is refused with 403, whatever its tier is.
     #[cfg_attr(feature = "schema", schemars(extend("const" = true)))]
     pub(super) blocked: Option<bool>,
+    /// Its weight in the total, 1 to 1,000. Only with `total`. [default: its tier's]
+    #[serde(default, deserialize_with = "optional_whole_number")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = LARGEST_WEIGHT)))]
+    pub(super) weight: Option<u64>,
 }
 
 /// What some requests are charged: `exempt`, or `cost`, `limits` or both.
@@ -565,6 +598,7 @@ mapping!(
     MissingWritten,
     UnknownWritten,
     TierWritten,
+    TotalWritten,
     LimitWritten,
     ShareWritten,
     ListedWritten,

@@ -51,6 +51,7 @@ pub(crate) fn standings(decision: &Decision) -> &[Standing] {
     match decision {
         Decision::Admitted { standings }
         | Decision::Refused { standings, .. }
+        | Decision::Scarce { standings, .. }
         | Decision::TooCostly { standings, .. } => standings,
     }
 }

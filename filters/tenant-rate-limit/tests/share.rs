@@ -1,0 +1,449 @@
+//! How tenants share a total, on a fake clock, beside an ideal weighted max-min allocation.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+use proptest::prelude::*;
+use tenant_rate_limit::limit::Now;
+use tenant_rate_limit::share::{Asked, Party, Shares, Total, Verdict};
+use tenant_rate_limit::stock::Workers;
+use tenant_rate_limit::table::Table;
+use tollgate_common::TenantId;
+use tollgate_host::Host;
+use tollgate_host::memory::{Call, MemoryHost};
+
+mod proxy;
+
+use proxy::{SECOND, config};
+
+const MILLISECOND: u64 = 1_000_000;
+
+/// Numbers that look random, the same each time.
+struct Dice(u64);
+
+impl Dice {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    fn below(&mut self, most: u64) -> u64 {
+        ((u128::from(self.next()) * u128::from(most)) >> 64) as u64
+    }
+
+    fn part(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1u64 << 53) as f64
+    }
+}
+
+struct Worker {
+    host: MemoryHost,
+    shares: Shares,
+    workers: Workers,
+}
+
+struct Proxy {
+    total: Total,
+    table: Table,
+    workers: Vec<Worker>,
+    contended: u32,
+    /// When requests have passed.
+    passed: Vec<u64>,
+}
+
+#[derive(Clone, Debug)]
+struct Tenant {
+    id: Option<TenantId>,
+    weight: u64,
+    /// Requests a second.
+    demand: f64,
+    /// What it has not sent of that.
+    owed: f64,
+    asked: u64,
+    passed: u64,
+}
+
+impl Tenant {
+    fn new(name: usize, weight: u64, demand: f64) -> Self {
+        Self {
+            id: Some(TenantId::normalise(format!("t{name}").as_bytes()).unwrap()),
+            weight,
+            demand,
+            owed: 0.0,
+            asked: 0,
+            passed: 0,
+        }
+    }
+}
+
+impl Proxy {
+    fn new(workers: usize, total: Total) -> Self {
+        let host = MemoryHost::new();
+        let table = Table::new("plugin", 0, [0; 16]);
+        let workers = (0..workers)
+            .map(|_| {
+                let mut host = host.worker();
+                let mut workers = Workers::default();
+                workers.register(|| table.workers_key(), &mut host);
+                Worker {
+                    host,
+                    shares: Shares::default(),
+                    workers,
+                }
+            })
+            .collect();
+        Self {
+            total,
+            table,
+            workers,
+            contended: 0,
+            passed: Vec::new(),
+        }
+    }
+
+    fn ask(&mut self, worker: usize, tenant: Option<&TenantId>, weight: u64, cost: u64) -> Verdict {
+        let worker = &mut self.workers[worker];
+        let now = Now {
+            monotonic: worker.host.monotonic(),
+            utc: 0,
+        };
+        let mut asked = Asked {
+            total: &self.total,
+            table: &self.table,
+            workers: &mut worker.workers,
+            contended: &mut self.contended,
+        };
+        let party = Party { tenant, weight };
+        worker
+            .shares
+            .admit(&mut asked, party, cost, now, &mut worker.host)
+            .unwrap()
+    }
+
+    fn advance(&self, by: u64) {
+        self.workers[0].host.advance(by);
+    }
+
+    /// Tenants send what they want for some milliseconds.
+    fn run(&mut self, tenants: &mut [Tenant], milliseconds: u64, dice: &mut Dice) {
+        for _ in 0..milliseconds {
+            let mut requests = Vec::new();
+            for (index, tenant) in tenants.iter_mut().enumerate() {
+                tenant.owed += tenant.demand / 1000.0 * 2.0 * dice.part();
+                while tenant.owed >= 1.0 {
+                    tenant.owed -= 1.0;
+                    requests.push((dice.below(MILLISECOND), index));
+                }
+            }
+            requests.sort();
+            let mut at = 0;
+            for (when, index) in requests {
+                self.advance(when - at);
+                at = when;
+                let worker = dice.below(self.workers.len() as u64) as usize;
+                let tenant = &mut tenants[index];
+                tenant.asked += 1;
+                let (id, weight) = (tenant.id, tenant.weight);
+                if self.ask(worker, id.as_ref(), weight, 1) == Verdict::Passes {
+                    tenants[index].passed += 1;
+                    self.passed.push(self.workers[0].host.monotonic());
+                }
+            }
+            self.advance(MILLISECOND - at);
+        }
+    }
+
+    fn shared_calls(&self) -> u64 {
+        let calls = |call| -> u64 { self.workers.iter().map(|w| w.host.calls(call)).sum() };
+        calls(Call::Shared) + calls(Call::SetShared)
+    }
+}
+
+/// The weighted max-min allocation of `total` by pouring water: the level rises until nobody wants more or nothing is left.
+fn ideal(tenants: &[Tenant], total: f64) -> Vec<f64> {
+    let mut order: Vec<usize> = (0..tenants.len()).collect();
+    let need = |index: &usize| tenants[*index].demand / tenants[*index].weight as f64;
+    order.sort_by(|a, b| need(a).total_cmp(&need(b)));
+    let mut allocation = vec![0.0; tenants.len()];
+    let mut left = total;
+    let mut weights: f64 = tenants.iter().map(|tenant| tenant.weight as f64).sum();
+    for index in order {
+        let tenant = &tenants[index];
+        let share = left * tenant.weight as f64 / weights;
+        allocation[index] = tenant.demand.min(share);
+        left -= allocation[index];
+        weights -= tenant.weight as f64;
+    }
+    allocation
+}
+
+/// A tenant's share: what that allocation would give it if it wanted everything.
+fn share(tenants: &[Tenant], index: usize, total: f64) -> f64 {
+    let mut tenants = tenants.to_vec();
+    tenants[index].demand = total;
+    ideal(&tenants, total)[index]
+}
+
+/// All requests that may pass in the time that it takes, and no more, over every stretch of it.
+fn never_too_many(passed: &[u64], interval: u64, burst: u64) {
+    let (mut nearest, mut most) = (i128::MIN, i128::MIN);
+    for (count, at) in passed.iter().enumerate() {
+        // For each stretch from i to j: (j - i + 1) * interval <= (burst + 1) * interval + time.
+        let (count, at, interval) = (count as i128, i128::from(*at), i128::from(interval));
+        nearest = nearest.max(at - interval * count);
+        most = most.max(interval * (count + 1) - at + nearest - interval * i128::from(burst + 1));
+    }
+    assert!(most <= 0, "{most} ns too early");
+}
+
+/// What tenants may want in a phase, as parts of the total: nothing, little, something and very much.
+fn demand() -> impl Strategy<Value = f64> {
+    prop_oneof![Just(0.0), 0.02..0.2_f64, 0.2..1.0_f64, 1.0..4.0_f64]
+}
+
+proptest! {
+    #![proptest_config(config(if cfg!(target_arch = "wasm32") { 10 } else { 100 }))]
+
+    /// What holds of every total, for every number of workers, whoever wants how much:
+    ///
+    /// - never more passes than a rate allows;
+    /// - from a second after a change of demands on, over two seconds each tenant gets what an ideal weighted max-min allocation gives it,
+    ///   to a twentieth of that, a hundredth of what passes in all, and three requests;
+    /// - who wants no more than four fifths of its share is not refused, also not in that second if the same was true before.
+    #[test]
+    fn tenants_share_as_an_ideal_would(
+        rate in prop_oneof![40..400_u64, 400..4_000_u64],
+        seconds in prop_oneof![0.25..2.0_f64, 2.0..30.0_f64],
+        workers in 1..5_usize,
+        others in prop_oneof![Just(0_u64), 1..10_000_u64],
+        tenants in proptest::collection::vec((1..10_u64, [demand(), demand(), demand()]), 1..8),
+        seed in 1..u64::MAX,
+    ) {
+        let weights = tenants.iter().map(|(weight, _)| *weight);
+        let (lightest, all) = (weights.clone().min().unwrap(), weights.sum::<u64>() + others);
+        let burst = ((rate as f64 * seconds) as u64).max(10);
+        let interval = SECOND / rate;
+        let mut proxy = Proxy::new(workers, Total::new(interval, burst, lightest, all));
+        let mut dice = Dice(seed);
+        let total = SECOND as f64 / interval as f64;
+        let mut running: Vec<Tenant> = tenants.iter().enumerate()
+            .map(|(index, (weight, _))| Tenant::new(index, *weight, 0.0)).collect();
+        for phase in 0..3 {
+            let before = running.clone();
+            for (tenant, (_, demands)) in running.iter_mut().zip(&tenants) {
+                tenant.demand = demands[phase] * total;
+                (tenant.asked, tenant.passed) = (0, 0);
+            }
+            let ideal = ideal(&running, total);
+            let modest = |tenants: &[Tenant], with: &[Tenant], when: &str| {
+                for (index, (tenant, with_it)) in tenants.iter().zip(with).enumerate() {
+                    let share = share(tenants, index, total).min(share(with, index, total));
+                    if tenant.demand.max(with_it.demand) <= 0.8 * share {
+                        assert_eq!(tenant.passed, tenant.asked, "phase {phase}, {when}, tenant {index} of {tenants:?}, ideal {ideal:?}, before {with:?}");
+                    }
+                }
+            };
+            proxy.run(&mut running, if phase == 0 { 2_000 } else { 1_000 }, &mut dice);
+            modest(&running, &before, "at first");
+            for tenant in &mut running {
+                (tenant.asked, tenant.passed) = (0, 0);
+            }
+            proxy.run(&mut running, 2_000, &mut dice);
+            modest(&running, &running, "then");
+            // Where the burst was used up in the first second, nobody lives on it any more.
+            let wanted: f64 = running.iter().map(|tenant| tenant.demand).sum();
+            let dry = wanted > total + burst as f64;
+            for (index, (tenant, ideal)) in running.iter().zip(&ideal).enumerate() {
+                // Of what it really asked for.
+                let ideal = (2.0 * ideal).min(tenant.asked as f64);
+                let more = tenant.passed as f64 - ideal;
+                let most = 0.05 * ideal + 0.02 * total + 3.0;
+                prop_assert!(-more <= most && (!dry || more <= most), "phase {phase}, tenant {index}: {} in place of {ideal} of {running:?}", tenant.passed);
+            }
+        }
+        never_too_many(&proxy.passed, interval, burst);
+    }
+}
+
+/// 1,000 a second of which a flooding tenant has all while another one, of the same weight, is idle. Told is when each has what is its own, in hundredths of a second.
+#[test]
+fn an_idle_share_is_lent_and_taken_back_within_a_second() {
+    for workers in 1..5 {
+        let mut proxy = Proxy::new(workers, Total::new(MILLISECOND, 1_000, 1, 2));
+        let mut dice = Dice(3);
+        let mut tenants = vec![Tenant::new(0, 1, 4_000.0), Tenant::new(1, 1, 0.0)];
+        proxy.run(&mut tenants, 3_000, &mut dice);
+        // The first slice of a tenth of a second from which on each has had four fifths of what it should or more, until a second and a half is over.
+        let mut settles = |tenants: &mut Vec<Tenant>, share: [f64; 2]| {
+            let mut since = 0;
+            for slice in 1..=15 {
+                for tenant in tenants.iter_mut() {
+                    tenant.passed = 0;
+                }
+                proxy.run(tenants, 100, &mut dice);
+                let has = |index: usize| tenants[index].passed as f64 >= 80.0 * share[index];
+                if !(has(0) && has(1)) {
+                    since = slice;
+                }
+            }
+            since * 100
+        };
+        tenants[1].demand = 4_000.0;
+        let taken_back = settles(&mut tenants, [0.5, 0.5]);
+        tenants[1].demand = 0.0;
+        let lent = settles(&mut tenants, [1.0, 0.0]);
+        assert!(taken_back <= 500, "{workers} workers: {taken_back} ms");
+        assert!(lent <= 500, "{workers} workers: {lent} ms");
+    }
+}
+
+/// The level is never right for long here, but it is the same for all.
+#[test]
+fn while_others_come_and_go_the_rest_is_shared_by_weight() {
+    for workers in 1..5 {
+        let mut proxy = Proxy::new(workers, Total::new(MILLISECOND, 1_000, 1, 14));
+        let mut dice = Dice(5);
+        let mut tenants = vec![
+            Tenant::new(0, 3, 4_000.0),
+            Tenant::new(1, 1, 4_000.0),
+            Tenant::new(2, 10, 0.0),
+        ];
+        proxy.run(&mut tenants, 2_000, &mut dice);
+        for tenant in &mut tenants {
+            tenant.passed = 0;
+        }
+        for turn in 0..20 {
+            tenants[2].demand = if turn % 2 == 0 { 4_000.0 } else { 0.0 };
+            proxy.run(&mut tenants, 300, &mut dice);
+        }
+        let [three, one] = [0, 1].map(|index: usize| tenants[index].passed as f64);
+        assert!(
+            (2.85..3.15).contains(&(three / one)),
+            "{workers} workers: {three} and {one}"
+        );
+    }
+}
+
+#[test]
+fn while_half_of_the_burst_is_free_a_worker_with_a_run_asks_nobody() {
+    let mut proxy = Proxy::new(2, Total::new(MILLISECOND, 1_000, 1, 2));
+    let mut dice = Dice(1);
+    let mut tenants = vec![Tenant::new(0, 1, 600.0), Tenant::new(1, 1, 200.0)];
+    proxy.run(&mut tenants, 2_000, &mut dice);
+    for worker in &proxy.workers {
+        worker.host.reset_calls();
+    }
+    proxy.run(&mut tenants, 1_000, &mut dice);
+    // Runs of up to a sixteenth of the burst, divided by the number of workers, each for two calls; and no tenant's record at all.
+    assert!(
+        proxy.shared_calls() < 150,
+        "{} calls for 800 requests",
+        proxy.shared_calls()
+    );
+    let mut keys = proxy.workers[0].host.shared_keys();
+    keys.retain(|key| !key.ends_with(b"/workers"));
+    assert_eq!(keys, [proxy.table.total_key()]);
+}
+
+#[test]
+fn what_is_refused_writes_nothing_and_is_mostly_refused_without_a_look() {
+    let mut proxy = Proxy::new(2, Total::new(MILLISECOND, 1_000, 1, 2));
+    let mut dice = Dice(1);
+    let mut tenants = vec![Tenant::new(0, 1, 20_000.0), Tenant::new(1, 1, 500.0)];
+    proxy.run(&mut tenants, 2_000, &mut dice);
+    for worker in &proxy.workers {
+        worker.host.reset_calls();
+    }
+    for tenant in &mut tenants {
+        (tenant.asked, tenant.passed) = (0, 0);
+    }
+    proxy.run(&mut tenants, 1_000, &mut dice);
+    let passed: u64 = tenants.iter().map(|tenant| tenant.passed).sum();
+    assert!(passed < 1_050, "{passed}");
+    // Two for the total and two for a share, if nothing is held; and each worker looks 200 times a second.
+    assert!(
+        proxy.shared_calls() < 4 * passed + 400,
+        "{} calls",
+        proxy.shared_calls()
+    );
+    let worker = &proxy.workers[0].host;
+    worker.reset_calls();
+    for _ in 0..1_000 {
+        while proxy.ask(0, tenants[0].id.as_ref(), 1, 1) == Verdict::Passes {}
+        proxy.workers[0].host.reset_calls();
+        assert_ne!(proxy.ask(0, tenants[0].id.as_ref(), 1, 1), Verdict::Passes);
+        assert_eq!(proxy.workers[0].host.calls(Call::SetShared), 0);
+        proxy.advance(MILLISECOND);
+    }
+}
+
+#[test]
+fn what_costs_more_counts_for_more() {
+    let mut proxy = Proxy::new(1, Total::new(MILLISECOND, 1_000, 1, 2));
+    assert!(matches!(proxy.ask(0, None, 1, 1_001), Verdict::Never(_)));
+    // Twice as often what costs half as much.
+    let ids = [1, 2].map(|name| Tenant::new(name, 1, 0.0).id);
+    let mut spent = [0_u64; 2];
+    for turn in 0..60_000 {
+        for (index, cost) in [(0, 5), (1, 10)] {
+            let passes = proxy.ask(0, ids[index].as_ref(), 1, cost) == Verdict::Passes;
+            if passes && turn >= 20_000 {
+                spent[index] += cost;
+            }
+        }
+        proxy.advance(MILLISECOND / 10);
+    }
+    let [five, ten] = spent;
+    assert!(five.abs_diff(ten) < 100 && five + ten > 3_900, "{spent:?}");
+}
+
+#[test]
+fn records_that_are_lost_start_anew() {
+    let mut proxy = Proxy::new(2, Total::new(MILLISECOND, 1_000, 1, 2));
+    let mut dice = Dice(9);
+    let mut tenants = vec![Tenant::new(0, 1, 4_000.0), Tenant::new(1, 1, 4_000.0)];
+    let host = proxy.workers[0].host.worker();
+    for garbage in [&b""[..], b"something else", &[1; 33], &[255; 16]] {
+        for ending in [&b"/total"[..], b"/t0"] {
+            proxy.run(&mut tenants, 1_000, &mut dice);
+            for key in host.shared_keys() {
+                if key.ends_with(ending) {
+                    host.overwrite_shared(&key, garbage);
+                }
+            }
+            proxy.run(&mut tenants, 1_000, &mut dice);
+            for tenant in &mut tenants {
+                tenant.passed = 0;
+            }
+            proxy.run(&mut tenants, 1_000, &mut dice);
+            for tenant in &tenants {
+                assert!(
+                    (450..=550).contains(&tenant.passed),
+                    "{garbage:?} in {ending:?}: {tenants:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn with_new_numbers_the_total_goes_on() {
+    let mut proxy = Proxy::new(2, Total::new(MILLISECOND, 1_000, 1, 2));
+    let mut dice = Dice(9);
+    let mut tenants = vec![Tenant::new(0, 1, 4_000.0), Tenant::new(1, 1, 4_000.0)];
+    proxy.run(&mut tenants, 2_000, &mut dice);
+    // Twice as much, and the second tenant counts for three.
+    proxy.total = Total::new(MILLISECOND / 2, 1_000, 1, 4);
+    tenants[1].weight = 3;
+    proxy.run(&mut tenants, 1_000, &mut dice);
+    for tenant in &mut tenants {
+        tenant.passed = 0;
+    }
+    proxy.run(&mut tenants, 1_000, &mut dice);
+    let passed = [0, 1].map(|index: usize| tenants[index].passed);
+    assert!(
+        (450..=550).contains(&passed[0]) && (1_425..=1_575).contains(&passed[1]),
+        "{passed:?}"
+    );
+}

@@ -1,0 +1,172 @@
+//! What the whole proxy lets pass on real Envoys: shared by weight, lent and taken back.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail, ensure};
+use serde_json::json;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+use tollgate_tests::{Form, LocalMesh, Manifests, Options};
+
+use crate::client::Client;
+use crate::metrics::settled;
+use crate::tenants::configure;
+
+/// What passes in a second: little beside what the machine could do.
+const TOTAL: u64 = 100;
+
+/// How long it may take a machine that is busy with other things until what is expected is seen.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub(crate) fn mesh(form: Form) -> Result<LocalMesh> {
+    let manifests = Manifests::of(form)?;
+    let configuration = json!({
+        "tenant": {"from": [{"header": "x-tenant-id"}], "unknown": {"tier": "all"}},
+        "total": {"requests": TOTAL, "per": "1s"},
+        "tiers": {"all": {"unlimited": true}},
+        "tenants": {"acme": {"tier": "all", "weight": 3}, "globex": {"tier": "all"}, "initech": {"tier": "all"}},
+        "metrics": {"refused": "shop_refused_total"},
+    });
+    configure(&manifests, form, &configuration)?;
+    let workers = match form {
+        Form::ThreeModules => 4,
+        Form::Bundle => 2,
+    };
+    LocalMesh::start(
+        manifests,
+        Options {
+            workers,
+            ..Options::default()
+        },
+    )
+}
+
+/// A tenant who asks for far more than everybody together may have, while it does.
+struct Flood {
+    asks: Arc<AtomicBool>,
+    passed: Arc<AtomicU64>,
+    connections: JoinSet<Result<()>>,
+}
+
+impl Flood {
+    fn of(mesh: &LocalMesh, tenant: &'static str, ids: u64) -> Result<Self> {
+        let asks = Arc::new(AtomicBool::new(true));
+        let passed = Arc::new(AtomicU64::new(0));
+        let mut connections = JoinSet::new();
+        for connection in 0..8_u64 {
+            // Each has a connection of its own, on whichever worker.
+            let client = Client::of(mesh)?;
+            let (asks, passed) = (asks.clone(), passed.clone());
+            connections.spawn(async move {
+                for turn in 0_u64.. {
+                    sleep(Duration::from_millis(15)).await;
+                    if !asks.load(Ordering::Relaxed) {
+                        continue;
+                    }
+                    let id = match ids {
+                        0 => tenant.to_owned(),
+                        ids => format!("{tenant}-{}", (turn * 8 + connection) % ids),
+                    };
+                    let reply = client.get("/products", &[("x-tenant-id", &id)]).await?;
+                    match reply.status {
+                        200 => passed.fetch_add(1, Ordering::Relaxed),
+                        429 => 0,
+                        _ => bail!("{reply:?}"),
+                    };
+                }
+                Ok(())
+            });
+        }
+        Ok(Self {
+            asks,
+            passed,
+            connections,
+        })
+    }
+
+    fn passed(&self) -> u64 {
+        self.passed.load(Ordering::Relaxed)
+    }
+
+    /// Whether each connection still asks.
+    fn is_well(&mut self) -> Result<()> {
+        match self.connections.try_join_next() {
+            None => Ok(()),
+            Some(ended) => ended?,
+        }
+    }
+}
+
+/// Waits until over a second each flood has had its part of what passed, to a fifth of it, and nearly all that may pass did.
+async fn shared(floods: &mut [Flood], parts: &[u64]) -> Result<Duration> {
+    let begun = Instant::now();
+    let whole: u64 = parts.iter().sum();
+    loop {
+        let before: Vec<u64> = floods.iter().map(Flood::passed).collect();
+        let since = Instant::now();
+        sleep(Duration::from_secs(1)).await;
+        let seconds = since.elapsed().as_secs_f64();
+        let had: Vec<u64> = floods
+            .iter()
+            .zip(&before)
+            .map(|(flood, before)| flood.passed() - before)
+            .collect();
+        for flood in floods.iter_mut() {
+            flood.is_well()?;
+        }
+        let right = had.iter().zip(parts).all(|(had, part)| {
+            let expected = TOTAL as f64 * seconds * *part as f64 / whole as f64;
+            (*had as f64 - expected).abs() <= expected / 5.0 + 2.0
+        });
+        if right {
+            return Ok(since.duration_since(begun));
+        }
+        ensure!(
+            begun.elapsed() < PATIENCE,
+            "in a second they had {had:?}, not as {parts:?} of {TOTAL}"
+        );
+    }
+}
+
+pub(crate) async fn a_total_is_shared_by_weight_lent_and_taken_back(
+    mesh: &LocalMesh,
+) -> Result<()> {
+    let mut floods = [Flood::of(mesh, "acme", 0)?, Flood::of(mesh, "globex", 0)?];
+    shared(&mut floods, &[3, 1]).await?;
+
+    // Who wants less than its share is never refused, though others are all the time.
+    let client = Client::of(mesh)?;
+    for _ in 0..25 {
+        let reply = client
+            .get("/products", &[("x-tenant-id", "initech")])
+            .await?;
+        ensure!(reply.status == 200, "{reply:?}");
+        sleep(Duration::from_millis(100)).await;
+    }
+
+    // An idle share is lent, and taken back.
+    floods[0].asks.store(false, Ordering::Relaxed);
+    shared(&mut floods, &[0, 1]).await?;
+    floods[0].asks.store(true, Ordering::Relaxed);
+    shared(&mut floods, &[3, 1]).await?;
+
+    // Invented ids have one share together, that of their tier.
+    let [acme, globex] = floods;
+    let mut floods = [acme, globex, Flood::of(mesh, "invented", 10_000)?];
+    shared(&mut floods, &[3, 1, 1]).await?;
+
+    let labels = [
+        ("tenant", "globex"),
+        ("limit", "total"),
+        ("reason", "limited"),
+    ];
+    for flood in &floods {
+        flood.asks.store(false, Ordering::Relaxed);
+    }
+    let refused =
+        |metrics: &tollgate_tests::Metrics| metrics.sum("shop_refused_total", &labels).min(1);
+    settled(mesh, "ingressgateway", refused, 1).await?;
+    Ok(())
+}
