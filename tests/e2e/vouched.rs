@@ -51,7 +51,7 @@ pub(crate) fn mesh(form: Form) -> Result<LocalMesh> {
     let at_gateway = json!([
         {"claim": "tenant"},
         {"claim": ["https://shop.test/realm", "tenant"]},
-        {"header": "x-tenant-id"},
+        {"header": "x-tenant-id", "vouched": true},
     ]);
     configure(&manifests, form, &limits(&TENANTS, &at_gateway))?;
     let at_sidecar = json!([
