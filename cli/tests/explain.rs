@@ -181,8 +181,8 @@ fn what_cannot_be_explained_says_why() {
             "error: \"shop/products\" is no URL, write e.g. http://shop/products\n",
         ),
         (
-            &["--namespace", "ecommerce", "http://shop/"],
-            "error: no user-classifier is in the namespace ecommerce, name another with --namespace: istio-system\n",
+            &["--namespace", "jobs", "http://shop/"],
+            "error: no user-classifier is in the namespace jobs, name another with --namespace: istio-system, ecommerce\n",
         ),
     ] {
         let (code, out, err) = explain(args);

@@ -84,6 +84,12 @@ codes! {
     /// Each object is right by itself.
     Mismatch = "TG0301" Error "Objects do not fit together",
         "Mend the reference or the contradiction, and name all files that belong together on the command line.";
+    /// Each filter is right by itself.
+    Trust = "TG0302" Error "Filters of a proxy contradict each other",
+        "Mend the plugin that is named, or the one in front of it: a type must rest on what was verified, and what one filter writes no other may overwrite.";
+    /// It fails safely, or believes more than was meant.
+    Doubt = "TG0303" Warning "Filters of a proxy do something else than seems to be meant",
+        "Mend the plugin, or the RequestAuthentication of its proxy; leave it if it is meant so.";
     /// In the words of the filter's own parser.
     Configuration = "TG0401" Error "A filter refuses its configuration",
         "Mend the field of pluginConfig; the README of the plugin explains each.";

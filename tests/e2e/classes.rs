@@ -7,8 +7,6 @@ use tollgate_tests::{Filter, Form, LocalMesh, Manifests, Target, http2};
 
 use crate::vouched::{self, token};
 
-const SIDECAR: &str = "wasm-plugins/user-classifier/sidecar/plugin.yaml";
-
 /// The shop with a gateway that classifies by tokens, and a sidecar of the users that believes the gateway. The users are replaced by a program that says what
 /// it was sent.
 pub(crate) fn mesh(form: Form) -> Result<LocalMesh> {
@@ -33,43 +31,59 @@ pub(crate) fn mesh(form: Form) -> Result<LocalMesh> {
         ],
     });
     manifests.configure(form, Filter::UserClassifier, &configuration.to_string())?;
-    // Orders may ask for users, and what they say of a request is not believed.
-    manifests.replace(
-        SIDECAR,
-        "      - prefix: spiffe://cluster.local/ns/ecommerce/sa/\n",
-        "    rules:
-    - type: internal
-      when:
-      - peer: {exact: spiffe://cluster.local/ns/ecommerce/sa/order-service}
-      - header: {name: x-job, present: true}
-",
-    )?;
-    match form {
-        Form::ThreeModules => manifests.replace(
-            "wasm-plugins/user-classifier/kustomization.yaml",
-            "resources:\n- plugin.yaml\n",
-            "resources:\n- plugin.yaml\n- sidecar\n",
-        )?,
-        Form::Bundle => vouched::add(&manifests, "sidecar.yaml", &bundled(&manifests)?)?,
-    }
-    vouched::start(manifests)
+    // Orders may ask for users, and what they say of a request is not believed. What the gateway's rules set is.
+    let (file, indent) = match form {
+        Form::ThreeModules => ("wasm-plugins/user-classifier/sidecar/plugin.yaml", "    "),
+        Form::Bundle => ("wasm-plugins/tollgate/plugin.yaml", "      "),
+    };
+    let rules = "  headers: [x-experiment]
+rules:
+- type: internal
+  when:
+  - peer: {exact: spiffe://cluster.local/ns/ecommerce/sa/order-service}
+  - header: {name: x-job, present: true}
+";
+    let rules: String = rules
+        .lines()
+        .map(|line| format!("{indent}{line}\n"))
+        .collect();
+    let orders =
+        format!("{indent}  - exact: spiffe://cluster.local/ns/ecommerce/sa/order-service\n");
+    manifests.replace(file, &orders, &rules)?;
+    vouched::add(&manifests, "strangers.yaml", STRANGERS)?;
+    vouched::start_with(manifests, &["nightly"])
 }
 
-/// The sidecars' classifier as the bundle has it: the configuration is a section of another.
-fn bundled(manifests: &Manifests) -> Result<String> {
-    let shipped = manifests.read(SIDECAR)?;
-    let (before, configuration) = shipped
-        .split_once("  pluginConfig:\n")
-        .with_context(|| format!("no pluginConfig in {SIDECAR}"))?;
-    let before = before.replace("/user-classifier:", "/tollgate:");
-    let configuration: String = configuration
-        .lines()
-        .map(|line| format!("  {line}\n"))
-        .collect();
-    Ok(format!(
-        "{before}  pluginConfig:\n    userClassifier:\n{configuration}"
-    ))
-}
+/// A pod of another namespace, with an identity of the mesh; it and carts may ask for users.
+const STRANGERS: &str = "\
+apiVersion: v1
+kind: Namespace
+metadata: {name: jobs, labels: {istio-injection: enabled}}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: nightly, namespace: jobs}
+spec:
+  selector: {matchLabels: {app: nightly}}
+  template:
+    metadata: {labels: {app: nightly}}
+    spec:
+      containers:
+      - name: nightly
+        image: nightly
+        ports: [{containerPort: 3010}]
+        env: [{name: PORT, value: '3010'}]
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: strangers, namespace: ecommerce}
+spec:
+  selector: {matchLabels: {app: user-service}}
+  rules:
+  - from:
+    - source:
+        principals: [cluster.local/ns/jobs/sa/default, cluster.local/ns/ecommerce/sa/cart-service]
+";
 
 /// What the service says that it was sent under names that filters own.
 fn arrived(answer: &reqwest::Response) -> Result<&str> {
@@ -192,33 +206,64 @@ pub(crate) async fn an_experiment_is_kept_by_a_cookie_that_only_the_gateway_can_
 }
 
 pub(crate) async fn a_sidecar_believes_whom_it_trusts(mesh: &LocalMesh) -> Result<()> {
-    let pods = mesh.pods("order-service");
-    let proxy = pods.first().and_then(|pod| pod.outbound_proxy.as_deref());
-    let orders = reqwest::Client::builder()
-        .proxy(reqwest::Proxy::http(proxy.context("no order-service")?)?)
-        .build()?;
-    let ask = async |headers: &[(&str, &str)]| {
-        let mut request = orders.get("http://user-service:3004/users/alice");
+    let ask = async |who: &str, headers: &[(&str, &str)]| {
+        let pods = mesh.pods(who);
+        let proxy = pods.first().and_then(|pod| pod.outbound_proxy.as_deref());
+        let proxy = proxy.with_context(|| format!("no {who}"))?;
+        let client = reqwest::Client::builder()
+            .proxy(reqwest::Proxy::http(proxy)?)
+            .build()?;
+        let mut request = client.get("http://user-service.ecommerce:3004/users/alice");
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         let answer = request.send().await?;
-        ensure!(answer.status() == 200, "{answer:?}");
+        ensure!(answer.status() == 200, "{who}: {answer:?}");
         Ok(arrived(&answer)?.to_owned())
     };
     let said = [
         ("user-type", "vip"),
-        ("User_Type", "vip"),
         ("x-tenant-id", "acme"),
-        ("x_tenant_tier", "premium"),
         ("x-tenant-tier", "premium"),
+        ("x-experiment", "on"),
     ];
-    ensure!(ask(&said).await?.is_empty(), "a stranger's word arrived");
+    let everything = "user-type=vip;x-experiment=on;x-tenant-id=acme;x-tenant-tier=premium";
+    let arrived = ask("cart-service", &said).await?;
+    ensure!(arrived == everything, "a trusted word: {arrived}");
+    // In other spellings nobody says anything, and what is said twice is not said.
+    let spelled = [
+        ("User_Type", "premium"),
+        ("x_tenant_id", "globex"),
+        ("x_tenant_tier", "free"),
+        ("X_Experiment", "off"),
+    ];
+    let arrived = ask("cart-service", &[&said[..], &spelled].concat()).await?;
+    ensure!(arrived == everything, "beside other spellings: {arrived}");
+    for name in ["user-type", "x-tenant-id", "x-tenant-tier", "x-experiment"] {
+        let twice = [&said[..], &[(name, "free")]].concat();
+        let arrived = ask("cart-service", &twice).await?;
+        let one = everything
+            .split(';')
+            .filter(|said| !said.starts_with(&format!("{name}=")));
+        let others = one.collect::<Vec<_>>().join(";");
+        ensure!(arrived == others, "{name} twice: {arrived}");
+    }
+
+    for stranger in ["order-service", "nightly"] {
+        let forged = [&said[..], &spelled, &[("x-tenant-id", "acme")]].concat();
+        for forged in [&said[..], &spelled, &forged] {
+            let arrived = ask(stranger, forged).await?;
+            ensure!(arrived.is_empty(), "of {stranger} arrived {arrived}");
+        }
+    }
     let with_job = [&said[..], &[("x-job", "nightly")]].concat();
+    let arrived = ask("order-service", &with_job).await?;
     ensure!(
-        ask(&with_job).await? == "user-type=internal",
-        "a rule of the sidecar"
+        arrived == "user-type=internal",
+        "by a rule of the sidecar: {arrived}"
     );
+    let arrived = ask("nightly", &with_job).await?;
+    ensure!(arrived.is_empty(), "of a stranger arrived {arrived}");
 
     // In trailers neither the gateway lets it through nor the sidecar.
     let gateway = mesh.gateway_address()?;

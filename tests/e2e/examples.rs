@@ -80,6 +80,8 @@ spec:
 /// The shop with users that say what they were sent, and with a secret in the gateway's environment.
 pub(crate) fn mesh(form: Form) -> Result<LocalMesh> {
     let manifests = Manifests::of(form)?;
+    // Two classifiers of one header are refused.
+    manifests.without_classifiers_at_sidecars()?;
     vouched::add(&manifests, "more.yaml", MORE)?;
     vouched::add(
         &manifests,

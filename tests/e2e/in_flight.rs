@@ -42,7 +42,7 @@ const LOOK: Duration = Duration::from_millis(10);
 /// Tenants with so many places each.
 fn configuration(places: u64) -> Value {
     json!({
-        "tenant": {"from": [{"header": "x-tenant-id"}], "unknown": {"tier": "everyone"}},
+        "tenant": {"from": [{"header": "x-tenant-id", "vouched": true}], "unknown": {"tier": "everyone"}},
         "tiers": {"everyone": {"limits": [{"name": "parallel", "concurrent": places}]}},
         "tenants": {"acme": {"tier": "everyone"}},
     })

@@ -148,7 +148,7 @@ pub(crate) fn mesh() -> Result<LocalMesh> {
     manifests.replace(
         Form::ThreeModules.limiter().0,
         "\n      - claim: tenant\n",
-        "\n      - header: x-tenant-id\n",
+        "\n      - {header: x-tenant-id, vouched: true}\n",
     )?;
     manifests.write(RULES, &authentication()?)?;
     manifests.write("istio/security/echo.yaml", ECHO)?;

@@ -20,7 +20,7 @@ const TENANTS: usize = 40;
 /// A quota of the day that is watched, for all tenants or for half of them, beside one of the month that is enforced.
 fn configuration(watched: &Value, status: u16) -> Value {
     json!({
-        "tenant": {"from": [{"header": "x-tenant-id"}], "unknown": {"tier": "rolled-out"}},
+        "tenant": {"from": [{"header": "x-tenant-id", "vouched": true}], "unknown": {"tier": "rolled-out"}},
         "tiers": {
             "watched": {"limits": [
                 watched,

@@ -36,11 +36,11 @@ fn configuration() -> Value {
     json!({
         "tenant": {
             "from": [
-                {"host": "{tenant}.shop.example.com"},
-                {"path": "/t/{tenant}/**"},
-                {"query": "tenant"},
-                {"cookie": "tenant"},
-                {"header": "x-tenant-id"},
+                {"host": "{tenant}.shop.example.com", "vouched": true},
+                {"path": "/t/{tenant}/**", "vouched": true},
+                {"query": "tenant", "vouched": true},
+                {"cookie": "tenant", "vouched": true},
+                {"header": "x-tenant-id", "vouched": true},
             ],
             "missing": {"refuse": 401, "challenge": "Bearer realm=\"shop\""},
             "unknown": {"tier": "stranger"},
@@ -491,6 +491,14 @@ pub(crate) async fn what_became_of_requests_is_counted_by_reason(mesh: &LocalMes
 pub(crate) fn edited(form: Form) -> Result<LocalMesh> {
     let manifests = Manifests::of(form)?;
     vouched::believe_tokens(&manifests)?;
+    // In some of what follows clients choose their tenant, and no type may rest on that.
+    let (file, indent) = match form {
+        Form::ThreeModules => ("wasm-plugins/user-classifier/plugin.yaml", "    "),
+        Form::Bundle => ("wasm-plugins/tollgate/plugin.yaml", "      "),
+    };
+    let premium =
+        format!("{indent}- type: premium\n{indent}  when:\n{indent}  - tier: {{exact: premium}}\n");
+    manifests.replace(file, &premium, "")?;
     LocalMesh::start(manifests, Options::default())
 }
 
@@ -631,6 +639,10 @@ async fn runs(mesh: &LocalMesh, example: &str) -> Result<()> {
                 answer.header("www-authenticate") == Some("Bearer realm=\"shop\""),
                 "{answer:?}"
             );
+        }
+        "at-a-service.yaml" => {
+            // At a gateway nobody is connected whose word counts.
+            policy("acme", "\"rate\";q=4;w=2").await?;
         }
         "unknown-together.yaml" => {
             let with = async |target: &str, headers: &[&str]| {

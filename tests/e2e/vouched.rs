@@ -20,7 +20,8 @@ const TENANTS: [(&str, u64); 6] = [
     ("by-header", 1005),
     ("anonymous", 1006),
 ];
-const PEERS: [(&str, u64); 3] = [
+const PEERS: [(&str, u64); 4] = [
+    ("carried", 2004),
     ("order-service", 2001),
     ("istio-system", 2002),
     ("anonymous", 2003),
@@ -51,10 +52,11 @@ pub(crate) fn mesh(form: Form) -> Result<LocalMesh> {
     let at_gateway = json!([
         {"claim": "tenant"},
         {"claim": ["https://shop.test/realm", "tenant"]},
-        {"header": "x-tenant-id"},
+        {"header": "x-tenant-id", "vouched": true},
     ]);
     configure(&manifests, form, &limits(&TENANTS, &at_gateway))?;
     let at_sidecar = json!([
+        {"passedOn": {"peers": [{"exact": "spiffe://cluster.local/ns/ecommerce/sa/order-service"}]}},
         {"peer": "spiffe://cluster.local/ns/ecommerce/sa/{tenant}"},
         {"peer": "spiffe://cluster.local/ns/{tenant}/sa/*"},
     ]);
@@ -67,6 +69,7 @@ spec:
   selector: {{matchLabels: {{app: user-service}}}}
   url: {url}
   phase: AUTHZ
+  priority: 30
   match: [{{mode: SERVER}}]
   pluginConfig: {configuration}
 "
@@ -235,14 +238,22 @@ pub(crate) async fn a_peer_names_the_tenant(mesh: &LocalMesh) -> Result<()> {
     let orders = reqwest::Client::builder()
         .proxy(reqwest::Proxy::http(proxy.context("no order-service")?)?)
         .build()?;
-    let answer = orders
-        .get("http://user-service:3004/users/alice")
-        // What the caller says of itself is nothing beside what it has proven.
-        .header("x-tenant-id", "istio-system")
-        .send()
-        .await?;
-    ensure!(answer.status() == 200, "{answer:?}");
-    ensure!(quotas(&answer)? == [2001], "{answer:?}");
+    for (carried, expected) in [
+        (&[][..], 2001),
+        // Orders are believed when they pass a tenant on, if they name one.
+        (&["carried"], 2004),
+        (&[" Carried"], 2004),
+        (&["carried", "carried"], 2003),
+        (&["not an id"], 2003),
+    ] {
+        let mut request = orders.get("http://user-service:3004/users/alice");
+        for tenant in carried {
+            request = request.header("x-tenant-id", *tenant);
+        }
+        let answer = request.send().await?;
+        ensure!(answer.status() == 200, "{answer:?}");
+        ensure!(quotas(&answer)? == [expected], "{carried:?}: {answer:?}");
+    }
 
     let customer = reqwest::Client::builder().no_proxy().build()?;
     let answer = customer
@@ -251,7 +262,7 @@ pub(crate) async fn a_peer_names_the_tenant(mesh: &LocalMesh) -> Result<()> {
         .send()
         .await?;
     ensure!(answer.status() == 200, "{answer:?}");
-    // Both limiters speak: the sidecar's of the gateway, and the gateway's of the customer.
+    // Both limiters speak: the sidecar's of the gateway, whose word on tenants it does not take, and the gateway's of the customer.
     ensure!(quotas(&answer)? == [2002, 1005], "{answer:?}");
     Ok(())
 }

@@ -212,7 +212,7 @@ pub(crate) fn nothing_left(processes: impl Fn() -> Result<Vec<Process>>) -> Resu
 impl LocalMesh {
     /// Starts `tollgate up` on these manifests and awaits its `ready`.
     pub fn start(manifests: Manifests, options: Options) -> Result<Self> {
-        let place = Place::take(options.replicas);
+        let place = Place::take(manifests.form(), options.replicas);
         let mut command = up(&manifests, &options)?;
         command
             .args(["--format", "json"])

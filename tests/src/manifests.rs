@@ -188,6 +188,26 @@ impl Manifests {
         self.write(file, &format!("{before}{configuration}{after}"))
     }
 
+    /// Takes the classifier out that ships for sidecars: for a mesh that has one of its own there.
+    pub fn without_classifiers_at_sidecars(&self) -> Result<()> {
+        if self.form() == Form::ThreeModules {
+            let file = "wasm-plugins/user-classifier/kustomization.yaml";
+            return self.replace(file, "- sidecar\n", "");
+        }
+        let file = "wasm-plugins/tollgate/plugin.yaml";
+        let manifest = self.read(file)?;
+        let (begin, end) = ("    userClassifier:\n", "    businessMetrics:\n");
+        // The last is that of the sidecars.
+        let parts = manifest.rsplit_once(begin).and_then(|(before, section)| {
+            let (_, after) = section.split_once(end)?;
+            Some(format!("{before}{end}{after}"))
+        });
+        self.write(
+            file,
+            &parts.with_context(|| format!("no sidecars in {file}"))?,
+        )
+    }
+
     /// Where the mesh is, and the issuer of its users' tokens: what `--manifests` takes.
     pub fn paths(&self) -> Vec<PathBuf> {
         let mut paths = vec![self.file(self.mesh)];

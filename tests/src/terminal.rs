@@ -57,7 +57,7 @@ impl Terminal {
         tcsetwinsize(&person, size)?;
         let before = tcgetattr(&person)?;
 
-        let place = Place::take(options.replicas);
+        let place = Place::take(manifests.form(), options.replicas);
         let up = up(&manifests, options)?;
         let mut shell = Command::new("sh");
         shell.args(["-c", SHELL, "sh"]).arg(up.get_program());

@@ -287,7 +287,7 @@ fn section_by_headers(configuration: &mut Map<String, Value>) -> anyhow::Result<
             "tenant.from is not the claim tenant alone, but {}",
             tenant["from"]
         );
-        tenant["from"] = json!([{ "header": "x-tenant-id" }]);
+        tenant["from"] = json!([{ "header": "x-tenant-id", "vouched": true }]);
     }
     if let Some(rules) = configuration.get_mut("rules").and_then(Value::as_array_mut) {
         let rule = rules.first_mut().context("there are no rules")?;

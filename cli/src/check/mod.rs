@@ -1,7 +1,7 @@
 //! `tollgate check`: everything that is wrong with manifests, before a mesh or a cluster gets them.
 //!
 //! The reading is that of `up`: the mesh library's, with the configurations of [`plugins`] checked by their filters and with
-//! [`names`] that pods may not share. [`size`] and [`mod@issuer`] are about clusters alone. What was found is told as [`text`], [`json`] or [`sarif`].
+//! [`names`] that pods may not share, and [`trust`] between the plugins of a proxy. [`size`] and [`mod@issuer`] are about clusters alone. What was found is told as [`text`], [`json`] or [`sarif`].
 
 mod issuer;
 mod json;
@@ -10,6 +10,7 @@ pub(crate) mod plugins;
 mod sarif;
 mod size;
 mod text;
+pub(crate) mod trust;
 
 use std::collections::BTreeSet;
 use std::env;
@@ -95,6 +96,9 @@ fn manifests(paths: &[PathBuf], here: &Path) -> Findings {
     crate::issuer::explain(&mut problems, &found.files);
     problems.extend(issuer::misplaced(&found.documents, paths, here));
     problems.extend(plugins::configurations(&found.documents));
+    if let Some(mesh) = &found.mesh {
+        problems.extend(trust::problems(mesh, &found.objects));
+    }
     problems.extend(names::shared(&found.objects));
     problems.extend(found.documents.iter().filter_map(size::check));
     Findings {

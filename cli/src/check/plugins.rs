@@ -240,7 +240,7 @@ mod tests {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../wasm-plugins");
         let objects = Objects::load(&[folder]).unwrap();
         let modules = names().map(str::to_owned).into();
-        assert_eq!(objects.wasm_plugins.len(), 4);
+        assert_eq!(objects.wasm_plugins.len(), 5);
         assert_eq!(check(&objects.wasm_plugins, &modules), []);
     }
 

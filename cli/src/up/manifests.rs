@@ -4,10 +4,10 @@
 use std::collections::BTreeSet;
 
 use tollgate_mesh::model::Role;
-use tollgate_mesh::{Manifests, Mesh, Problems};
+use tollgate_mesh::{Level, Manifests, Mesh, Problems};
 
 use super::images::Images;
-use crate::check::{names, plugins};
+use crate::check::{names, plugins, trust};
 
 /// What there is on this machine to run manifests with, and how they are to be read.
 #[derive(Clone, Debug)]
@@ -45,6 +45,8 @@ impl Means {
         let Manifests { mesh, objects } = manifests;
         let mut problems = plugins::check(&objects.wasm_plugins, &self.modules);
         problems.extend(names::shared(objects));
+        let doubtful = trust::problems(mesh, objects).into_iter();
+        problems.extend(doubtful.filter(|problem| problem.code.level() == Level::Error));
         let needed = match images.needed(mesh, objects, &self.services) {
             Ok(needed) => needed,
             Err(found) => {

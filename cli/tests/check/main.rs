@@ -50,6 +50,16 @@ fn plugin(module: &str, configuration: &str) -> String {
     )
 }
 
+/// A classifier and a pod whose proxy it runs in.
+fn with_sidecar(configuration: &str) -> String {
+    format!(
+        "{NAMESPACE}---\n{}---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: cart, namespace: shop}}\nspec:\n  \
+         selector: {{matchLabels: {{app: cart}}}}\n  template:\n    metadata: {{labels: {{app: cart}}}}\n    spec: {{containers: [{{name: cart, \
+         image: \"cart:1\", ports: [{{containerPort: 80}}]}}]}}\n",
+        plugin("user-classifier", configuration)
+    )
+}
+
 fn config_map(bytes: usize) -> String {
     format!(
         "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: settings, namespace: shop}}\ndata:\n  value: {}\n",
@@ -491,9 +501,11 @@ fn every_code_is_given_to_what_it_is_for() {
         ("TG0206", vec![("a.yaml", with("  externalIPs: [10.0.0.1]\n"))]),
         ("TG0206", vec![("a.yaml", "apiVersion: batch/v1\nkind: CronJob\nmetadata: {name: a}\n".to_owned())]),
         ("TG0301", vec![("a.yaml", "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: a}\nspec:\n  hosts: [a]\n  http: [{route: [{destination: {host: a}}]}]\n".to_owned())]),
+        ("TG0302", vec![("a.yaml", with_sidecar("    default: a\n    rules: [{type: b, when: {tier: {exact: gold}}}]\n"))]),
+        ("TG0303", vec![("a.yaml", with_sidecar("    default: a\n    rules: [{type: b, when: {claim: {name: a, exact: b}}}]\n"))]),
         ("TG0401", vec![("a.yaml", plugin("business-metrics", "    a: 1\n"))]),
         ("TG0403", vec![("a.yaml", plugin("fraud", "    a: 1\n"))]),
-        ("TG0404", vec![("a.yaml", plugin("tenant-rate-limit", "    tenant: {from: [{header: x-tenant-id}], unknown: {tier: free}}\n    tiers: {free: {limits: [{name: daily, quota: 5, per: day, mode: shadow}]}}\n"))]),
+        ("TG0404", vec![("a.yaml", plugin("tenant-rate-limit", "    tenant: {from: [{claim: a}], unknown: {tier: a}}\n    tiers: {a: {limits: [{name: b, requests: 1, per: 1s, mode: shadow}]}}\n"))]),
         ("TG0501", vec![("a.yaml", config_map(300_000))]),
         ("TG0502", vec![("a.yaml", config_map(1_100_000))]),
         ("TG0601", vec![("a.yaml", config_map(43).replace("value: ", "value: tollgate-local-"))]),

@@ -60,7 +60,7 @@ fn limiter() -> Case {
             (
                 "/tenant/from/1/hots",
                 Some(json!("a")),
-                "tenant.from[1].hots: unknown field \"hots\", expected one of \"claim\", \"peer\", \"header\", \"host\", \"path\", \"query\", \"cookie\"",
+                "tenant.from[1].hots: unknown field \"hots\", expected one of \"claim\", \"peer\", \"passedOn\", \"header\", \"host\", \"path\", \"query\", \"cookie\", \"vouched\"",
             ),
             (
                 "/tenant/from/2",

@@ -57,7 +57,7 @@ fn the_schemas_take_every_example_and_every_manifest() {
 #[test]
 fn the_schemas_refuse_typical_mistakes() {
     let limiter = json!({
-        "tenant": {"from": [{"header": "x-tenant-id"}], "unknown": {"tier": "free"}},
+        "tenant": {"from": [{"header": "x-tenant-id", "vouched": true}], "unknown": {"tier": "free"}},
         "tiers": {"free": {"limits": [{"name": "rate", "requests": 5, "per": "1s"}]}},
     });
     let classifier = json!({

@@ -11,9 +11,11 @@
 #[cfg(feature = "schema")]
 mod schema;
 
-use tollgate_common::config::{has_field, sections};
+use tollgate_common::config::sections;
 use tollgate_common::{ConfigError, Problems};
 use user_classifier::config::Compiled;
+
+use crate::together::{Limiter, overwritten, unfounded};
 
 /// A valid configuration: what each filter read of its section.
 #[derive(Debug)]
@@ -35,24 +37,34 @@ const NO_SECTION: &str =
 
 /// Everything for which the bundle would refuse this configuration (JSON): what the filters refuse of their sections, and what is no section.
 pub fn check(configuration: &[u8]) -> Result<(), Problems> {
-    each(
-        configuration,
-        tenant_rate_limit::check,
-        user_classifier::check,
-        business_metrics::check,
-    )
-    .map(drop)
+    let checks = Readers {
+        limiter: tenant_rate_limit::check,
+        classifier: user_classifier::check,
+        metrics: business_metrics::check,
+    };
+    let mut problems = Problems::default();
+    let read = each(configuration, checks, &mut problems);
+    if let Some((_, [limiter, classifier, _])) = read {
+        // A section with a mistake in it says nothing together with another.
+        let limiter = limiter.and_then(|section| tenant_rate_limit::Config::parse(section).ok());
+        let classifier = classifier.and_then(|section| Compiled::read(section).ok());
+        say(limiter.as_ref(), classifier.as_ref(), &mut problems);
+    }
+    problems.or(read.map(drop))
 }
 
 /// The limits of a configuration (JSON) that are in shadow, each with a sentence on it. None of one that the bundle would refuse.
 pub fn shadows(configuration: &[u8]) -> Vec<ConfigError> {
-    let nothing = |_: &[u8]| Ok(());
-    let limiter = |section: &[u8]| Ok(tenant_rate_limit::shadows(section));
-    let found = match check(configuration) {
-        Ok(()) => each(configuration, limiter, nothing, nothing),
-        Err(_) => return Vec::new(),
+    if check(configuration).is_err() {
+        return Vec::new();
+    }
+    let readers = Readers {
+        limiter: |section| Ok(tenant_rate_limit::shadows(section)),
+        classifier: |_| Ok(()),
+        metrics: |_| Ok(()),
     };
-    let shadows = found.ok().and_then(|(shadows, _, _)| shadows);
+    let read = each(configuration, readers, &mut Problems::default());
+    let shadows = read.and_then(|((shadows, ..), _)| shadows);
     let shadows = shadows.unwrap_or_default();
     shadows
         .iter()
@@ -63,56 +75,85 @@ pub fn shadows(configuration: &[u8]) -> Vec<ConfigError> {
 impl Config {
     /// Reads a configuration (JSON). What is wrong with a section is its filter's, the paths begin with the section.
     pub fn parse(json: &[u8]) -> Result<Self, Problems> {
-        let (tenant_rate_limit, user_classifier, business_metrics) = each(
-            json,
-            tenant_rate_limit::Config::parse,
-            Compiled::read,
-            business_metrics::config::compile,
-        )?;
-        Ok(Self {
-            tenant_rate_limit,
-            user_classifier,
-            business_metrics,
-        })
+        let readers = Readers {
+            limiter: tenant_rate_limit::Config::parse,
+            classifier: Compiled::read,
+            metrics: business_metrics::config::compile,
+        };
+        let mut problems = Problems::default();
+        let read = each(json, readers, &mut problems).map(|(read, _)| read);
+        let config = read.map(
+            |(tenant_rate_limit, user_classifier, business_metrics)| Self {
+                tenant_rate_limit,
+                user_classifier,
+                business_metrics,
+            },
+        );
+        if let Some(config) = &config {
+            say(
+                config.tenant_rate_limit.as_ref(),
+                config.user_classifier.as_ref(),
+                &mut problems,
+            );
+        }
+        problems.or(config)
     }
 }
 
-/// What was read of each of the three sections, if it is there.
-type Sections<L, C, M> = (Option<L>, Option<C>, Option<M>);
-
-/// What three readers make of the three sections.
-fn each<L, C, M>(
-    json: &[u8],
-    limiter: impl FnOnce(&[u8]) -> Result<L, Problems>,
-    classifier: impl FnOnce(&[u8]) -> Result<C, Problems>,
-    metrics: impl FnOnce(&[u8]) -> Result<M, Problems>,
-) -> Result<Sections<L, C, M>, Problems> {
-    let mut problems = Problems::default();
-    let names = [LIMITER, CLASSIFIER, METRICS];
-    let Some(sections) = sections(json, names, &mut problems) else {
-        return problems.or(None);
+/// Tells what is wrong with two sections together.
+fn say(
+    limiter: Option<&tenant_rate_limit::Config>,
+    classifier: Option<&Compiled>,
+    problems: &mut Problems,
+) {
+    // Without a section, a limiter of its own may be in front.
+    let (Some(config), Some(classifier)) = (limiter, classifier) else {
+        return;
     };
+    let limiter = Limiter {
+        config,
+        at: &|field| format!("{LIMITER}.{field}"),
+    };
+    let errors = overwritten(classifier, limiter)
+        .into_iter()
+        .chain(unfounded(classifier, Some(limiter), ""));
+    for error in errors {
+        let error = error.within(CLASSIFIER);
+        problems.tell(error.path, error.message);
+    }
+}
+
+/// What reads each of the three sections.
+struct Readers<L, C, M> {
+    limiter: fn(&[u8]) -> Result<L, Problems>,
+    classifier: fn(&[u8]) -> Result<C, Problems>,
+    metrics: fn(&[u8]) -> Result<M, Problems>,
+}
+
+/// The three sections as they are written, if they are there.
+type Sections<'a> = [Option<&'a [u8]>; 3];
+
+/// What three readers make of the three sections, if they are there, and these.
+#[allow(
+    clippy::type_complexity,
+    reason = "it is taken apart where it is asked for"
+)]
+fn each<'a, L, C, M>(
+    json: &'a [u8],
+    readers: Readers<L, C, M>,
+    problems: &mut Problems,
+) -> Option<((Option<L>, Option<C>, Option<M>), Sections<'a>)> {
+    let sections = sections(json, [LIMITER, CLASSIFIER, METRICS], problems)?;
     if sections == [None; 3] && problems.told().is_empty() {
         problems.tell("", NO_SECTION);
     }
     let [of_limiter, of_classifier, of_metrics] = sections;
     let read = (
-        section(LIMITER, of_limiter, limiter, &mut problems),
-        section(CLASSIFIER, of_classifier, classifier, &mut problems),
-        section(METRICS, of_metrics, metrics, &mut problems),
+        section(LIMITER, of_limiter, readers.limiter, problems),
+        section(CLASSIFIER, of_classifier, readers.classifier, problems),
+        section(METRICS, of_metrics, readers.metrics, problems),
     );
-    // The limiter would write anew what the peer vouches for, and charge tenants for strangers who claim to be theirs.
-    if let (Some(_), Some(classifier)) = (of_limiter, of_classifier)
-        && has_field(classifier, "trust")
-    {
-        problems.tell(
-            format!("{CLASSIFIER}.trust"),
-            format!(
-                "stands beside {LIMITER}, which knows tenants by its own sources and believes no peer: leave one of the two out"
-            ),
-        );
-    }
-    problems.or(Some(read))
+    Some((read, sections))
 }
 
 fn section<T>(
@@ -216,21 +257,137 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_limiter_and_trust_in_peers_do_not_go_together() {
-        let limiter = r#""tenantRateLimit": {"tenant": {"from": [{"claim": "tenant"}], "unknown": {"tier": "free"}},
-            "tiers": {"free": {"limits": [{"name": "rate", "requests": 5, "per": "1s"}]}}}"#;
-        let classifier = r#""userClassifier": {"trust": {"peers": [{"exact": "spiffe://cluster.local/ns/a/sa/b"}]}}"#;
-        let both = format!("{{{limiter}, {classifier}}}");
-        let expected = "userClassifier.trust: stands beside tenantRateLimit, which knows tenants by its own sources and believes no peer: leave \
-                        one of the two out";
-        assert_eq!(check(both.as_bytes()).unwrap_err().to_string(), expected);
-        assert_eq!(
-            Config::parse(both.as_bytes()).unwrap_err().to_string(),
-            expected
+    /// The errors for a limiter with these sources, what becomes of who has no tenant, and a classifier.
+    fn together(from: &str, missing: &str, classifier: &str) -> Vec<String> {
+        let json = format!(
+            r#"{{"tenantRateLimit": {{"tenant": {{"from": [{from}], "missing": {missing}, "unknown": {{"tier": "free"}}}},
+                "tiers": {{"free": {{"unlimited": true}}, "gold": {{"unlimited": true}}}}, "tenants": {{"acme": {{"tier": "gold"}}}}}},
+                "userClassifier": {classifier}}}"#
         );
-        for one in [limiter, classifier] {
-            assert_eq!(check(format!("{{{one}}}").as_bytes()), Ok(()));
+        let told = |result: Result<(), Problems>| {
+            let problems = result.err().unwrap_or_default();
+            let told = problems.told().iter();
+            told.map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let checked = told(check(json.as_bytes()));
+        let parsed = told(Config::parse(json.as_bytes()).map(drop));
+        assert_eq!(checked, parsed, "{json}");
+        checked
+    }
+
+    const PASSED_ON: &str =
+        r#"{"passedOn": {"peers": [{"exact": "spiffe://cluster.local/ns/a/sa/b"}]}}"#;
+
+    #[test]
+    fn a_limiter_beside_trust_takes_tenants_as_they_are_passed_on() {
+        let trust = r#"{"trust": {"peers": [{"exact": "spiffe://cluster.local/ns/a/sa/b"}]}}"#;
+        let peer = r#"{"peer": "spiffe://cluster.local/ns/{tenant}/sa/*"}"#;
+        for right in [PASSED_ON.to_owned(), format!("{PASSED_ON}, {peer}")] {
+            assert_eq!(together(&right, "{}", trust), [""; 0], "{right}");
+        }
+        for wrong in [r#"{"claim": "tenant"}"#, peer] {
+            assert_eq!(
+                together(wrong, "{}", trust),
+                [
+                    "userClassifier.trust: stands beside a limiter that writes anew the tenant that peers pass on \
+                     (tenantRateLimit.tenant.from): add a source `passedOn` with these peers there, or leave one of the two out"
+                ]
+            );
+        }
+        assert_eq!(
+            together(&format!(r#"{PASSED_ON}, {{"query": "t"}}"#), "{}", trust),
+            [
+                "userClassifier.trust: stands beside a limiter that charges whomever a stranger names by the query parameter t \
+                 (tenantRateLimit.tenant.from[1]): leave that source out, or one of the two"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_type_does_not_rest_on_a_tenant_whom_clients_choose() {
+        let tier = |tier: &str, others: &str| {
+            format!(
+                r#"{{"default": "standard", {others} "rules": [
+                    {{"type": "beta", "when": {{"claim": {{"name": "beta", "boolean": true}}}}}},
+                    {{"type": "premium", "when": {{"tier": {tier}}}}}]}}"#
+            )
+        };
+        let gold = tier(r#"{"exact": "gold"}"#, "");
+        let claim = r#"{"claim": "tenant"}"#;
+        assert_eq!(together(claim, "{}", &gold), [""; 0]);
+        for (source, what) in [
+            (r#"{"header": "x-tenant-id"}"#, "the header x-tenant-id"),
+            (r#"{"host": "{tenant}.shop"}"#, "the host"),
+            (r#"{"path": "/{tenant}/**"}"#, "the path"),
+            (r#"{"query": "t"}"#, "the query parameter t"),
+            (r#"{"cookie": "t"}"#, "the cookie t"),
+        ] {
+            assert_eq!(
+                together(&format!("{claim}, {source}"), "{}", &gold),
+                [format!(
+                    "userClassifier.rules[1].type: \"premium\" rests on a tenant or a tier, and clients choose their tenant by {what} \
+                     (tenantRateLimit.tenant.from[1]): take it from a claim or a peer, write `vouched: true` there if something in front \
+                     lets no client name a tenant that is not its own, or write \"premium\" in selfAssignable if anybody may call himself so"
+                )]
+            );
+            let vouched = source.replace('}', r#", "vouched": true}"#);
+            let vouched = vouched.replace(r#"{tenant, "vouched": true}"#, "{tenant}");
+            assert_eq!(together(&vouched, "{}", &gold), [""; 0], "{vouched}");
+            let self_assigned = tier(r#"{"exact": "gold"}"#, r#""selfAssignable": ["premium"],"#);
+            assert_eq!(together(source, "{}", &self_assigned), [""; 0]);
+        }
+    }
+
+    #[test]
+    fn a_type_does_not_rest_on_the_tenant_of_whoever_shows_none() {
+        let when = |when: &str| {
+            format!(r#"{{"default": "standard", "rules": [{{"type": "vip", "when": {when}}}]}}"#)
+        };
+        let told = |who: &str| {
+            [format!(
+                "userClassifier.rules[0].type: \"vip\" would be given to whoever shows no tenant, who is {who} \
+                 (tenantRateLimit.tenant.missing): ask for another tenant or tier, or write \"vip\" in selfAssignable if anybody may call \
+                 himself so"
+            )]
+        };
+        let anonymous = told(r#""anonymous" in the tier "free""#);
+        for of_strangers in [
+            r#"{"tier": {"exact": "free"}}"#,
+            r#"{"tier": {"in": ["gold", "free"]}}"#,
+            r#"{"tenant": {"exact": "anonymous"}}"#,
+            r#"{"tenant": {"prefix": "an"}}"#,
+            r#"{"any": [{"tier": {"exact": "gold"}}, {"tenant": {"suffix": "s"}}]}"#,
+        ] {
+            let claim = r#"{"claim": "tenant"}"#;
+            assert_eq!(
+                together(claim, "{}", &when(of_strangers)),
+                anonymous,
+                "{of_strangers}"
+            );
+            // Where they are refused, nobody passes without a tenant.
+            assert_eq!(
+                together(claim, r#"{"refuse": 401}"#, &when(of_strangers)),
+                [""; 0]
+            );
+        }
+        assert_eq!(
+            together(
+                PASSED_ON,
+                r#"{"tenant": "acme"}"#,
+                &when(r#"{"tier": {"exact": "gold"}}"#)
+            ),
+            told(r#""acme" in the tier "gold""#)
+        );
+        for of_some in [
+            r#"{"tier": {"exact": "gold"}}"#,
+            r#"[{"tier": {"exact": "free"}}, {"claim": {"name": "a", "exact": "b"}}]"#,
+            r#"[{"tier": {"exact": "free"}}, {"tenant": {"prefix": "acme-"}}]"#,
+        ] {
+            assert_eq!(
+                together(r#"{"claim": "tenant"}"#, "{}", &when(of_some)),
+                [""; 0],
+                "{of_some}"
+            );
         }
     }
 }

@@ -7,6 +7,7 @@
 //!
 //! - [`config`]: the sections.
 //! - [`filter`]: the order.
+//! - [`together`]: what two of the sections say together.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(
@@ -21,6 +22,7 @@
 
 pub mod config;
 pub mod filter;
+pub mod together;
 
 pub use config::{Config, check, shadows};
 pub use filter::Tollgate;

@@ -15,7 +15,7 @@ use tollgate_host::{Action, HeaderMap, Host, HostError, Plugin, Request, Stream,
 use user_classifier::UserClassifier;
 
 const LIMITER: &str = r#"{
-    "tenant": {"from": [{"header": "x-tenant-id"}], "unknown": {"tier": "free"}},
+    "tenant": {"from": [{"header": "x-tenant-id", "vouched": true}], "unknown": {"tier": "free"}},
     "tiers": {
         "premium": {"limits": [{"name": "rate", "requests": 5, "per": "1s", "burst": 8}]},
         "free": {"limits": [{"name": "rate", "requests": 1, "per": "1s"}, {"name": "daily", "quota": 3, "per": "day"}]}
@@ -231,7 +231,10 @@ fn the_bundle_reads_a_request_once_and_else_calls_as_the_three_do() {
 
 #[test]
 fn claims_are_read_once_for_all_filters() {
-    let limiter = LIMITER.replace(r#"{"header": "x-tenant-id"}"#, r#"{"claim": "tenant"}"#);
+    let limiter = LIMITER.replace(
+        r#"{"header": "x-tenant-id", "vouched": true}"#,
+        r#"{"claim": "tenant"}"#,
+    );
     let classifier = r#"{
         "default": "standard",
         "rules": [{"type": "vip", "when": [{"claim": {"name": "plan", "exact": "vip"}}]}]

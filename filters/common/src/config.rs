@@ -133,11 +133,6 @@ pub fn check<W: DeserializeOwned, T>(
     problems.or(compiled.map(drop))
 }
 
-/// Whether a configuration (JSON) is a mapping that has this field, whatever it holds.
-pub fn has_field(json: &[u8], field: &str) -> bool {
-    matches!(tree(json), Ok(Json::Mapping(entries)) if entries.iter().any(|entry| entry.key == field))
-}
-
 /// The sections of a configuration (JSON), each as it is written: for configurations that hold others. In the order of `names`; no other
 /// may be there, and none twice.
 pub fn sections<'a, const N: usize>(

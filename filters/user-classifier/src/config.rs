@@ -34,7 +34,7 @@ use crate::classifier::{Classifier, Outputs, Rule};
 use crate::facts::{MAX_SUBJECTS, Subjects};
 
 pub use self::outputs::is_value;
-pub use self::vouching::{Tenants, Unfounded};
+pub use self::vouching::{OfClaims, Tenants, Unfounded};
 pub use self::written::{
     ClaimMatch, ConditionConfig, Config, HashesConfig, KeyConfig, NamedMatch, NumberConfig,
     OutputsConfig, PercentConfig, RuleConfig, StickyConfig, TimeConfig, TrustConfig, ValueMatch,

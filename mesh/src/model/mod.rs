@@ -26,7 +26,7 @@ pub use authentication::Authentication;
 pub use authorization::Policy;
 pub use host::CLUSTER_DOMAIN;
 pub use peer::MutualTls;
-pub use plugin::Plugin;
+pub use plugin::{Passage, Plugin, Traffic};
 pub use routing::{Gateway, VirtualService};
 pub use service::{Protocol, Service, ServicePort, Target};
 pub use workload::{

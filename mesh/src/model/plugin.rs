@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Number, Value};
 
-use super::ROOT_NAMESPACE;
 use super::service::Service;
 use super::workload::{Role, Workload};
+use super::{Mesh, ROOT_NAMESPACE, authentication};
 use crate::api::Object;
 use crate::api::extensions::{
     EnvValueSource, FailStrategy, PluginPhase, TrafficSelector, WasmPlugin, WorkloadMode,
@@ -36,7 +36,8 @@ pub struct Plugin {
     /// What the module's environment has: names and values, and the names of what it has from the proxy's.
     pub(crate) env: BTreeMap<String, String>,
     pub(crate) host_env: Vec<String>,
-    pub(crate) phase: PluginPhase,
+    /// Where in the chain of filters it stands.
+    pub phase: PluginPhase,
     pub(crate) priority: Option<i32>,
     selector: LabelSelector,
     matches: Vec<TrafficSelector>,
@@ -44,7 +45,7 @@ pub struct Plugin {
 
 /// The traffic of a proxy, as plugins select it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Traffic {
+pub enum Traffic {
     /// What comes to the application at a container's port.
     Inbound(u16),
     /// What leaves the application. All of it enters by one listener, so its port says nothing.
@@ -85,6 +86,61 @@ impl Plugin {
                     .any(|wanted| Some(wanted.number) == port))
         };
         self.matches.is_empty() || self.matches.iter().any(holds)
+    }
+}
+
+/// What some traffic of a proxy passes.
+#[derive(Debug, Clone)]
+pub struct Passage<'a> {
+    /// Whose proxy it is.
+    pub workload: &'a Workload,
+    /// Which of its traffic.
+    pub traffic: Traffic,
+    /// The plugins, in the order in which a request passes them.
+    pub plugins: Vec<&'a Plugin>,
+    /// Those whose tokens the proxy verifies, each once.
+    pub issuers: BTreeSet<&'a str>,
+}
+
+impl Mesh {
+    /// What requests pass at each proxy. Of ports with the same plugins in the same order the first alone.
+    pub fn passages(&self) -> Vec<Passage<'_>> {
+        let mut passages: Vec<Passage<'_>> = Vec::new();
+        for workload in &self.workloads {
+            let gateway = workload.gateway_ports.iter().copied().map(Traffic::Gateway);
+            let traffic: Vec<Traffic> = match workload.role {
+                Role::Plain => Vec::new(),
+                Role::Gateway => gateway.collect(),
+                Role::Sidecar => {
+                    let inbound = workload.ports().into_iter().map(Traffic::Inbound);
+                    inbound.chain([Traffic::Outbound]).collect()
+                }
+            };
+            let rules = authentication::rules(&self.authentications, workload);
+            let issuers: BTreeSet<&str> = rules.iter().map(|rule| rule.issuer.as_str()).collect();
+            let before = passages.len();
+            for traffic in traffic {
+                let plugins = chain(&self.plugins, workload, traffic);
+                let outbound = traffic == Traffic::Outbound;
+                let is_known = passages[before..].iter().any(|known| {
+                    known.plugins == plugins && (known.traffic == Traffic::Outbound) == outbound
+                });
+                if !plugins.is_empty() && !is_known {
+                    passages.push(Passage {
+                        workload,
+                        traffic,
+                        plugins,
+                        // What leaves an application has no token that was verified.
+                        issuers: if outbound {
+                            BTreeSet::new()
+                        } else {
+                            issuers.clone()
+                        },
+                    });
+                }
+            }
+        }
+        passages
     }
 }
 

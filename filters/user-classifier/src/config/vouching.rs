@@ -1,6 +1,7 @@
 //! What a type may rest on: what was verified of a request, and not what whoever sends it writes as he likes.
 
 use super::Compiled;
+use crate::classifier::Rule;
 use crate::condition::{Condition, Subject, Test, Truth};
 use crate::facts::Subjects;
 use crate::network::{self, Network};
@@ -48,6 +49,43 @@ impl Compiled {
                 user_type: &rule.user_type,
             })
         })
+    }
+}
+
+/// A rule that rests on claims.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OfClaims {
+    /// The position of the rule.
+    pub rule: usize,
+    /// Whether it asks who issued the token, or gives what anybody may give himself.
+    pub names_issuer: bool,
+}
+
+impl Compiled {
+    /// The rules that ask for claims.
+    pub fn claims(&self) -> Vec<OfClaims> {
+        let subjects = self.classifier.subjects();
+        let of_rule = |(position, rule): (usize, &Rule)| {
+            let tests = [true, false].map(|outcome| rule.condition.tests(outcome));
+            let claim = |subject: &usize| match subjects.get(*subject) {
+                Some(Subject::Claim(path)) => Some(path.as_slice()),
+                _ => None,
+            };
+            let mut claims = tests
+                .iter()
+                .flatten()
+                .filter_map(|(subject, _)| claim(subject));
+            claims.next()?;
+            let [holding, _] = &tests;
+            let mut holding = holding.iter().filter_map(|(subject, _)| claim(subject));
+            Some(OfClaims {
+                rule: position,
+                names_issuer: self.self_assignable.contains(&rule.user_type)
+                    || holding.any(|path| path == ["iss"]),
+            })
+        };
+        let rules = self.classifier.rules().iter().enumerate();
+        rules.filter_map(of_rule).collect()
     }
 }
 

@@ -1,0 +1,629 @@
+//! What the filters of a proxy say together, one plugin after the other: a type must not rest on a tenant whom clients choose, nor a sidecar believe peers
+//! whose word a limiter overwrites; and what cannot be meant.
+//!
+//! The filters see their own configuration alone, and the bundle its sections. What requests pass before, only the mesh knows.
+
+use std::collections::BTreeSet;
+
+use tollgate_bundle::together::{Limiter, overwritten, unfounded};
+use tollgate_common::ConfigError;
+use tollgate_mesh::api::Objects;
+use tollgate_mesh::api::extensions::PluginPhase;
+use tollgate_mesh::model::{Passage, Plugin, Traffic};
+use tollgate_mesh::source::Source;
+use tollgate_mesh::{Code, Mesh, Problem};
+use user_classifier::config::Compiled;
+
+/// What is wrong between the filters of each proxy, each once.
+pub(crate) fn problems(mesh: &Mesh, objects: &Objects) -> Vec<Problem> {
+    let known: Vec<Known<'_>> = mesh
+        .plugins
+        .iter()
+        .filter_map(|plugin| Known::of(plugin, objects))
+        .collect();
+    // If there is no issuer at all, they are elsewhere: the shop's is an overlay.
+    let has_issuers = !mesh.authentications.is_empty();
+    let mut problems = Vec::new();
+    let mut told = BTreeSet::new();
+    for passage in mesh.passages() {
+        let mut found = Vec::new();
+        look(&passage, &known, has_issuers, &mut found);
+        // Of several proxies with the same plugins, the first.
+        problems.extend(found.into_iter().filter(|problem| {
+            told.insert((
+                problem.code,
+                problem.file.clone(),
+                problem.line,
+                problem.field.clone(),
+            ))
+        }));
+    }
+    problems
+}
+
+/// A plugin whose module is ours.
+struct Known<'a> {
+    plugin: &'a Plugin,
+    source: &'a Source,
+    /// What it says; `None` if its filter refuses it.
+    said: Option<Said>,
+}
+
+/// What plugins say that others depend on.
+struct Said {
+    limiter: Option<tenant_rate_limit::Config>,
+    classifier: Option<Compiled>,
+    is_bundle: bool,
+}
+
+impl<'a> Known<'a> {
+    fn of(plugin: &'a Plugin, objects: &'a Objects) -> Option<Self> {
+        let same = objects
+            .wasm_plugins
+            .iter()
+            .find(|object| object.name == plugin.name && object.namespace == plugin.namespace);
+        let json = plugin.configuration.as_deref().unwrap_or("").as_bytes();
+        let said = |limiter, classifier, is_bundle| Said {
+            limiter,
+            classifier,
+            is_bundle,
+        };
+        let said = match plugin.module.as_str() {
+            "tenant-rate-limit" => tenant_rate_limit::Config::parse(json)
+                .ok()
+                .map(|limiter| said(Some(limiter), None, false)),
+            "user-classifier" => Compiled::read(json)
+                .ok()
+                .map(|classifier| said(None, Some(classifier), false)),
+            "tollgate" => tollgate_bundle::Config::parse(json)
+                .ok()
+                .map(|config| said(config.tenant_rate_limit, config.user_classifier, true)),
+            "business-metrics" => Some(said(None, None, false)),
+            _ => return None,
+        };
+        Some(Self {
+            plugin,
+            source: &same?.source,
+            said,
+        })
+    }
+
+    fn limiter(&self) -> Option<&tenant_rate_limit::Config> {
+        self.said.as_ref()?.limiter.as_ref()
+    }
+
+    fn classifier(&self) -> Option<&Compiled> {
+        self.said.as_ref()?.classifier.as_ref()
+    }
+
+    /// A field of a filter's configuration, as the manifest has it.
+    fn field(&self, section: &str, field: &str) -> String {
+        match &self.said {
+            Some(said) if said.is_bundle => format!("spec.pluginConfig.{section}.{field}"),
+            _ => format!("spec.pluginConfig.{field}"),
+        }
+    }
+
+    /// Where a field of the limiter is, for who reads of another plugin.
+    fn place(&self, field: &str) -> String {
+        let field = self.field(LIMITER, field);
+        let problem = self.source.problem(&field, "");
+        format!("{field} in {}:{}", problem.file.display(), problem.line)
+    }
+
+    fn name(&self) -> String {
+        format!("{}/{}", self.plugin.namespace, self.plugin.name)
+    }
+
+    /// A problem of the classifier.
+    fn problem(&self, error: &ConfigError) -> Problem {
+        let field = self.field(CLASSIFIER, &error.path);
+        self.source.problem(&field, &error.message).of(Code::Trust)
+    }
+
+    fn doubt(&self, section: &str, field: &str, message: String) -> Problem {
+        let field = self.field(section, field);
+        self.source.problem(&field, message).of(Code::Doubt)
+    }
+}
+
+const LIMITER: &str = "tenantRateLimit";
+const CLASSIFIER: &str = "userClassifier";
+
+/// What is wrong with what a request passes.
+fn look(
+    passage: &Passage<'_>,
+    known: &[Known<'_>],
+    has_issuers: bool,
+    problems: &mut Vec<Problem>,
+) {
+    let find = |plugin: &&Plugin| known.iter().find(|known| known.plugin == *plugin);
+    let place = format!("{}/{}", passage.workload.namespace, passage.workload.name);
+    let mut before: Vec<&Known<'_>> = Vec::new();
+    // What others wrote may write and take away anything.
+    let mut is_clear = true;
+    for plugin in &passage.plugins {
+        let Some(this) = find(plugin) else {
+            is_clear = false;
+            continue;
+        };
+        is_clear &= this.said.is_some();
+        before.push(this);
+        claims(this, passage, &place, has_issuers, problems);
+        let Some(classifier) = this.classifier() else {
+            continue;
+        };
+        let (_, earlier) = before.split_last().unwrap_or((&this, &[]));
+        same_header(this, classifier, earlier, &place, problems);
+        if classifier.trusted.is_some() && matches!(passage.traffic, Traffic::Gateway(_)) {
+            let message = format!(
+                "believes peers at the gateway {place}, where a client's certificate is whatever the gateway's own credentials verify, and not an \
+                 identity of the mesh; leave it out there, and write it at sidecars"
+            );
+            problems.push(this.doubt(CLASSIFIER, "trust", message));
+        }
+        // In a bundle the limiter is in front of the classifier, and itself has said what is wrong with the two.
+        if this.limiter().is_some() {
+            continue;
+        }
+        let limiter = earlier.iter().rev().find_map(|earlier| {
+            let config = earlier.limiter()?;
+            Some((earlier, config))
+        });
+        let found = match limiter {
+            Some((by, config)) => {
+                let at = |field: &str| by.place(field);
+                unfounded(classifier, Some(Limiter { config, at: &at }), "")
+            }
+            None if is_clear => {
+                let nobody = format!("no tenant-rate-limit runs before it at {place}");
+                unfounded(classifier, None, &nobody)
+            }
+            None => Vec::new(),
+        };
+        problems.extend(found.iter().map(|error| this.problem(error)));
+    }
+    // Before or behind it: whoever comes last has written what services see.
+    for believing in &before {
+        for limiting in before
+            .iter()
+            .filter(|other| !std::ptr::eq(**other, *believing))
+        {
+            if let (Some(classifier), Some(config)) = (believing.classifier(), limiting.limiter()) {
+                let at = |field: &str| limiting.place(field);
+                let error = overwritten(classifier, Limiter { config, at: &at });
+                problems.extend(error.iter().map(|error| believing.problem(error)));
+            }
+        }
+    }
+}
+
+/// Tells a header that two classifiers write.
+fn same_header(
+    this: &Known<'_>,
+    classifier: &Compiled,
+    earlier: &[&Known<'_>],
+    place: &str,
+    problems: &mut Vec<Problem>,
+) {
+    let other = earlier.iter().find(|earlier| {
+        let other = earlier.classifier();
+        other.is_some_and(|other| other.header == classifier.header)
+    });
+    if let Some(other) = other {
+        let header = &classifier.header;
+        let message = format!(
+            "\"{header}\" is also what {} writes at {place}, and this one would write it anew; write another header, or leave one of the two out",
+            other.name()
+        );
+        problems.push(this.problem(&ConfigError::new("header", message)));
+    }
+}
+
+/// Tells claims that are never there, and those that several issuers may make.
+fn claims(
+    this: &Known<'_>,
+    passage: &Passage<'_>,
+    place: &str,
+    has_issuers: bool,
+    problems: &mut Vec<Problem>,
+) {
+    let of_limiter = this.limiter().and_then(tenant_rate_limit::Config::claim);
+    let of_limiter = of_limiter.map(|source| (LIMITER, format!("tenant.from[{source}]")));
+    let rules = this.classifier().map(Compiled::claims).unwrap_or_default();
+    let of_rule = |rule: usize| format!("rules[{rule}].when");
+    let of_classifier = rules.first().map(|rule| (CLASSIFIER, of_rule(rule.rule)));
+    for (section, field) in of_limiter.into_iter().chain(of_classifier) {
+        let message = if passage.traffic == Traffic::Outbound {
+            format!(
+                "asks for a claim of what leaves {place}, where no token is verified, so there never is one; write `match: [{{mode: SERVER}}]`"
+            )
+        } else if passage.issuers.is_empty() && has_issuers {
+            format!(
+                "asks for a claim at {place}, for which no RequestAuthentication is, so there never is one; write one that selects it"
+            )
+        } else if this.plugin.phase == PluginPhase::Authn {
+            "asks for a claim before tokens are verified, so there never is one; write phase: AUTHZ"
+                .to_owned()
+        } else {
+            continue;
+        };
+        problems.push(this.doubt(section, &field, message));
+    }
+    let Some(open) = rules.iter().find(|rule| !rule.names_issuer) else {
+        return;
+    };
+    if passage.issuers.len() > 1 {
+        let issuers: Vec<&str> = passage.issuers.iter().copied().collect();
+        let message = format!(
+            "believes a claim of each issuer that {place} knows ({}); add a condition on the claim iss for the one that is meant",
+            issuers.join(", ")
+        );
+        problems.push(this.doubt(CLASSIFIER, &of_rule(open.rule), message));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// A gateway in `edge` and a sidecar in `shop`.
+    const MESH: &str = r#"
+apiVersion: v1
+kind: Namespace
+metadata: {name: shop, labels: {istio-injection: enabled}}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: cart, namespace: shop}
+spec:
+  selector: {matchLabels: {app: cart}}
+  template:
+    metadata: {labels: {app: cart}}
+    spec:
+      containers:
+      - {name: cart, image: "cart:1", ports: [{containerPort: 3002}, {containerPort: 3003}]}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: gateway, namespace: edge}
+spec:
+  selector: {matchLabels: {app: gateway}}
+  template:
+    metadata:
+      labels: {app: gateway, sidecar.istio.io/inject: "true"}
+      annotations: {inject.istio.io/templates: gateway}
+    spec:
+      containers: [{name: istio-proxy, image: auto}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: gateway, namespace: edge}
+spec:
+  selector: {app: gateway}
+  ports: [{name: http, port: 80, targetPort: 8080}]
+---
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: gateway, namespace: edge}
+spec:
+  selector: {app: gateway}
+  servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ["*"]}]
+"#;
+
+    /// A plugin on lines of its own: `spec` from its fourth line on.
+    fn plugin(namespace: &str, module: &str, spec: &str, configuration: &str) -> String {
+        format!(
+            "---\napiVersion: extensions.istio.io/v1alpha1\nkind: WasmPlugin\nmetadata: {{name: {module}, namespace: {namespace}}}\nspec:\n  \
+             url: oci://registry/{module}:1\n  phase: AUTHZ\n{spec}  pluginConfig:\n{configuration}"
+        )
+    }
+
+    fn limiter(namespace: &str, spec: &str, from: &str) -> String {
+        let configuration = format!(
+            "    tenant:\n      from:\n      - {from}\n      unknown: {{tier: free}}\n    tiers: {{free: {{unlimited: true}}, gold: {{unlimited: \
+             true}}}}\n"
+        );
+        plugin(namespace, "tenant-rate-limit", spec, &configuration)
+    }
+
+    fn classifier(namespace: &str, spec: &str, rules: &str) -> String {
+        let configuration = format!("    default: standard\n    rules:\n{rules}");
+        plugin(namespace, "user-classifier", spec, &configuration)
+    }
+
+    fn issuer(name: &str, namespace: &str) -> String {
+        format!(
+            "---\napiVersion: security.istio.io/v1\nkind: RequestAuthentication\nmetadata: {{name: {name}, namespace: {namespace}}}\nspec:\n  \
+             jwtRules: [{{issuer: \"https://{name}.test\", jwks: '{{\"keys\": [{{\"kty\": \"RSA\", \"n\": \"AQAB\", \"e\": \"AQAB\"}}]}}'}}]\n"
+        )
+    }
+
+    const GOLD: &str = "    - type: gold\n      when: {tier: {exact: gold}}\n";
+    const BY_CLAIM: &str = "    - type: vip\n      when: {claim: {name: plan, exact: vip}}\n";
+    const TRUST: &str =
+        "    trust: {peers: [{exact: spiffe://cluster.local/ns/edge/sa/default}]}\n";
+    const FIRST: &str = "  priority: 30\n";
+    const SECOND: &str = "  priority: 20\n";
+
+    /// What is told, with its code and without the file's name.
+    fn told(plugins: &[String]) -> Vec<String> {
+        // Behind the plugins, so that their lines are easily counted.
+        let manifests = plugins.concat() + "---" + MESH;
+        let objects = Objects::parse(Path::new("m.yaml"), &manifests).unwrap();
+        let mesh = Mesh::build(objects.clone()).unwrap();
+        let told = problems(&mesh, &objects).into_iter();
+        told.map(|problem| format!("{} {problem}", problem.code))
+            .collect()
+    }
+
+    const NONE: [&str; 0] = [];
+
+    #[test]
+    fn a_type_rests_on_tenants_that_a_limiter_in_front_vouches_for() {
+        let claim = limiter("edge", FIRST, "claim: tenant");
+        let gold = classifier("edge", SECOND, GOLD);
+        assert_eq!(told(&[claim.clone(), gold.clone()]), NONE);
+        assert_eq!(
+            told(std::slice::from_ref(&gold)),
+            [
+                "TG0302 m.yaml:12: spec.pluginConfig.rules[0].type: \"gold\" rests on a tenant or a tier, and no tenant-rate-limit runs before it at \
+                 edge/gateway: clients write x-tenant-id and x-tenant-tier as they like; let a limiter run before it, rest the rule on a claim, a \
+                 peer or a source, or write \"gold\" in selfAssignable if anybody may call himself so"
+            ]
+        );
+        // In front is not behind, not elsewhere, and not at some ports alone.
+        for beside in [
+            limiter("edge", "  priority: 10\n", "claim: tenant"),
+            limiter("edge", "", "claim: tenant"),
+            limiter("shop", FIRST, "peer: \"spiffe://td/{tenant}\""),
+            limiter(
+                "edge",
+                "  priority: 30\n  match: [{mode: SERVER}]\n",
+                "claim: tenant",
+            ),
+            limiter(
+                "edge",
+                "  priority: 30\n  match: [{ports: [{number: 81}]}]\n",
+                "claim: tenant",
+            ),
+        ] {
+            let found = told(&[gold.clone(), beside]);
+            assert_eq!(found.len(), 1, "{found:?}");
+            assert!(
+                found[0].contains("no tenant-rate-limit runs before it at edge/gateway"),
+                "{found:?}"
+            );
+        }
+        // An earlier phase is in front whatever the priorities are.
+        let authn = claim.replace(
+            "phase: AUTHZ\n  priority: 30",
+            "phase: AUTHN\n  priority: 1",
+        );
+        let authn = authn.replace("claim: tenant", "peer: \"spiffe://td/{tenant}\"");
+        assert_eq!(told(&[gold.clone(), authn]), NONE);
+        // What a filter of others writes, nobody here knows.
+        let others = plugin("edge", "own-tenants", FIRST, "    a: 1\n");
+        assert_eq!(told(&[gold.clone(), others.clone()]), NONE);
+        assert_eq!(told(&[gold, others.replace("30", "10")]).len(), 1);
+    }
+
+    #[test]
+    fn a_type_does_not_rest_on_tenants_whom_clients_choose() {
+        let gold = classifier("edge", SECOND, GOLD);
+        let header = limiter("edge", FIRST, "header: x-tenant-id");
+        assert_eq!(
+            told(&[header.clone(), gold.clone()]),
+            [
+                "TG0302 m.yaml:26: spec.pluginConfig.rules[0].type: \"gold\" rests on a tenant or a tier, and clients choose their tenant by the \
+                 header x-tenant-id (spec.pluginConfig.tenant.from[0] in m.yaml:12): take it from a claim or a peer, write `vouched: true` \
+                 there if something in front lets no client name a tenant that is not its own, or write \"gold\" in selfAssignable if anybody \
+                 may call himself so"
+            ]
+        );
+        let vouched = limiter("edge", FIRST, "{header: x-tenant-id, vouched: true}");
+        assert_eq!(told(&[vouched, gold]), NONE);
+        let free = classifier("edge", SECOND, &GOLD.replace("exact: gold", "exact: free"));
+        assert_eq!(
+            told(&[limiter("edge", FIRST, "claim: tenant"), free]),
+            [
+                "TG0302 m.yaml:26: spec.pluginConfig.rules[0].type: \"gold\" would be given to whoever shows no tenant, who is \"anonymous\" in the \
+                 tier \"free\" (spec.pluginConfig.tenant.missing in m.yaml:10): ask for another tenant or tier, or write \"gold\" in \
+                 selfAssignable if anybody may call himself so"
+            ]
+        );
+        // The bundle is asked by its own parser, which has told it.
+        let self_assigned = classifier("edge", SECOND, GOLD)
+            .replace("    default", "    selfAssignable: [gold]\n    default");
+        assert_eq!(told(&[header, self_assigned]), NONE);
+    }
+
+    #[test]
+    fn a_bundle_has_both_or_one_of_them() {
+        let gold = format!(
+            "    userClassifier:\n      default: standard\n      rules:\n{}",
+            GOLD.replace("    -", "      -")
+                .replace("      when", "        when")
+        );
+        let alone = plugin("edge", "tollgate", SECOND, &gold);
+        let found = told(std::slice::from_ref(&alone));
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(
+            found[0].starts_with("TG0302 m.yaml:13: spec.pluginConfig.userClassifier.rules[0].type: \"gold\" rests on"),
+            "{found:?}"
+        );
+        assert_eq!(
+            told(&[alone.clone(), limiter("edge", FIRST, "claim: tenant")]),
+            NONE
+        );
+        let found = told(&[alone, limiter("edge", FIRST, "cookie: t")]);
+        assert_eq!(found.len(), 1, "{found:?}");
+        // A limiter in a bundle is in front of a classifier by itself.
+        let bundle = "    tenantRateLimit:\n      tenant: {from: [{claim: a}], unknown: {tier: free}}\n      tiers: {free: {unlimited: true}}\n";
+        let bundle = plugin("edge", "tollgate", FIRST, bundle);
+        assert_eq!(
+            told(&[bundle.clone(), classifier("edge", SECOND, GOLD)]),
+            NONE
+        );
+        let header = bundle.replace("claim: a", "header: a");
+        let found = told(&[header, classifier("edge", SECOND, GOLD)]);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(
+            found[0].contains("(spec.pluginConfig.tenantRateLimit.tenant.from[0] in m.yaml:11)"),
+            "{found:?}"
+        );
+    }
+
+    #[test]
+    fn a_sidecar_does_not_believe_peers_whom_a_limiter_overwrites() {
+        let server = "  match: [{mode: SERVER}]\n";
+        let trusting = |rules: &str| {
+            plugin(
+                "shop",
+                "user-classifier",
+                &format!("{SECOND}{server}"),
+                &format!("{TRUST}    rules:\n{rules}"),
+            )
+        };
+        // By whom it trusts, tenants are vouched for, with no limiter at all.
+        assert_eq!(told(&[trusting(GOLD)]), NONE);
+        let passed_on = "passedOn: {peers: [{exact: spiffe://cluster.local/ns/edge/sa/default}]}";
+        for priority in [FIRST, "  priority: 10\n"] {
+            let spec = format!("{priority}{server}");
+            let by_peer = limiter(
+                "shop",
+                &spec,
+                "peer: \"spiffe://cluster.local/ns/{tenant}/sa/*\"",
+            );
+            assert_eq!(
+                told(&[by_peer, trusting(GOLD)]),
+                [
+                    "TG0302 m.yaml:26: spec.pluginConfig.trust: stands beside a limiter that writes anew the tenant that peers pass on \
+                     (spec.pluginConfig.tenant.from in m.yaml:12): add a source `passedOn` with these peers there, or leave one of the two out"
+                ]
+            );
+            assert_eq!(
+                told(&[limiter("shop", &spec, passed_on), trusting(GOLD)]),
+                NONE
+            );
+        }
+        let header = limiter("shop", &format!("{FIRST}{server}"), "header: x-tenant-id");
+        let found = told(&[header, trusting(BY_CLAIM)]);
+        assert_eq!(
+            found,
+            [
+                "TG0302 m.yaml:26: spec.pluginConfig.trust: stands beside a limiter that charges whomever a stranger names by the header \
+                 x-tenant-id (spec.pluginConfig.tenant.from[0] in m.yaml:13): leave that source out, or one of the two"
+            ]
+        );
+    }
+
+    #[test]
+    fn one_header_has_one_classifier() {
+        let one = classifier("edge", FIRST, BY_CLAIM);
+        let other =
+            classifier("edge", SECOND, BY_CLAIM).replace("name: user-classifier", "name: other");
+        assert_eq!(
+            told(&[one.clone(), other.clone()]),
+            [
+                "TG0302 m.yaml:22: spec.pluginConfig.header: \"user-type\" is also what edge/user-classifier writes at edge/gateway, and this one \
+                 would write it anew; write another header, or leave one of the two out"
+            ]
+        );
+        let apart = other.replace("    default", "    header: x-class\n    default");
+        assert_eq!(told(&[one.clone(), apart]), NONE);
+        assert_eq!(
+            told(&[
+                one,
+                classifier(
+                    "shop",
+                    &format!("{SECOND}  match: [{{mode: SERVER}}]\n"),
+                    BY_CLAIM
+                )
+            ]),
+            NONE
+        );
+    }
+
+    #[test]
+    fn claims_are_there_where_a_token_is_verified() {
+        let by_claim = classifier("edge", SECOND, BY_CLAIM);
+        // Where there is no issuer at all, they are told elsewhere.
+        assert_eq!(told(std::slice::from_ref(&by_claim)), NONE);
+        assert_eq!(told(&[by_claim.clone(), issuer("a", "edge")]), NONE);
+        let none = "for which no RequestAuthentication is, so there never is one; write one that selects it";
+        assert_eq!(
+            told(&[
+                by_claim.clone(),
+                limiter("edge", FIRST, "claim: tenant"),
+                issuer("a", "shop")
+            ]),
+            [
+                format!(
+                    "TG0303 m.yaml:25: spec.pluginConfig.tenant.from[0]: asks for a claim at edge/gateway, {none}"
+                ),
+                format!(
+                    "TG0303 m.yaml:13: spec.pluginConfig.rules[0].when: asks for a claim at edge/gateway, {none}"
+                ),
+            ]
+        );
+        let early = by_claim.replace("AUTHZ", "AUTHN");
+        assert_eq!(
+            told(&[early, issuer("a", "edge")]),
+            [
+                "TG0303 m.yaml:13: spec.pluginConfig.rules[0].when: asks for a claim before tokens are verified, so there never is one; write \
+                 phase: AUTHZ"
+            ]
+        );
+        let everywhere = classifier("shop", SECOND, BY_CLAIM);
+        assert_eq!(
+            told(&[everywhere, issuer("a", "shop")]),
+            [
+                "TG0303 m.yaml:13: spec.pluginConfig.rules[0].when: asks for a claim of what leaves shop/cart, where no token is verified, so there \
+                 never is one; write `match: [{mode: SERVER}]`"
+            ]
+        );
+    }
+
+    #[test]
+    fn of_several_issuers_a_rule_names_the_one_that_it_means() {
+        let both = issuer("a", "edge") + &issuer("b", "edge");
+        let by_claim = classifier("edge", SECOND, BY_CLAIM);
+        assert_eq!(
+            told(&[by_claim.clone(), both.clone()]),
+            [
+                "TG0303 m.yaml:13: spec.pluginConfig.rules[0].when: believes a claim of each issuer that edge/gateway knows (https://a.test, \
+                 https://b.test); add a condition on the claim iss for the one that is meant"
+            ]
+        );
+        let named = "    - type: vip\n      when: [{claim: {name: iss, exact: \"https://a.test\"}}, {claim: {name: plan, exact: vip}}]\n";
+        assert_eq!(
+            told(&[classifier("edge", SECOND, named), both.clone()]),
+            NONE
+        );
+        let not_named = named.replace(
+            "{claim: {name: iss, exact: \"https://a.test\"}}",
+            "{not: {claim: {name: iss, exact: a}}}",
+        );
+        assert_eq!(
+            told(&[classifier("edge", SECOND, &not_named), both.clone()]).len(),
+            1
+        );
+        let anybody = by_claim.replace("    default", "    selfAssignable: [vip]\n    default");
+        assert_eq!(told(&[anybody, both]), NONE);
+    }
+
+    #[test]
+    fn a_gateway_trusts_no_peer() {
+        let trusting = plugin("edge", "user-classifier", SECOND, TRUST);
+        assert_eq!(
+            told(&[trusting]),
+            [
+                "TG0303 m.yaml:10: spec.pluginConfig.trust: believes peers at the gateway edge/gateway, where a client's certificate is whatever the \
+                 gateway's own credentials verify, and not an identity of the mesh; leave it out there, and write it at sidecars"
+            ]
+        );
+    }
+}
