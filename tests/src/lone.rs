@@ -4,6 +4,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
@@ -30,8 +31,14 @@ pub struct LoneEnvoy {
     version: u32,
 }
 
-/// The module of `tests/modules/mortal-rate-limit`.
+/// The module of `tests/modules/mortal-rate-limit`, built once a test process.
 fn mortal_rate_limit() -> Result<PathBuf> {
+    static MODULE: Mutex<Option<PathBuf>> = Mutex::new(None);
+    // Held while it is built: the other tests wait for the same.
+    let mut module = MODULE.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(module) = &*module {
+        return Ok(module.clone());
+    }
     let messages = escargot::CargoBuild::new()
         .manifest_path(repository().join("Cargo.toml"))
         .package("mortal-rate-limit")
@@ -43,7 +50,7 @@ fn mortal_rate_limit() -> Result<PathBuf> {
             && artifact.target.name == "mortal_rate_limit"
             && let Some(file) = artifact.filenames.first()
         {
-            return Ok(file.to_path_buf());
+            return Ok(module.insert(file.to_path_buf()).clone());
         }
     }
     bail!("cargo made no module of mortal-rate-limit")
