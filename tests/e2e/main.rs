@@ -237,6 +237,7 @@ fn main() -> ExitCode {
             live::what_only_an_envoy_refuses_is_undone_under_load,
             live::what_needs_a_restart_says_so_and_changes_nothing,
             live::mutual_tls_is_given_up_and_taken_up_under_load,
+            live::every_kind_of_edit_is_applied_in_time_under_load,
             live::two_hundred_random_edits_fail_no_request,
         ]
     );

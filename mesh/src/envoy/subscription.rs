@@ -34,14 +34,14 @@ impl Subscription {
         })
     }
 
-    /// What the file holds when it tells of these resources.
-    pub fn text(&self, resources: &[Value]) -> String {
-        response(self.type_url(), resources)
+    /// What the file holds when it tells of these resources, of which this is the [version](Self::version).
+    pub fn text(&self, resources: &[Value], version: &str) -> String {
+        response(self.type_url(), resources, version)
     }
 
     /// The version of that, as Envoy shows it once it has taken it.
     pub fn version(&self, resources: &[Value]) -> String {
-        version(self.type_url(), resources)
+        version(resources)
     }
 
     fn type_url(&self) -> &'static str {

@@ -13,6 +13,7 @@ mod watch;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -49,6 +50,10 @@ pub(crate) struct Running {
     pub(crate) told: ProxyConfiguration,
 }
 
+/// What each proxy is to be, in the order of the proxies. Making them of a mesh is a good part of the work of an edit, so they are made
+/// once and handed on.
+type Targets = Vec<Arc<ProxyConfiguration>>;
+
 /// What it takes to read manifests again.
 #[derive(Debug)]
 pub(crate) struct Source {
@@ -73,6 +78,8 @@ pub(crate) struct Live {
     images: Images,
     site: Site,
     proxies: Vec<Proxy>,
+    /// What they are by what runs.
+    targets: Targets,
     /// What is wrong with what was read last, and has been told.
     told: Vec<Problem>,
     /// Whether some proxy did not go back to what it was before an edit that was refused.
@@ -93,16 +100,21 @@ impl Live {
                 .get(&running.pod)
                 .with_context(|| format!("{} has no place on this machine", running.pod))?;
             let admin = Admin::new(client.clone(), place.admin);
-            Ok(Proxy::new(
+            let told = Arc::new(running.told);
+            let directory = place.directory.clone();
+            let proxy = Proxy::new(
                 running.pod,
-                place.directory.clone(),
+                directory,
                 admin,
                 running.log,
-                running.told,
-            ))
+                Arc::clone(&told),
+            );
+            Ok((proxy, told))
         });
+        let (proxies, targets) = proxies.collect::<anyhow::Result<_>>()?;
         Ok(Self {
-            proxies: proxies.collect::<anyhow::Result<_>>()?,
+            proxies,
+            targets,
             reader: Some(source.reader),
             changes: source.changes,
             contents: source.contents,
@@ -184,7 +196,7 @@ impl Live {
         };
         self.contents = contents;
         let outcome = match outcome {
-            Ok(manifests) => self.apply(manifests, &files).await?,
+            Ok((manifests, targets)) => self.apply(manifests, targets, &files).await?,
             Err(problems) => Err(problems),
         };
         match outcome {
@@ -217,7 +229,12 @@ impl Live {
     }
 
     /// Everything that can be wrong with manifests before a proxy is told of them.
-    fn check(&self, mut manifests: Manifests, files: &[PathBuf]) -> Result<Manifests, Problems> {
+    /// What the proxies are to be then.
+    fn check(
+        &self,
+        mut manifests: Manifests,
+        files: &[PathBuf],
+    ) -> Result<(Manifests, Targets), Problems> {
         self.means.scale(&mut manifests.mesh);
         self.means.check(&manifests, &self.images)?;
         Problems::or(restart::needed(&self.manifests, &manifests), ())?;
@@ -240,42 +257,24 @@ impl Live {
                 .problem(&manifests, further.first(), files, message)
                 .into());
         }
-        Ok(manifests)
+        Ok((manifests, targets))
     }
 
     /// Makes all proxies those of this mesh, or none.
     async fn apply(
         &mut self,
         manifests: Manifests,
+        after: Targets,
         files: &[PathBuf],
     ) -> anyhow::Result<Result<(), Problems>> {
-        let before = targets(&self.manifests.mesh, &self.site, &self.proxies);
-        let mut way = vec![before.clone()];
+        let mut way = vec![self.targets.clone()];
         let mut result = Ok(());
         for step in steps(&self.manifests.mesh, &manifests.mesh) {
             let targets = match step {
                 // Only listeners: where the others send their requests is still as before.
-                Step::Open(mesh) => targets(&mesh, &self.site, &self.proxies)
-                    .into_iter()
-                    .zip(before.clone())
-                    .map(|(open, before)| ProxyConfiguration {
-                        listeners: open.listeners,
-                        ..before
-                    })
-                    .collect(),
-                Step::Through(mesh) => {
-                    let through = targets(&mesh, &self.site, &self.proxies);
-                    let after = targets(&manifests.mesh, &self.site, &self.proxies);
-                    through
-                        .into_iter()
-                        .zip(after)
-                        .map(|(through, after)| ProxyConfiguration {
-                            listeners: through.listeners,
-                            ..after
-                        })
-                        .collect()
-                }
-                Step::Arrive => targets(&manifests.mesh, &self.site, &self.proxies),
+                Step::Open(mesh) => self.listening_as_in(&mesh, &self.targets),
+                Step::Through(mesh) => self.listening_as_in(&mesh, &after),
+                Step::Arrive => after.clone(),
             };
             result = self.all_take(&targets).await?;
             if result.is_err() {
@@ -285,6 +284,7 @@ impl Live {
         }
         let Err(refusals) = result else {
             self.manifests = manifests;
+            self.targets = after;
             self.stuck = false;
             return Ok(Ok(()));
         };
@@ -310,15 +310,33 @@ impl Live {
         Ok(Problems::or(problems, ()))
     }
 
+    /// These, with the listeners of this mesh.
+    fn listening_as_in(&self, mesh: &Mesh, targets: &Targets) -> Targets {
+        let listening = self::targets(mesh, &self.site, &self.proxies);
+        let listening = listening.into_iter().map(Arc::unwrap_or_clone);
+        listening
+            .zip(targets)
+            .map(|(listening, target)| {
+                if listening.listeners == target.listeners {
+                    return Arc::clone(target);
+                }
+                Arc::new(ProxyConfiguration {
+                    listeners: listening.listeners,
+                    ..ProxyConfiguration::clone(target)
+                })
+            })
+            .collect()
+    }
+
     /// All proxies at once. What they refuse, each with its first reason.
     async fn all_take(
         &mut self,
-        targets: &[ProxyConfiguration],
+        targets: &[Arc<ProxyConfiguration>],
     ) -> anyhow::Result<Result<(), Vec<Refusal>>> {
         let mut under_way = JoinSet::new();
         let proxies = std::mem::take(&mut self.proxies);
         for (position, (mut proxy, target)) in proxies.into_iter().zip(targets).enumerate() {
-            let target = target.clone();
+            let target = Arc::clone(target);
             under_way.spawn(async move {
                 let result = proxy.take(&target).await;
                 (position, proxy, result)
@@ -434,10 +452,10 @@ fn first(files: &[PathBuf]) -> PathBuf {
 }
 
 /// What the proxies are to be in a mesh.
-fn targets(mesh: &Mesh, site: &Site, proxies: &[Proxy]) -> Vec<ProxyConfiguration> {
+fn targets(mesh: &Mesh, site: &Site, proxies: &[Proxy]) -> Targets {
     proxies
         .iter()
-        .map(|proxy| mesh.proxy_configuration(site, &proxy.pod))
+        .map(|proxy| Arc::new(mesh.proxy_configuration(site, &proxy.pod)))
         .collect()
 }
 

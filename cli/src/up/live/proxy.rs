@@ -16,6 +16,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -60,7 +61,7 @@ pub(crate) struct Proxy {
     pub(crate) admin: Admin,
     pub(crate) log: PathBuf,
     /// What it is, or was before it went on a way that did not end well.
-    told: ProxyConfiguration,
+    told: Arc<ProxyConfiguration>,
     /// Whether it is that.
     arrived: bool,
     /// The version in each of its files.
@@ -79,7 +80,7 @@ impl Proxy {
         directory: PathBuf,
         admin: Admin,
         log: PathBuf,
-        told: ProxyConfiguration,
+        told: Arc<ProxyConfiguration>,
     ) -> Self {
         let subscriptions = told.subscriptions().into_iter();
         let written = subscriptions
@@ -109,7 +110,7 @@ impl Proxy {
     }
 
     /// Takes another configuration. If that fails, it has something in between, which serves; taking the old one leads back.
-    pub(crate) async fn take(&mut self, target: &ProxyConfiguration) -> Result<(), Refusal> {
+    pub(crate) async fn take(&mut self, target: &Arc<ProxyConfiguration>) -> Result<(), Refusal> {
         if self.arrived && self.told == *target {
             return Ok(());
         }
@@ -119,8 +120,8 @@ impl Proxy {
         Ok(())
     }
 
-    fn arrive(&mut self, target: &ProxyConfiguration) {
-        self.told = target.clone();
+    fn arrive(&mut self, target: &Arc<ProxyConfiguration>) {
+        self.told = Arc::clone(target);
         self.arrived = true;
         let now = Instant::now();
         let own: BTreeSet<&str> = self.told.clusters.iter().filter_map(name).collect();
@@ -224,7 +225,10 @@ impl<'a> Way<'a> {
         if !new.is_empty() {
             self.begin().await;
             for subscription in &new {
-                self.write(subscription, target.resources(subscription))?;
+                let resources = target.resources(subscription);
+                if let Some(version) = self.new_version(subscription, resources) {
+                    self.write(subscription, resources, &version)?;
+                }
             }
             // Nobody reads these yet, unless a listener with the same filter is still being drained. Then Envoy takes or
             // refuses them before it answers this, and a new listener does not begin with what was there before.
@@ -255,10 +259,11 @@ impl<'a> Way<'a> {
         }))
         .await?;
 
-        let listeners = vec![(Subscription::Listeners, target.listeners.clone())];
-        if self.differs(&listeners) {
+        let listeners = Subscription::Listeners;
+        if self.new_version(&listeners, &target.listeners).is_some() {
             self.try_extensions(&new, target).await?;
-            self.tell(listeners).await?;
+            self.tell(vec![(listeners, target.listeners.clone())])
+                .await?;
             self.warm(Subscription::Listeners).await?;
         }
 
@@ -285,10 +290,10 @@ impl<'a> Way<'a> {
         target.clusters.iter().chain(others).cloned().collect()
     }
 
-    fn differs(&self, resources: &[(Subscription, Vec<Value>)]) -> bool {
-        resources.iter().any(|(subscription, resources)| {
-            self.proxy.written.get(subscription) != Some(&subscription.version(resources))
-        })
+    /// The version of these resources, unless it is what the file has.
+    fn new_version(&self, subscription: &Subscription, resources: &[Value]) -> Option<String> {
+        let version = subscription.version(resources);
+        (self.proxy.written.get(subscription) != Some(&version)).then_some(version)
     }
 
     /// Lets the filters that are new here say whether they take what they are told.
@@ -347,19 +352,16 @@ impl<'a> Way<'a> {
         resources: Vec<(Subscription, Vec<Value>)>,
     ) -> Result<Vec<(Subscription, String)>, Refusal> {
         let mut wanted = Vec::new();
-        if !self.differs(&resources) {
-            return Ok(wanted);
-        }
-        self.begin().await;
         for (subscription, resources) in resources {
-            let before = self.proxy.written.get(&subscription).cloned();
-            let version = self.write(&subscription, &resources)?;
+            let Some(version) = self.new_version(&subscription, &resources) else {
+                continue;
+            };
+            self.begin().await;
+            self.write(&subscription, &resources, &version)?;
             if subscription == Subscription::Clusters {
                 self.proxy.clusters = resources;
             }
-            if before.as_ref() != Some(&version) {
-                wanted.push((subscription, version));
-            }
+            wanted.push((subscription, version));
         }
         Ok(wanted)
     }
@@ -368,17 +370,15 @@ impl<'a> Way<'a> {
         &mut self,
         subscription: &Subscription,
         resources: &[Value],
-    ) -> Result<String, Refusal> {
-        let version = subscription.version(resources);
-        if self.proxy.written.get(subscription) != Some(&version) {
-            let path = subscription.path(&self.proxy.directory);
-            xds::write(&[(path, subscription.text(resources))])
-                .map_err(|error| self.refusal(subscription, format!("{error:#}")))?;
-            self.proxy
-                .written
-                .insert(subscription.clone(), version.clone());
-        }
-        Ok(version)
+        version: &str,
+    ) -> Result<(), Refusal> {
+        let path = subscription.path(&self.proxy.directory);
+        xds::write(&[(path, subscription.text(resources, version))])
+            .map_err(|error| self.refusal(subscription, format!("{error:#}")))?;
+        self.proxy
+            .written
+            .insert(subscription.clone(), version.to_owned());
+        Ok(())
     }
 
     /// Waits until the Envoy has taken these versions.
@@ -635,7 +635,11 @@ mod tests {
     }
 
     /// A proxy that was told this.
-    async fn proxy(directory: &Path, told: ProxyConfiguration, further: &[Subscription]) -> Proxy {
+    async fn proxy(
+        directory: &Path,
+        told: Arc<ProxyConfiguration>,
+        further: &[Subscription],
+    ) -> Proxy {
         xds::write(&told.files(directory)).unwrap();
         // What filters are told comes first.
         let mut subscriptions = [further, &told.subscriptions()].concat();
@@ -664,8 +668,8 @@ mod tests {
         )
     }
 
-    fn told(clusters: &[&str]) -> ProxyConfiguration {
-        ProxyConfiguration {
+    fn told(clusters: &[&str]) -> Arc<ProxyConfiguration> {
+        Arc::new(ProxyConfiguration {
             bootstrap: json!({}),
             listeners: vec![json!({ "name": "in", "address": { "socket_address": {} } })],
             clusters: clusters
@@ -674,7 +678,7 @@ mod tests {
                 .collect(),
             routes: BTreeMap::new(),
             extensions: BTreeMap::new(),
-        }
+        })
     }
 
     #[tokio::test]
@@ -697,13 +701,14 @@ mod tests {
         let limit = Subscription::Extension("shop.limit".to_owned());
         let mut proxy = proxy(directory.path(), told(&["a"]), std::slice::from_ref(&limit)).await;
         let with = |configuration: &str| {
-            let mut with = told(&["a"]);
+            let mut told = told(&["a"]);
+            let with = Arc::make_mut(&mut told);
             let extension = json!({ "configuration": configuration });
             with.extensions.insert("shop.limit".to_owned(), extension);
             with.listeners = vec![
                 json!({ "name": "in", "address": { "socket_address": {} }, "filter": "limit" }),
             ];
-            with
+            told
         };
         let refusal = proxy.take(&with(BAD)).await.unwrap_err();
         assert_eq!(refusal.subscription, limit);
