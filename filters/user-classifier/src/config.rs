@@ -15,6 +15,7 @@
 //! ```
 
 mod conditions;
+mod explain;
 mod outputs;
 mod reach;
 mod trust;
@@ -31,14 +32,15 @@ use tollgate_host::same_name;
 use self::conditions::Conditions;
 use self::reach::Reach;
 use crate::classifier::{Classifier, Outputs, Rule};
+use crate::explain::Explain;
 use crate::facts::{MAX_SUBJECTS, Subjects};
 
 pub use self::outputs::is_value;
 pub use self::vouching::{Tenants, Unfounded};
 pub use self::written::{
-    ClaimMatch, ConditionConfig, Config, HashesConfig, KeyConfig, NamedMatch, NumberConfig,
-    OutputsConfig, PercentConfig, RuleConfig, StickyConfig, TimeConfig, TrustConfig, ValueMatch,
-    When,
+    ClaimMatch, ConditionConfig, Config, ExplainConfig, HashesConfig, KeyConfig, NamedMatch,
+    NumberConfig, OutputsConfig, PercentConfig, RuleConfig, StickyConfig, TimeConfig, TrustConfig,
+    ValueMatch, When,
 };
 
 /// How many rules a configuration may have.
@@ -99,6 +101,10 @@ pub struct Compiled {
     pub classifier: Classifier,
     /// The types that rules may give for what clients can write as they like.
     self_assignable: HashSet<String>,
+    /// How many of the subjects are those of rules.
+    pub of_rules: usize,
+    /// Whom the proxy tells why; `None` for nobody.
+    pub explain: Option<Explain>,
 }
 
 /// Everything for which a filter would refuse this configuration (JSON).
@@ -121,9 +127,10 @@ fn compile(config: Config, problems: &mut Problems) -> Option<Compiled> {
         self_assignable,
         sticky_keys,
         trust,
+        explain,
         rules,
     } = config;
-    let header = own_header(&header, "header", problems);
+    let header = own_header(&header, "header", USER_TYPE, problems);
     match &default {
         Some(default) => user_type(default, "default", problems),
         None if trust.is_some() => {}
@@ -141,7 +148,10 @@ fn compile(config: Config, problems: &mut Problems) -> Option<Compiled> {
     let keys = outputs::keys(sticky_keys, problems);
     let mut set = set_headers(&rules, problems);
     let trusted = trust.map(|trust| trust::trust(trust, header.as_deref(), &mut set, problems));
-    let own: Vec<String> = header.iter().chain(&set).cloned().collect();
+    let explain = explain.map(|explain| explain::Named::of(explain, problems));
+    let of_explain = explain.iter().filter_map(|explain| explain.header.as_ref());
+    let own = header.iter().chain(&set).chain(of_explain);
+    let own: Vec<String> = own.cloned().collect();
     let mut conditions = Conditions {
         subjects: Subjects::default(),
         own: &own,
@@ -175,6 +185,16 @@ fn compile(config: Config, problems: &mut Problems) -> Option<Compiled> {
         }
         compiled.push(rule);
     }
+    let of_rules = conditions.subjects.count();
+    let explain = explain.map(|explain| {
+        let beside = explain::Beside {
+            header: header.as_deref(),
+            set: &set,
+            rules: &compiled,
+            at_gateway,
+        };
+        explain.compile(&beside, &mut conditions, problems)
+    });
     bounded(
         conditions.subjects.count(),
         MAX_SUBJECTS,
@@ -196,17 +216,22 @@ fn compile(config: Config, problems: &mut Problems) -> Option<Compiled> {
         },
         classifier: Classifier::new(conditions.subjects, compiled),
         self_assignable: self_assignable.into_iter().collect(),
+        of_rules,
+        explain: match explain {
+            Some(explain) => Some(explain?),
+            None => None,
+        },
     })
 }
 
-/// The name of a header that the filter is to own, in lower case.
-fn own_header(name: &str, path: &str, problems: &mut Problems) -> Option<String> {
+/// The name of a header that the filter is to own, in lower case; `example` is one that it could be.
+fn own_header(name: &str, path: &str, example: &str, problems: &mut Problems) -> Option<String> {
     let name = problems.take(header::name(name, path))?;
     if same(&name, TENANT_ID) || same(&name, TENANT_TIER) {
         return problems.refuse(
             path,
             format!(
-                "\"{name}\" is the tenant-rate-limit filter's own, choose another, for example \"{USER_TYPE}\""
+                "\"{name}\" is the tenant-rate-limit filter's own, choose another, for example \"{example}\""
             ),
         );
     }
@@ -214,7 +239,7 @@ fn own_header(name: &str, path: &str, problems: &mut Problems) -> Option<String>
         return problems.refuse(
             path,
             format!(
-                "\"{name}\" has a meaning of its own, choose another, for example \"{USER_TYPE}\""
+                "\"{name}\" has a meaning of its own, choose another, for example \"{example}\""
             ),
         );
     }
@@ -410,7 +435,7 @@ mod tests {
             ),
             (
                 r#"{"default": "standard", "rule": []}"#,
-                r#"rule: unknown field "rule", expected one of "header", "default", "selfAssignable", "stickyKeys", "trust", "rules""#,
+                r#"rule: unknown field "rule", expected one of "header", "default", "selfAssignable", "stickyKeys", "trust", "explain", "rules""#,
             ),
             (
                 r#"{"default": "standard", "rules": [["vip", []]]}"#,
@@ -495,6 +520,79 @@ mod tests {
                 expected
             );
         }
+    }
+
+    #[test]
+    fn who_may_ask_why_is_known_by_something_verified() {
+        let claim = r#"{"claim": {"name": "groups", "contains": {"exact": "platform"}}}"#;
+        let header = r#"{"header": {"name": "x-debug", "exact": "1"}}"#;
+        let tenant = r#"{"tenant": {"exact": "acme"}}"#;
+        let source = r#"{"source": "10.0.0.0/8"}"#;
+        let anybody = "explain.when: would hold for what clients can write as they like, and tell anybody how rules decide: add a condition on \
+                       a claim, a peer or a source";
+        let at_gateway = |explain: &str| {
+            let rules = r#"[{"type": "beta", "when": {"claim": {"name": "beta", "boolean": true}},
+                "set": {"requestHeaders": {"x-asked": "1"}, "responseHeaders": {"x-served": "beta"}}}]"#;
+            let config =
+                format!(r#"{{"default": "standard", "explain": {explain}, "rules": {rules}}}"#);
+            check(config.as_bytes()).map_err(|error| error.to_string())
+        };
+        let when = |when: &str| at_gateway(&format!(r#"{{"when": {when}}}"#));
+        for accepted in [
+            claim,
+            source,
+            &format!("[{header}, {claim}]"),
+            &format!(r#"{{"any": [{source}, {claim}]}}"#),
+        ] {
+            assert_eq!(when(accepted), Ok(()), "{accepted}");
+        }
+        for refused in [
+            header,
+            // Whether a client can choose its tenant is the limiter's affair.
+            tenant,
+            &format!(r#"{{"any": [{header}, {claim}]}}"#),
+            &format!(r#"{{"not": {claim}}}"#),
+            r#"{"time": {"days": ["mon"]}}"#,
+        ] {
+            assert_eq!(when(refused), Err(anybody.to_owned()), "{refused}");
+        }
+        for (explain, expected) in [
+            ("{}".to_owned(), "explain: missing field \"when\""),
+            (
+                r#"{"when": []}"#.to_owned(),
+                "explain.when: is empty and would tell everybody how rules decide, say who may ask",
+            ),
+            (
+                format!(r#"{{"when": {claim}, "header": "User_Type"}}"#),
+                "explain.header: \"user_type\" has the type already, choose another, for example \"x-explain-user-type\"",
+            ),
+            (
+                format!(r#"{{"when": {claim}, "header": "x-tenant-id"}}"#),
+                "explain.header: \"x-tenant-id\" is the tenant-rate-limit filter's own, choose another, for example \"x-explain-user-type\"",
+            ),
+            (
+                format!(r#"{{"when": {claim}, "header": "X-Served"}}"#),
+                "explain.header: \"x-served\" is set by rules[0], choose another, for example \"x-explain-user-type\"",
+            ),
+            (
+                format!(r#"{{"when": {claim}, "header": "x_asked"}}"#),
+                "explain.header: \"x_asked\" is set by rules[0], choose another, for example \"x-explain-user-type\"",
+            ),
+            (
+                r#"{"when": {"header": {"name": "x-explain-user-type", "exact": "1"}}}"#.to_owned(),
+                "explain.when.header.name: \"x-explain-user-type\" is a header that this filter writes: what a client sends in it never counts",
+            ),
+        ] {
+            assert_eq!(at_gateway(&explain), Err(expected.to_owned()), "{explain}");
+        }
+        // At a sidecar the address is what the one who is connected says of others.
+        let sidecar = format!(
+            r#"{{"trust": {{"peers": [{{"prefix": "spiffe://td/"}}]}}, "explain": {{"when": {source}}}}}"#
+        );
+        assert_eq!(
+            check(sidecar.as_bytes()).unwrap_err().to_string(),
+            "explain.when: would hold for what clients can write as they like, and tell anybody how rules decide: add a condition on a claim or a peer"
+        );
     }
 
     #[test]
