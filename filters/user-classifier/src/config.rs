@@ -32,6 +32,8 @@ use tollgate_host::same_name;
 use self::conditions::Conditions;
 use self::reach::Reach;
 use crate::classifier::{Classifier, Outputs, Rule};
+use crate::condition::Steps;
+use crate::explain::Explain;
 use crate::explain::Explain;
 use crate::facts::{MAX_SUBJECTS, Subjects};
 
@@ -155,6 +157,7 @@ fn compile(config: Config, problems: &mut Problems) -> Option<Compiled> {
     let mut conditions = Conditions {
         subjects: Subjects::default(),
         own: &own,
+        steps: Steps::default(),
     };
     bounded(rules.len(), MAX_RULES, "rules", "rules", problems)?;
     let mut compiled: Vec<Rule> = Vec::with_capacity(rules.len());
@@ -175,7 +178,7 @@ fn compile(config: Config, problems: &mut Problems) -> Option<Compiled> {
         };
         // Positions are those of the configuration as long as nothing was left out, and conditions those of the author.
         sound = sound && problems.intact(&path);
-        if sound && let Some(earlier) = reach.earlier(&compiled, &rule.condition) {
+        if sound && let Some(earlier) = reach.earlier(&compiled, &rule, &mut conditions.steps) {
             problems.tell(
                 path,
                 format!(
@@ -777,6 +780,38 @@ mod tests {
         assert_eq!(
             rules_error(&rule("vip", &never)),
             "rules[0].when[1]: never holds together with rules[0].when[0], write `any` or two rules if either is enough"
+        );
+    }
+
+    #[test]
+    fn a_cookie_gets_its_holder_beyond_the_share_of_an_earlier_rule() {
+        let share = |percent: &str| {
+            format!(r#"{{"percent": {{{percent}, "salt": "s", "cookie": "visitor"}}}}"#)
+        };
+        let told = |first: &str, sticky: &str| {
+            let config = format!(
+                r#"{{"default": "standard", "selfAssignable": ["alpha", "beta"],
+                    "stickyKeys": [{{"id": "a", "secret": "0123456789abcdef0123456789abcdef"}}],
+                    "rules": [{{"type": "alpha", "when": {first}}}, {{"type": "beta", "when": {}{sticky}}}]}}"#,
+                share("\"share\": 10")
+            );
+            check(config.as_bytes()).map_err(|error| error.to_string())
+        };
+        let sticky = r#", "sticky": {"cookie": "kept", "for": "30d"}"#;
+        let refused = Err("rules[1]: is never reached, because rules[0] holds whenever it does; move it before rules[0] or take it out".to_owned());
+        let larger = share("\"share\": 20");
+        assert_eq!(told(&larger, ""), refused);
+        assert_eq!(told(&larger, sticky), Ok(()));
+        // It gets nobody beyond what the rule itself asks for beside it.
+        let path = r#"{"path": {"prefix": "/beta"}}"#;
+        let beside = format!(r#"[{path}, {}]"#, share("\"share\": 10"));
+        let of_path = told(
+            path,
+            &format!("}}, {{\"type\": \"beta\", \"when\": {beside}{sticky}"),
+        );
+        assert_eq!(
+            of_path,
+            Err("rules[2]: is never reached, because rules[0] holds whenever it does; move it before rules[0] or take it out".to_owned())
         );
     }
 
