@@ -227,6 +227,9 @@ pub struct Reading<'r, 'a> {
     values: [Option<Value<'r>>; MAX_SUBJECTS],
     /// The cookie of the rule that is tried.
     sticky: Option<&'r Sticky>,
+    /// How many conditions were tested, and values looked up.
+    #[cfg(test)]
+    work: usize,
 }
 
 impl<'r, 'a> Reading<'r, 'a> {
@@ -257,7 +260,20 @@ impl<'r, 'a> Reading<'r, 'a> {
             subjects,
             values,
             sticky: None,
+            #[cfg(test)]
+            work: 0,
         }
+    }
+
+    /// How many conditions were tested, and values looked up.
+    #[cfg(test)]
+    pub fn work(&self) -> usize {
+        self.work
+    }
+
+    #[cfg(test)]
+    pub(crate) fn count_work(&mut self) {
+        self.work += 1;
     }
 
     /// The value of the subject at a position; of one that there is no place for, [`Value::Unclear`].
@@ -280,6 +296,8 @@ impl<'r, 'a> Reading<'r, 'a> {
 
     /// How a condition of the rule that is tried comes out.
     pub fn truth(&mut self, condition: &Condition) -> Truth {
+        #[cfg(test)]
+        self.count_work();
         match condition {
             Condition::All(conditions) => {
                 Truth::all(conditions.iter().map(|condition| self.truth(condition)))

@@ -150,6 +150,21 @@ mod tests {
     }
 
     #[test]
+    fn ten_thousand_rules_on_ids_take_few_steps() {
+        let get = || Condition::Is(1, Test::Exact(b"GET"[..].into()));
+        let of_id = |i: usize| {
+            let id = format!("u{i}").into_bytes();
+            rule(Condition::All(vec![
+                get(),
+                Condition::Is(0, Test::Exact(id.into())),
+            ]))
+        };
+        let rules: Vec<Rule> = (0..10_000).map(of_id).collect();
+        let taken = taken(&rules, u64::MAX);
+        assert!(taken < 200_000, "{taken}");
+    }
+
+    #[test]
     fn what_there_are_no_steps_for_is_not_claimed() {
         let is = |text: &str| rule(Condition::Is(0, Test::Exact(text.as_bytes().into())));
         for (most, expected) in [(100, Some(0)), (1, None), (0, None)] {
