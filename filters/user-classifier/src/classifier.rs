@@ -94,7 +94,8 @@ impl Candidates<'_> {
 
 impl Classifier {
     /// A classifier with these rules, tried in order, whose conditions refer to these subjects.
-    pub fn new(subjects: Subjects, rules: Vec<Rule>) -> Self {
+    pub fn new(mut subjects: Subjects, rules: Vec<Rule>) -> Self {
+        subjects.choose_claims(&rules);
         Self::indexed(subjects, rules, WORTH_AN_INDEX)
     }
 
@@ -111,26 +112,24 @@ impl Classifier {
         let is_long = |keys: &[Key<'_>]| keys.len() > SHORT;
         // How many rules ask for a value: the rarer, the better it tells them apart. And how many ask for any, in short lists and in long ones.
         let mut frequency: HashMap<Key<'_>, usize> = HashMap::new();
-        let mut asked: HashMap<(By<'_>, bool), usize> = HashMap::new();
+        let mut asked: HashMap<Key<'_>, usize> = HashMap::new();
         for ways in &ways {
-            let mut all: Vec<(By<'_>, bool)> = Vec::new();
+            let mut all: Vec<Key<'_>> = Vec::new();
             for keys in ways {
-                let long = is_long(keys);
-                all.extend(keys.iter().map(|key| (key.0, long)));
                 for key in keys {
                     *frequency.entry(*key).or_default() += 1;
+                    let any = any(key.0, is_long(keys));
+                    if !all.contains(&any) {
+                        all.push(any);
+                        *asked.entry(any).or_default() += 1;
+                    }
                 }
-            }
-            all.sort_unstable();
-            all.dedup();
-            for by in all {
-                *asked.entry(by).or_default() += 1;
             }
         }
         let is_worth = |keys: &[Key<'_>]| {
-            let asked = |by: By<'_>| asked.get(&(by, is_long(keys))).copied();
+            let asked = |key: &Key<'_>| asked.get(&any(key.0, is_long(keys))).copied();
             keys.iter()
-                .all(|key| asked(key.0).is_some_and(|asked| asked >= worth))
+                .all(|key| asked(key).is_some_and(|asked| asked >= worth))
         };
         let commonest = |keys: &[Key<'_>]| {
             let most = keys.iter().filter_map(|key| frequency.get(key)).max();
@@ -286,6 +285,11 @@ impl Index {
     }
 }
 
+/// Stands for any value in a list that is long, or is not.
+fn any(by: By<'_>, is_long: bool) -> Key<'_> {
+    (by, if is_long { b"long" } else { b"short" })
+}
+
 /// Makes the indexes that are missing for these keys of a rule, if there is room for them.
 fn make_indexes(keys: &[Key<'_>], rule: usize, indexes: &mut Vec<Index>) -> bool {
     for ((subject, salt), _) in keys {
@@ -370,7 +374,7 @@ mod tests {
     use crate::facts::Outside;
     use serde_json::{Value as Json, json};
     use std::net::IpAddr;
-    use tollgate_common::claims::METADATA;
+    use tollgate_common::claims::{Leaf, METADATA};
     use tollgate_common::hashed::to_hex;
     use tollgate_host::memory::MemoryHost;
     use tollgate_host::{HeaderMap, Host};
@@ -383,6 +387,14 @@ mod tests {
     impl Outside for Known {
         fn metadata(&self) -> Option<&[u8]> {
             Some(&self.metadata)
+        }
+
+        fn has_metadata(&self) -> bool {
+            true
+        }
+
+        fn claim(&self, _: &Leaf) -> Option<Vec<u8>> {
+            None
         }
 
         fn peer(&self) -> Option<Vec<u8>> {

@@ -34,7 +34,6 @@ use self::reach::Reach;
 use crate::classifier::{Classifier, Outputs, Rule};
 use crate::condition::Steps;
 use crate::explain::Explain;
-use crate::explain::Explain;
 use crate::facts::{MAX_SUBJECTS, Subjects};
 
 pub use self::outputs::is_value;

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::rc::Rc;
 
+use tollgate_common::claims::Leaf;
 use tollgate_common::header::{TENANT_ID, TENANT_TIER};
 use tollgate_common::{TenantId, is_name};
 use tollgate_host::filter::give_up;
@@ -217,7 +218,12 @@ fn asks<'c>(
     };
     let asks = request.headers().first(&explain.header).is_some();
     request.strip(&explain.header, host)?;
-    Ok(asks.then_some(explain))
+    if !asks {
+        return Ok(None);
+    }
+    // So that claims are told with what they are.
+    let _ = request.metadata(host);
+    Ok(Some(explain))
 }
 
 /// Why a request is what it is, if whoever asks may know. `decision` is `None` if its type is kept as it came.
@@ -288,6 +294,8 @@ pub fn explain(
     host: &mut dyn Host,
 ) -> Result<Option<(Decision, Vec<explain::Step>)>, HostError> {
     let Asked { peer, is_kept, .. } = clean(compiled, request, host)?;
+    // So that claims are told with what they are.
+    let _ = request.metadata(host);
     let outside = Connection {
         request,
         host,
@@ -336,6 +344,14 @@ struct Connection<'a> {
 impl Outside for Connection<'_> {
     fn metadata(&self) -> Option<&[u8]> {
         self.request.metadata(self.host).ok()
+    }
+
+    fn has_metadata(&self) -> bool {
+        self.request.has_metadata()
+    }
+
+    fn claim(&self, leaf: &Leaf) -> Option<Vec<u8>> {
+        self.host.property(&leaf.path()).ok().flatten()
     }
 
     fn peer(&self) -> Option<Vec<u8>> {
@@ -705,6 +721,109 @@ mod tests {
                 (one(expected), reads)
             );
         }
+    }
+
+    /// Claims of all kinds that read as the same bytes.
+    fn odd_claim() -> impl Strategy<Value = serde_json::Value> {
+        let eight = f64::from_le_bytes(*b"vip-plan");
+        let texts = vec![
+            "vip", "alice", "vip-plan", "b", "\u{1}", "\u{0}", "", "12345678",
+        ];
+        prop_oneof![
+            3 => select(texts).prop_map(|text| serde_json::json!(text)),
+            1 => Just(serde_json::json!(eight)),
+            1 => Just(serde_json::json!(98)),
+            1 => any::<bool>().prop_map(|value| serde_json::json!(value)),
+            1 => Just(serde_json::Value::Null),
+            1 => Just(serde_json::json!(["vip"])),
+            1 => Just(serde_json::json!([null, "vip"])),
+            1 => Just(serde_json::json!({"vip": "vip"})),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+        #[test]
+        fn a_claim_by_itself_says_what_all_of_them_say(
+            first in proptest::sample::subsequence(vec!["vip", "vip-plan", "b", "\u{1}", "", "12345678"], 1..4),
+            second in select(vec!["alice", "vip-plan", "b", ""]),
+            is_not in any::<bool>(),
+            claims in (odd_claim(), odd_claim()),
+        ) {
+            let of_second = serde_json::json!({"claim": {"name": ["realm", "d"], "exact": second}});
+            let second = match is_not {
+                true => serde_json::json!([{"not": of_second}, {"claim": {"name": "c", "in": ["vip", "alice", "vip-plan"]}}]),
+                false => of_second,
+            };
+            let config = serde_json::json!({"default": "standard", "rules": [
+                {"type": "first", "when": {"claim": {"name": "c", "in": first}}},
+                {"type": "second", "when": second},
+            ]});
+            let filter = UserClassifier::configure(
+                config.to_string().as_bytes(), "user-classifier", &mut MemoryHost::new(),
+            ).unwrap();
+            let mut found = Vec::new();
+            for together in [false, true] {
+                let mut host = MemoryHost::new();
+                host.set_claims(serde_json::json!({"c": claims.0, "realm": {"d": claims.1}}));
+                let mut request = Request::read(&host).unwrap();
+                if together {
+                    request.metadata(&host).unwrap();
+                }
+                filter.stream().on_request_headers(&mut request, &mut host);
+                found.push(user_types(&host));
+            }
+            prop_assert_eq!(&found[0], &found[1]);
+        }
+    }
+
+    #[test]
+    fn few_claims_that_are_certain_texts_are_read_by_themselves() {
+        let equal =
+            |name: &str, text: &str| serde_json::json!({"claim": {"name": name, "exact": text}});
+        let reads = |rules: &[serde_json::Value], claims: serde_json::Value| {
+            let rules: Vec<_> = rules
+                .iter()
+                .map(|when| serde_json::json!({"type": "t", "when": when}))
+                .collect();
+            let config = serde_json::json!({"default": "standard", "rules": rules});
+            let filter = UserClassifier::configure(
+                config.to_string().as_bytes(),
+                "user-classifier",
+                &mut MemoryHost::new(),
+            )
+            .unwrap();
+            let mut host = MemoryHost::new();
+            host.set_claims(claims);
+            let mut request = Request::read(&host).unwrap();
+            filter.stream().on_request_headers(&mut request, &mut host);
+            (host.calls(Call::Property), request.has_metadata())
+        };
+        let none = serde_json::json!({});
+        let (sub, plan) = (equal("sub", "alice"), equal("plan", "gold"));
+        assert_eq!(reads(std::slice::from_ref(&sub), none.clone()), (1, false));
+        assert_eq!(
+            reads(&[sub.clone(), plan.clone()], none.clone()),
+            (2, false)
+        );
+        let three = [sub.clone(), plan, equal("iss", "shop")];
+        assert_eq!(reads(&three, none.clone()), (1, true));
+        // Another question than whether it is a text.
+        let present = serde_json::json!({"claim": {"name": "plan", "present": true}});
+        assert_eq!(reads(&[sub.clone(), present], none.clone()), (1, true));
+        // What reads as eight bytes is a text or a number.
+        let eight = equal("sub", "vip-plan");
+        let eight_bytes = serde_json::json!({"sub": "vip-plan"});
+        assert_eq!(
+            reads(std::slice::from_ref(&eight), eight_bytes.clone()),
+            (2, true)
+        );
+        assert_eq!(
+            reads(&[eight], serde_json::json!({"sub": "alice"})),
+            (1, false)
+        );
+        assert_eq!(reads(&[sub], eight_bytes), (1, false));
     }
 
     #[test]
