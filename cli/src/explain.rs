@@ -1,6 +1,7 @@
 //! `tollgate explain`: what a request is to user-classifier, and why.
 //!
-//! The filter itself decides, in a proxy that is only in memory; the explanation is of the same rules and the same request.
+//! The filter itself decides, in a proxy that is only in memory; the explanation is of the same rules and the same request, in the words in which the filter
+//! explains itself to callers who may ask.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -17,7 +18,7 @@ use tollgate_mesh::api::Objects;
 use user_classifier::UserClassifier;
 use user_classifier::condition::Truth;
 use user_classifier::config::Compiled;
-use user_classifier::explain::{Reason, Step};
+use user_classifier::explain::{Reason, Step, why};
 
 use crate::args::{ExplainArgs, ExplainFormat};
 use crate::workspace::root_around;
@@ -289,11 +290,7 @@ fn text(told: &Told) -> Result<String, std::fmt::Error> {
     let mut text = String::new();
     writeln!(text, "{} {}", told.sent.method, told.sent.url)?;
     let user_type = told.user_type.as_deref().unwrap_or("none");
-    let why = match told.rule {
-        Some(rule) => format!("rules[{rule}] holds"),
-        None if told.is_kept => "kept, because whoever is connected is trusted".to_owned(),
-        None => "no rule holds".to_owned(),
-    };
+    let why = why(told.rule, told.is_kept);
     writeln!(text, "  {}: {user_type} ({why})", told.header)?;
     for (name, value) in &told.request {
         writeln!(text, "  {name}: {value}")?;
@@ -328,7 +325,7 @@ fn lines(reason: &Reason, depth: usize, text: &mut String) -> std::fmt::Result {
         text,
         "{}{} {}{found}",
         "  ".repeat(depth),
-        mark(reason.truth),
+        reason.truth.mark(),
         reason.condition
     )?;
     reason
@@ -342,14 +339,6 @@ fn word(truth: Truth) -> &'static str {
         Truth::Yes => "holds",
         Truth::No => "does not hold",
         Truth::Unclear => "is unclear",
-    }
-}
-
-fn mark(truth: Truth) -> char {
-    match truth {
-        Truth::Yes => '+',
-        Truth::No => '-',
-        Truth::Unclear => '?',
     }
 }
 

@@ -48,7 +48,7 @@ fn the_deciding_rule_is_told_with_those_before_it() {
   rules[1] vip: holds
     + any
       - claim plan is \"vip\": nothing
-      + claim account › years is a number of at least 10: 12
+      + claim account > years is a number of at least 10: 12
 "
     );
     // Without a token there are no claims, whatever headers say.

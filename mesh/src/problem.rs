@@ -104,10 +104,10 @@ codes! {
         "Nothing, while it is watched; write `mode: enforce` when it is to refuse.";
     /// Server-side apply and Git have no such limit.
     Large = "TG0501" Warning "A manifest is too large for kubectl apply",
-        "Apply it with `kubectl apply --server-side`, or make several manifests of it.";
+        "Apply it with `kubectl apply --server-side`, or make several manifests of it; ask for a claim of the token instead of listing ids in rules.";
     /// Whatever applies it.
     TooLarge = "TG0502" Error "A manifest is too large for a cluster",
-        "Make several manifests of it.";
+        "Make several manifests of it; ask for a claim of the token instead of listing ids in rules.";
     /// Found by its key or its name.
     LocalIssuer = "TG0601" Error "The local issuer is trusted outside of its overlay",
         "Keep it in istio/overlays/local; elsewhere name the issuer and the jwksUri of an identity provider.";

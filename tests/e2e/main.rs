@@ -25,6 +25,7 @@ mod client;
 mod databases;
 mod demo;
 mod examples;
+mod explain;
 mod hostile;
 mod in_flight;
 mod lifecycle;
@@ -154,6 +155,7 @@ fn main() -> ExitCode {
                 vouched::a_token_names_the_tenant,
                 vouched::a_peer_names_the_tenant,
                 vouched::no_trailer_of_a_client_arrives_under_a_name_of_ours,
+                explain::who_may_ask_is_told_why_and_nobody_else_anything,
             ]
         );
         trials!(

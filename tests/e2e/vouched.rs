@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use tollgate_tests::tokens::Signer;
 use tollgate_tests::{Filter, Form, LocalMesh, Manifests, Options, Target, http2};
 
+use crate::explain;
 use crate::tenants::configure;
 
 pub(crate) const ISSUER: &str = "https://issuer.test";
@@ -55,6 +56,7 @@ pub(crate) fn mesh(form: Form) -> Result<LocalMesh> {
         {"header": "x-tenant-id", "vouched": true},
     ]);
     configure(&manifests, form, &limits(&TENANTS, &at_gateway))?;
+    explain::configure(&manifests, form)?;
     let at_sidecar = json!([
         {"passedOn": {"peers": [{"exact": "spiffe://cluster.local/ns/ecommerce/sa/order-service"}]}},
         {"peer": "spiffe://cluster.local/ns/ecommerce/sa/{tenant}"},
@@ -283,6 +285,8 @@ pub(crate) async fn no_trailer_of_a_client_arrives_under_a_name_of_ours(
         "x-tenant-tier",
         "x_tenant_tier",
         "x~tenant~tier",
+        "x-explain-user-type",
+        "x_explain_user-type",
     ] {
         trailers.append(name, HeaderValue::from_static("vip"));
         trailers.append(name, HeaderValue::from_static("globex"));

@@ -20,17 +20,35 @@ pub(super) fn check(document: &Document) -> Option<Problem> {
     let object = document.value.as_object()?;
     let (applied, others) = applied(object);
     let name = name(object);
+    // What makes rules long is lists of ids, and a plugin can't be divided: each would write the type.
+    let rules = [
+        "/spec/pluginConfig/rules",
+        "/spec/pluginConfig/userClassifier/rules",
+    ];
+    let has_rules = rules
+        .iter()
+        .any(|rules| document.value.pointer(rules).is_some());
     let (code, message) = if applied > OBJECT {
+        let instead = match has_rules {
+            true => {
+                "let who issues the tokens say in a claim what is listed here, and ask for that claim instead of ids; a hash has 24 bytes, so `hashes` are no way out"
+            }
+            false => "make several of it",
+        };
         let message = format!(
-            "{name} has {} as JSON, and a cluster keeps at most {} of an object safely; make several of it",
+            "{name} has {} as JSON, and a cluster keeps at most {} of an object safely; {instead}",
             kib(applied),
             kib(OBJECT)
         );
         (Code::TooLarge, message)
     } else if applied + others > ANNOTATIONS {
+        let instead = match has_rules {
+            true => "ask for a claim of the token instead of listing ids",
+            false => "make several of it",
+        };
         let message = format!(
             "the annotations of {name} would have {} with the copy of it that `kubectl apply` keeps there, and may have {}; apply \
-             it with --server-side, or make several of it",
+             it with --server-side, or {instead}",
             kib(applied + others),
             kib(ANNOTATIONS)
         );
@@ -172,6 +190,45 @@ mod tests {
             told(&"x".repeat(most + 1), &json!({})).as_deref(),
             Some(
                 "TG0502 ConfigMap shop/settings has 1025 KiB as JSON, and a cluster keeps at most 1024 KiB of an object safely; make several of it"
+            )
+        );
+    }
+
+    #[test]
+    fn a_plugin_with_too_many_ids_is_told_of_a_claim() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a.json");
+        let told = |ids: usize| {
+            // As `tollgate hash-ids` makes them.
+            let hashes: Vec<String> = (0..ids).map(|id| format!("{id:024x}")).collect();
+            let list = json!({"claim": {"name": "sub", "hashes": {"salt": "shop", "in": hashes}}});
+            let manifest = json!({
+                "apiVersion": "extensions.istio.io/v1alpha1",
+                "kind": "WasmPlugin",
+                "metadata": {"name": "user-classifier", "namespace": "istio-system"},
+                "spec": {
+                    "url": "oci://ghcr.io/tollgate/user-classifier:0.1.0",
+                    "pluginConfig": {"default": "standard", "rules": [{"type": "vip", "when": list}]},
+                },
+            });
+            fs::write(&file, manifest.to_string()).unwrap();
+            let found = tollgate_mesh::inspect(std::slice::from_ref(&file));
+            let problem = found.documents.iter().find_map(check)?;
+            Some(format!("{} {}", problem.code, problem.message))
+        };
+        assert_eq!(told(9_000), None);
+        assert_eq!(
+            told(10_000).as_deref(),
+            Some(
+                "TG0501 the annotations of WasmPlugin istio-system/user-classifier would have 265 KiB with the copy of it that `kubectl apply` \
+                 keeps there, and may have 256 KiB; apply it with --server-side, or ask for a claim of the token instead of listing ids"
+            )
+        );
+        assert_eq!(
+            told(40_000).as_deref(),
+            Some(
+                "TG0502 WasmPlugin istio-system/user-classifier has 1056 KiB as JSON, and a cluster keeps at most 1024 KiB of an object safely; let \
+                 who issues the tokens say in a claim what is listed here, and ask for that claim instead of ids; a hash has 24 bytes, so `hashes` are no way out"
             )
         );
     }

@@ -379,7 +379,7 @@ fn classifier() -> Case {
             (
                 "/nonsense",
                 Some(json!(1)),
-                "nonsense: unknown field \"nonsense\", expected one of \"header\", \"default\", \"selfAssignable\", \"stickyKeys\", \"trust\", \"rules\"",
+                "nonsense: unknown field \"nonsense\", expected one of \"header\", \"default\", \"selfAssignable\", \"stickyKeys\", \"trust\", \"explain\", \"rules\"",
             ),
         ],
     }

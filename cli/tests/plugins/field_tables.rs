@@ -17,8 +17,13 @@ const MATCH_KEYS: [&str; 10] = [
 ];
 
 /// The path of a field as READMEs have it. Below `rules[].when` a condition that stands alone is as one in a list, and one within others as
-/// those around it; what a match consists of is the same in each of them.
+/// those around it; what a match consists of is the same in each of them, and conditions are the same in `explain.when`.
 fn plain(path: &str) -> String {
+    let in_rules = match path.strip_prefix("explain.when") {
+        Some(condition) if !condition.is_empty() => format!("rules[].when{condition}"),
+        _ => path.to_owned(),
+    };
+    let path = in_rules.as_str();
     let Some((rule, inner)) = path
         .split_once("rules[].when.")
         .or_else(|| path.split_once("rules[].when[]."))

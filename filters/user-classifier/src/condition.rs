@@ -228,12 +228,15 @@ impl Test {
     }
 
     /// Whether every value that passes this test is known to pass `other` too. `false` when that can't be told.
-    fn implies(&self, other: &Self) -> bool {
+    fn implies(&self, other: &Self, steps: &mut Steps) -> bool {
+        if !steps.take(self.compared_with(other)) {
+            return false;
+        }
         match (self, other) {
             (_, Self::Present) => true,
             (Self::Number(range), Self::Number(other)) => range.is_within(other),
             (Self::Bool(value), Self::Bool(other)) => value == other,
-            (Self::Contains(test), Self::Contains(other)) => test.implies(other),
+            (Self::Contains(test), Self::Contains(other)) => test.implies(other, steps),
             (Self::Within(networks), Self::Within(others)) => networks
                 .iter()
                 .all(|network| others.iter().any(|other| other.contains(network))),
@@ -265,7 +268,10 @@ impl Test {
     }
 
     /// Whether no value can pass both tests. `false` when that can't be told.
-    fn excludes(&self, other: &Self) -> bool {
+    fn excludes(&self, other: &Self, steps: &mut Steps) -> bool {
+        if !steps.take(self.compared_with(other) + other.compared_with(self)) {
+            return false;
+        }
         match (self, other) {
             (Self::Number(range), Self::Number(other)) => range.is_apart_from(other),
             (Self::Bool(value), Self::Bool(other)) => value != other,
@@ -281,6 +287,95 @@ impl Test {
                 apart(test, other) || apart(other, test)
             }
         }
+    }
+}
+
+impl Test {
+    /// How many steps it takes to compare this test with another: the same for the same two, in whatever order a set has its values, so that
+    /// what is refused here is refused everywhere.
+    fn compared_with(&self, other: &Self) -> u64 {
+        let each = |text: &[u8]| match other {
+            Self::Pattern(StringMatch::Regex(regex)) => {
+                1 + size(regex.as_str()).saturating_mul(1 + text.len() as u64) / 16
+            }
+            // A hash is about as much.
+            Self::Hashed { .. } => 32,
+            _ => 1,
+        };
+        let all = |steps: u64, text: &[u8]| steps.saturating_add(each(text));
+        match (self, other) {
+            (Self::Within(networks), Self::Within(others)) => {
+                1 + networks.len() as u64 * others.len() as u64
+            }
+            (Self::Hashed { hashes, .. }, Self::Hashed { .. }) => 1 + hashes.len() as u64,
+            _ => self.texts().map_or(1, |texts| texts.fold(1, all)),
+        }
+    }
+}
+
+/// About how large a regular expression is when it is run: what it repeats a number of times is there as often.
+fn size(regex: &str) -> u64 {
+    let mut size = regex.len() as u64;
+    for counted in regex.split('{').skip(1) {
+        let most = counted.split('}').next().unwrap_or_default();
+        let numbers = most
+            .split(',')
+            .filter_map(|number| number.trim().parse().ok());
+        size = size.saturating_mul(numbers.max().unwrap_or(1_u64).max(1));
+    }
+    size
+}
+
+/// How much comparing of conditions may still be done, for a whole configuration. Nested conditions can be compared in very many ways, and a
+/// configuration must be read in no time whoever wrote it. Once there are no steps left, nothing more is said of what conditions have to do with each other.
+#[derive(Debug)]
+pub struct Steps {
+    left: u64,
+    /// Whether a cookie may keep in whom the shares of the rule at hand do not have.
+    is_kept: bool,
+}
+
+/// As many as take a fraction of a second.
+const MOST_STEPS: u64 = 10_000_000;
+
+impl Default for Steps {
+    fn default() -> Self {
+        Self {
+            left: MOST_STEPS,
+            is_kept: false,
+        }
+    }
+}
+
+impl Steps {
+    /// As many as these.
+    #[cfg(test)]
+    pub fn of(left: u64) -> Self {
+        Self {
+            left,
+            is_kept: false,
+        }
+    }
+
+    /// How many are left.
+    #[cfg(test)]
+    pub fn left(&self) -> u64 {
+        self.left
+    }
+
+    /// Takes so many steps; whether there were as many.
+    pub fn take(&mut self, steps: u64) -> bool {
+        let left = self.left.checked_sub(steps);
+        self.left = left.unwrap_or(0);
+        left.is_some()
+    }
+
+    /// The same steps for a rule whose cookie keeps clients in its share: they get beyond a share that an earlier rule has.
+    pub fn for_rule<T>(&mut self, is_sticky: bool, compare: impl FnOnce(&mut Self) -> T) -> T {
+        self.is_kept = is_sticky;
+        let compared = compare(self);
+        self.is_kept = false;
+        compared
     }
 }
 
@@ -366,30 +461,39 @@ impl Condition {
     }
 
     /// Whether this condition is known to hold only where `other` holds as well.
-    pub fn implies(&self, other: &Self) -> bool {
+    pub fn implies(&self, other: &Self, steps: &mut Steps) -> bool {
+        if !steps.take(1) {
+            return false;
+        }
+        let mut implied = |given: &Self, needed: &Self| given.implies(needed, steps);
         match (self, other) {
-            (_, Self::All(needed)) => needed.iter().all(|needed| self.implies(needed)),
-            (Self::Any(given), _) => given.iter().all(|given| given.implies(other)),
-            (Self::All(given), _) if given.iter().any(|given| given.implies(other)) => true,
-            (_, Self::Any(enough)) => enough.iter().any(|enough| self.implies(enough)),
+            (_, Self::All(needed)) => needed.iter().all(|needed| implied(self, needed)),
+            (Self::Any(given), _) => given.iter().all(|given| implied(given, other)),
+            (Self::All(given), _) if given.iter().any(|given| implied(given, other)) => true,
+            (_, Self::Any(enough)) => enough.iter().any(|enough| implied(self, enough)),
             (Self::Is(subject, test), Self::Is(of, needed)) => {
-                subject == of && test.implies(needed)
+                subject == of && test.implies(needed, steps)
             }
-            (Self::Not(condition), Self::Not(other)) => condition.is_same(other),
+            (Self::Not(condition), Self::Not(other)) => condition.is_same(other, steps),
             (Self::Time(window), Self::Time(other)) => window == other,
-            (Self::Percent(share), Self::Percent(other)) => share.is_within(other),
+            (Self::Percent(share), Self::Percent(other)) => {
+                !steps.is_kept && share.is_within(other)
+            }
             _ => false,
         }
     }
 
-    fn is_same(&self, other: &Self) -> bool {
+    fn is_same(&self, other: &Self, steps: &mut Steps) -> bool {
+        if !steps.take(1) {
+            return false;
+        }
         match (self, other) {
             (Self::All(a), Self::All(b)) | (Self::Any(a), Self::Any(b)) => {
-                a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.is_same(b))
+                a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.is_same(b, steps))
             }
-            (Self::Not(a), Self::Not(b)) => a.is_same(b),
+            (Self::Not(a), Self::Not(b)) => a.is_same(b, steps),
             (Self::Is(a, test), Self::Is(b, other)) => {
-                a == b && test.implies(other) && other.implies(test)
+                a == b && test.implies(other, steps) && other.implies(test, steps)
             }
             (Self::Time(a), Self::Time(b)) => a == b,
             (Self::Percent(a), Self::Percent(b)) => a == b,
@@ -398,17 +502,23 @@ impl Condition {
     }
 
     /// Whether the two are known never to hold together.
-    pub fn excludes(&self, other: &Self) -> bool {
+    pub fn excludes(&self, other: &Self, steps: &mut Steps) -> bool {
+        if !steps.take(1) {
+            return false;
+        }
+        let mut apart = |one: &Self, other: &Self| one.excludes(other, steps);
         match (self, other) {
-            (Self::Is(subject, test), Self::Is(of, other)) => subject == of && test.excludes(other),
+            (Self::Is(subject, test), Self::Is(of, other)) => {
+                subject == of && test.excludes(other, steps)
+            }
             (Self::Not(condition), other) | (other, Self::Not(condition)) => {
-                other.implies(condition)
+                other.implies(condition, steps)
             }
             (Self::All(conditions), other) | (other, Self::All(conditions)) => {
-                conditions.iter().any(|condition| condition.excludes(other))
+                conditions.iter().any(|condition| apart(condition, other))
             }
             (Self::Any(conditions), other) | (other, Self::Any(conditions)) => {
-                conditions.iter().all(|condition| condition.excludes(other))
+                conditions.iter().all(|condition| apart(condition, other))
             }
             _ => false,
         }
@@ -458,6 +568,24 @@ impl Share {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_takes_long_to_compare_counts_for_more() {
+        let texts = |count: usize| {
+            let texts = (0..count).map(|i| format!("{i:05}").into_bytes().into());
+            Test::OneOf(texts.collect())
+        };
+        let regex = |regex: &str| Test::Pattern(StringMatch::regex(regex).unwrap());
+        assert_eq!(texts(50_000).compared_with(&texts(3)), 50_001);
+        assert_eq!(texts(3).compared_with(&texts(50_000)), 4);
+        assert_eq!(texts(1).compared_with(&regex("[0-9]+")), 7);
+        let nested = regex("((a{50}){1,50}){50}");
+        assert!(texts(1).compared_with(&nested) > 100_000);
+        // So that nothing is said of it.
+        let mut steps = Steps::of(100_000);
+        assert!(!texts(1).implies(&nested, &mut steps));
+        assert_eq!(steps.left(), 0);
+    }
 
     #[test]
     fn what_is_too_long_for_an_id_is_not_hashed() {

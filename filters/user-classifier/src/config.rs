@@ -15,6 +15,7 @@
 //! ```
 
 mod conditions;
+mod explain;
 mod outputs;
 mod reach;
 mod trust;
@@ -31,14 +32,16 @@ use tollgate_host::same_name;
 use self::conditions::Conditions;
 use self::reach::Reach;
 use crate::classifier::{Classifier, Outputs, Rule};
+use crate::condition::Steps;
+use crate::explain::Explain;
 use crate::facts::{MAX_SUBJECTS, Subjects};
 
 pub use self::outputs::is_value;
 pub use self::vouching::{OfClaims, Tenants, Unfounded};
 pub use self::written::{
-    ClaimMatch, ConditionConfig, Config, HashesConfig, KeyConfig, NamedMatch, NumberConfig,
-    OutputsConfig, PercentConfig, RuleConfig, StickyConfig, TimeConfig, TrustConfig, ValueMatch,
-    When,
+    ClaimMatch, ConditionConfig, Config, ExplainConfig, HashesConfig, KeyConfig, NamedMatch,
+    NumberConfig, OutputsConfig, PercentConfig, RuleConfig, StickyConfig, TimeConfig, TrustConfig,
+    ValueMatch, When,
 };
 
 /// How many rules a configuration may have.
@@ -99,6 +102,10 @@ pub struct Compiled {
     pub classifier: Classifier,
     /// The types that rules may give for what clients can write as they like.
     self_assignable: HashSet<String>,
+    /// How many of the subjects are those of rules.
+    pub of_rules: usize,
+    /// Whom the proxy tells why; `None` for nobody.
+    pub explain: Option<Explain>,
 }
 
 /// Everything for which a filter would refuse this configuration (JSON).
@@ -121,9 +128,10 @@ fn compile(config: Config, problems: &mut Problems) -> Option<Compiled> {
         self_assignable,
         sticky_keys,
         trust,
+        explain,
         rules,
     } = config;
-    let header = own_header(&header, "header", problems);
+    let header = own_header(&header, "header", USER_TYPE, problems);
     match &default {
         Some(default) => user_type(default, "default", problems),
         None if trust.is_some() => {}
@@ -141,10 +149,14 @@ fn compile(config: Config, problems: &mut Problems) -> Option<Compiled> {
     let keys = outputs::keys(sticky_keys, problems);
     let mut set = set_headers(&rules, problems);
     let trusted = trust.map(|trust| trust::trust(trust, header.as_deref(), &mut set, problems));
-    let own: Vec<String> = header.iter().chain(&set).cloned().collect();
+    let explain = explain.map(|explain| explain::Named::of(explain, problems));
+    let of_explain = explain.iter().filter_map(|explain| explain.header.as_ref());
+    let own = header.iter().chain(&set).chain(of_explain);
+    let own: Vec<String> = own.cloned().collect();
     let mut conditions = Conditions {
         subjects: Subjects::default(),
         own: &own,
+        steps: Steps::default(),
     };
     bounded(rules.len(), MAX_RULES, "rules", "rules", problems)?;
     let mut compiled: Vec<Rule> = Vec::with_capacity(rules.len());
@@ -165,7 +177,7 @@ fn compile(config: Config, problems: &mut Problems) -> Option<Compiled> {
         };
         // Positions are those of the configuration as long as nothing was left out, and conditions those of the author.
         sound = sound && problems.intact(&path);
-        if sound && let Some(earlier) = reach.earlier(&compiled, &rule.condition) {
+        if sound && let Some(earlier) = reach.earlier(&compiled, &rule, &mut conditions.steps) {
             problems.tell(
                 path,
                 format!(
@@ -175,6 +187,16 @@ fn compile(config: Config, problems: &mut Problems) -> Option<Compiled> {
         }
         compiled.push(rule);
     }
+    let of_rules = conditions.subjects.count();
+    let explain = explain.map(|explain| {
+        let beside = explain::Beside {
+            header: header.as_deref(),
+            set: &set,
+            rules: &compiled,
+            at_gateway,
+        };
+        explain.compile(&beside, &mut conditions, problems)
+    });
     bounded(
         conditions.subjects.count(),
         MAX_SUBJECTS,
@@ -196,17 +218,22 @@ fn compile(config: Config, problems: &mut Problems) -> Option<Compiled> {
         },
         classifier: Classifier::new(conditions.subjects, compiled),
         self_assignable: self_assignable.into_iter().collect(),
+        of_rules,
+        explain: match explain {
+            Some(explain) => Some(explain?),
+            None => None,
+        },
     })
 }
 
-/// The name of a header that the filter is to own, in lower case.
-fn own_header(name: &str, path: &str, problems: &mut Problems) -> Option<String> {
+/// The name of a header that the filter is to own, in lower case; `example` is one that it could be.
+fn own_header(name: &str, path: &str, example: &str, problems: &mut Problems) -> Option<String> {
     let name = problems.take(header::name(name, path))?;
     if same(&name, TENANT_ID) || same(&name, TENANT_TIER) {
         return problems.refuse(
             path,
             format!(
-                "\"{name}\" is the tenant-rate-limit filter's own, choose another, for example \"{USER_TYPE}\""
+                "\"{name}\" is the tenant-rate-limit filter's own, choose another, for example \"{example}\""
             ),
         );
     }
@@ -214,7 +241,7 @@ fn own_header(name: &str, path: &str, problems: &mut Problems) -> Option<String>
         return problems.refuse(
             path,
             format!(
-                "\"{name}\" has a meaning of its own, choose another, for example \"{USER_TYPE}\""
+                "\"{name}\" has a meaning of its own, choose another, for example \"{example}\""
             ),
         );
     }
@@ -410,7 +437,7 @@ mod tests {
             ),
             (
                 r#"{"default": "standard", "rule": []}"#,
-                r#"rule: unknown field "rule", expected one of "header", "default", "selfAssignable", "stickyKeys", "trust", "rules""#,
+                r#"rule: unknown field "rule", expected one of "header", "default", "selfAssignable", "stickyKeys", "trust", "explain", "rules""#,
             ),
             (
                 r#"{"default": "standard", "rules": [["vip", []]]}"#,
@@ -495,6 +522,79 @@ mod tests {
                 expected
             );
         }
+    }
+
+    #[test]
+    fn who_may_ask_why_is_known_by_something_verified() {
+        let claim = r#"{"claim": {"name": "groups", "contains": {"exact": "platform"}}}"#;
+        let header = r#"{"header": {"name": "x-debug", "exact": "1"}}"#;
+        let tenant = r#"{"tenant": {"exact": "acme"}}"#;
+        let source = r#"{"source": "10.0.0.0/8"}"#;
+        let anybody = "explain.when: would hold for what clients can write as they like, and tell anybody how rules decide: add a condition on \
+                       a claim, a peer or a source";
+        let at_gateway = |explain: &str| {
+            let rules = r#"[{"type": "beta", "when": {"claim": {"name": "beta", "boolean": true}},
+                "set": {"requestHeaders": {"x-asked": "1"}, "responseHeaders": {"x-served": "beta"}}}]"#;
+            let config =
+                format!(r#"{{"default": "standard", "explain": {explain}, "rules": {rules}}}"#);
+            check(config.as_bytes()).map_err(|error| error.to_string())
+        };
+        let when = |when: &str| at_gateway(&format!(r#"{{"when": {when}}}"#));
+        for accepted in [
+            claim,
+            source,
+            &format!("[{header}, {claim}]"),
+            &format!(r#"{{"any": [{source}, {claim}]}}"#),
+        ] {
+            assert_eq!(when(accepted), Ok(()), "{accepted}");
+        }
+        for refused in [
+            header,
+            // Whether a client can choose its tenant is the limiter's affair.
+            tenant,
+            &format!(r#"{{"any": [{header}, {claim}]}}"#),
+            &format!(r#"{{"not": {claim}}}"#),
+            r#"{"time": {"days": ["mon"]}}"#,
+        ] {
+            assert_eq!(when(refused), Err(anybody.to_owned()), "{refused}");
+        }
+        for (explain, expected) in [
+            ("{}".to_owned(), "explain: missing field \"when\""),
+            (
+                r#"{"when": []}"#.to_owned(),
+                "explain.when: is empty and would tell everybody how rules decide, say who may ask",
+            ),
+            (
+                format!(r#"{{"when": {claim}, "header": "User_Type"}}"#),
+                "explain.header: \"user_type\" has the type already, choose another, for example \"x-explain-user-type\"",
+            ),
+            (
+                format!(r#"{{"when": {claim}, "header": "x-tenant-id"}}"#),
+                "explain.header: \"x-tenant-id\" is the tenant-rate-limit filter's own, choose another, for example \"x-explain-user-type\"",
+            ),
+            (
+                format!(r#"{{"when": {claim}, "header": "X-Served"}}"#),
+                "explain.header: \"x-served\" is set by rules[0], choose another, for example \"x-explain-user-type\"",
+            ),
+            (
+                format!(r#"{{"when": {claim}, "header": "x_asked"}}"#),
+                "explain.header: \"x_asked\" is set by rules[0], choose another, for example \"x-explain-user-type\"",
+            ),
+            (
+                r#"{"when": {"header": {"name": "x-explain-user-type", "exact": "1"}}}"#.to_owned(),
+                "explain.when.header.name: \"x-explain-user-type\" is a header that this filter writes: what a client sends in it never counts",
+            ),
+        ] {
+            assert_eq!(at_gateway(&explain), Err(expected.to_owned()), "{explain}");
+        }
+        // At a sidecar the address is what the one who is connected says of others.
+        let sidecar = format!(
+            r#"{{"trust": {{"peers": [{{"prefix": "spiffe://td/"}}]}}, "explain": {{"when": {source}}}}}"#
+        );
+        assert_eq!(
+            check(sidecar.as_bytes()).unwrap_err().to_string(),
+            "explain.when: would hold for what clients can write as they like, and tell anybody how rules decide: add a condition on a claim or a peer"
+        );
     }
 
     #[test]
@@ -679,6 +779,38 @@ mod tests {
         assert_eq!(
             rules_error(&rule("vip", &never)),
             "rules[0].when[1]: never holds together with rules[0].when[0], write `any` or two rules if either is enough"
+        );
+    }
+
+    #[test]
+    fn a_cookie_gets_its_holder_beyond_the_share_of_an_earlier_rule() {
+        let share = |percent: &str| {
+            format!(r#"{{"percent": {{{percent}, "salt": "s", "cookie": "visitor"}}}}"#)
+        };
+        let told = |first: &str, sticky: &str| {
+            let config = format!(
+                r#"{{"default": "standard", "selfAssignable": ["alpha", "beta"],
+                    "stickyKeys": [{{"id": "a", "secret": "0123456789abcdef0123456789abcdef"}}],
+                    "rules": [{{"type": "alpha", "when": {first}}}, {{"type": "beta", "when": {}{sticky}}}]}}"#,
+                share("\"share\": 10")
+            );
+            check(config.as_bytes()).map_err(|error| error.to_string())
+        };
+        let sticky = r#", "sticky": {"cookie": "kept", "for": "30d"}"#;
+        let refused = Err("rules[1]: is never reached, because rules[0] holds whenever it does; move it before rules[0] or take it out".to_owned());
+        let larger = share("\"share\": 20");
+        assert_eq!(told(&larger, ""), refused);
+        assert_eq!(told(&larger, sticky), Ok(()));
+        // It gets nobody beyond what the rule itself asks for beside it.
+        let path = r#"{"path": {"prefix": "/beta"}}"#;
+        let beside = format!(r#"[{path}, {}]"#, share("\"share\": 10"));
+        let of_path = told(
+            path,
+            &format!("}}, {{\"type\": \"beta\", \"when\": {beside}{sticky}"),
+        );
+        assert_eq!(
+            of_path,
+            Err("rules[2]: is never reached, because rules[0] holds whenever it does; move it before rules[0] or take it out".to_owned())
         );
     }
 

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::net::IpAddr;
 
-use tollgate_common::claims::{Claim, Claims};
+use tollgate_common::claims::{Claim, Claims, Leaf};
 use tollgate_common::header::{TENANT_ID, TENANT_TIER};
 use tollgate_common::{Given, Path, Target, cookie, host, parameter};
 use tollgate_host::{Copies, HeaderMap};
@@ -20,6 +20,10 @@ pub const MAX_SUBJECTS: usize = 32;
 pub trait Outside {
     /// What other filters of the proxy know of it: the metadata with the claims of a verified token; `None` if there is none.
     fn metadata(&self) -> Option<&[u8]>;
+    /// Whether that is at hand already, and costs nothing any more.
+    fn has_metadata(&self) -> bool;
+    /// One of these claims by itself, as bytes without a type; `None` also if it can't be read.
+    fn claim(&self, leaf: &Leaf) -> Option<Vec<u8>>;
     /// The identity in the certificate that whoever is connected proved to have.
     fn peer(&self) -> Option<Vec<u8>>;
     /// The address that the proxy takes for the client's.
@@ -69,6 +73,19 @@ impl<'a> Facts<'a> {
             .get_or_init(|| Claims::read(self.outside.metadata()?))
             .as_ref()?
             .get(path)
+    }
+
+    /// A claim by itself, unless all of them are at hand.
+    fn read_alone(&self, alone: &Alone, subject: &Subject) -> Value<'_> {
+        if !self.outside.has_metadata() {
+            match self.outside.claim(&alone.leaf) {
+                Some(text) if Leaf::decides(&text) => return Value::Text(Cow::Owned(text)),
+                // Whatever it is, it is no text that a rule asks for.
+                _ if alone.is_enough => return Value::Absent,
+                _ => {}
+            }
+        }
+        self.read(subject)
     }
 
     fn read(&self, subject: &Subject) -> Value<'_> {
@@ -186,6 +203,17 @@ pub struct Subjects {
     all: Vec<Subject>,
     /// Those that are headers, by name, for one pass over a request's headers.
     headers: Vec<(usize, Box<[u8]>)>,
+    /// The claims that are read by themselves.
+    alone: Vec<Alone>,
+}
+
+/// A claim that is read by itself.
+#[derive(Debug)]
+struct Alone {
+    subject: usize,
+    leaf: Leaf,
+    /// Whether a property says for certain whether the claim is any of the texts that rules ask for.
+    is_enough: bool,
 }
 
 impl Subjects {
@@ -214,9 +242,78 @@ impl Subjects {
         self.all.get(position)
     }
 
+    /// Chooses how to read the claims of these rules: by themselves, if they are few and rules only ask whether they are certain texts.
+    pub(crate) fn choose_claims(&mut self, rules: &[Rule]) {
+        let mut alone = Vec::new();
+        for (position, subject) in self.all.iter().enumerate() {
+            let Subject::Claim(path) = subject else {
+                continue;
+            };
+            let mut asked = Asked::default();
+            for rule in rules {
+                asked.of(position, &rule.condition);
+            }
+            match Leaf::of(path) {
+                // Nobody but `explain` asks for it.
+                _ if !asked.is_asked => {}
+                Some(leaf) if !asked.is_more_than_equal => alone.push(Alone {
+                    subject: position,
+                    leaf,
+                    is_enough: !asked.is_unclear,
+                }),
+                _ => return,
+            }
+        }
+        if alone.len() <= MAX_ALONE {
+            self.alone = alone;
+        }
+    }
+
+    fn alone(&self, subject: usize) -> Option<&Alone> {
+        self.alone.iter().find(|alone| alone.subject == subject)
+    }
+
     /// How many there are.
     pub fn count(&self) -> usize {
         self.all.len()
+    }
+}
+
+/// How many claims are read by themselves; from there on it is cheaper to read all of them together.
+const MAX_ALONE: usize = 2;
+
+/// What rules ask of a claim.
+#[derive(Default)]
+struct Asked {
+    is_asked: bool,
+    /// Something else than whether it is a text.
+    is_more_than_equal: bool,
+    /// Whether it is a text that a property may also be something else for.
+    is_unclear: bool,
+}
+
+impl Asked {
+    fn of(&mut self, subject: usize, condition: &Condition) {
+        match condition {
+            Condition::All(conditions) | Condition::Any(conditions) => {
+                for condition in conditions {
+                    self.of(subject, condition);
+                }
+            }
+            Condition::Not(condition) => self.of(subject, condition),
+            Condition::Is(of, test) if *of == subject => {
+                self.is_asked = true;
+                match test.texts() {
+                    Some(mut texts) => self.is_unclear |= !texts.all(Leaf::decides),
+                    None => self.is_more_than_equal = true,
+                }
+            }
+            Condition::Percent(share) if share.of == subject => {
+                self.is_asked = true;
+                self.is_more_than_equal = true;
+            }
+            Condition::Is(..) | Condition::Time(_) | Condition::Percent(_) => {}
+        }
     }
 }
 
@@ -227,6 +324,9 @@ pub struct Reading<'r, 'a> {
     values: [Option<Value<'r>>; MAX_SUBJECTS],
     /// The cookie of the rule that is tried.
     sticky: Option<&'r Sticky>,
+    /// How many conditions were tested, and values looked up.
+    #[cfg(test)]
+    work: usize,
 }
 
 impl<'r, 'a> Reading<'r, 'a> {
@@ -257,13 +357,31 @@ impl<'r, 'a> Reading<'r, 'a> {
             subjects,
             values,
             sticky: None,
+            #[cfg(test)]
+            work: 0,
         }
+    }
+
+    /// How many conditions were tested, and values looked up.
+    #[cfg(test)]
+    pub fn work(&self) -> usize {
+        self.work
+    }
+
+    #[cfg(test)]
+    pub(crate) fn count_work(&mut self) {
+        self.work += 1;
     }
 
     /// The value of the subject at a position; of one that there is no place for, [`Value::Unclear`].
     pub fn value(&mut self, subject: usize) -> &Value<'r> {
         match (self.values.get_mut(subject), self.subjects.get(subject)) {
-            (Some(value), Some(subject)) => value.get_or_insert_with(|| self.facts.read(subject)),
+            (Some(value), Some(of)) => {
+                value.get_or_insert_with(|| match self.subjects.alone(subject) {
+                    Some(alone) => self.facts.read_alone(alone, of),
+                    None => self.facts.read(of),
+                })
+            }
             _ => &Value::Unclear,
         }
     }
@@ -280,6 +398,8 @@ impl<'r, 'a> Reading<'r, 'a> {
 
     /// How a condition of the rule that is tried comes out.
     pub fn truth(&mut self, condition: &Condition) -> Truth {
+        #[cfg(test)]
+        self.count_work();
         match condition {
             Condition::All(conditions) => {
                 Truth::all(conditions.iter().map(|condition| self.truth(condition)))

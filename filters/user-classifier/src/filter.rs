@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::rc::Rc;
 
+use tollgate_common::claims::Leaf;
 use tollgate_common::header::{TENANT_ID, TENANT_TIER};
 use tollgate_common::{TenantId, is_name};
 use tollgate_host::filter::give_up;
@@ -11,11 +12,10 @@ use tollgate_host::{
 };
 
 use crate::classifier::Decision;
-use crate::condition::Subject;
+use crate::condition::{Subject, Truth};
 use crate::config::{Compiled, is_value};
-#[cfg(not(target_os = "wasi"))]
-use crate::explain::{self, Step};
-use crate::facts::{Facts, Outside};
+use crate::explain::{self, Explain};
+use crate::facts::{Facts, Outside, Reading};
 
 /// The user-classifier with one configuration.
 #[derive(Debug)]
@@ -39,6 +39,7 @@ impl Plugin for UserClassifier {
         Classification {
             compiled: Rc::clone(&self.compiled),
             decision: Decision::default(),
+            explanation: None,
         }
     }
 }
@@ -54,7 +55,7 @@ impl UserClassifier {
     /// Whether a rule may ask for claims.
     pub fn reads_claims(&self) -> bool {
         let subjects = self.compiled.classifier.subjects();
-        let mut all = (0..subjects.count()).map(|at| subjects.get(at));
+        let mut all = (0..self.compiled.of_rules).map(|at| subjects.get(at));
         all.any(|subject| matches!(subject, Some(Subject::Claim(_))))
     }
 }
@@ -65,6 +66,8 @@ pub struct Classification {
     compiled: Rc<Compiled>,
     /// What was decided, for the response.
     decision: Decision,
+    /// Why, if whoever asked may know.
+    explanation: Option<String>,
 }
 
 impl Stream for Classification {
@@ -99,8 +102,10 @@ impl Stream for Classification {
 impl Compiled {
     /// The headers that are the filter's.
     fn own(&self) -> impl Iterator<Item = &str> {
+        let explain = self.explain.as_ref().map(|explain| &explain.header);
         std::iter::once(&self.header)
             .chain(&self.set)
+            .chain(explain)
             .map(String::as_str)
     }
 }
@@ -128,12 +133,13 @@ impl Classification {
             classifier,
             ..
         } = &*compiled;
+        let asks = asks(compiled.explain.as_ref(), request, host)?;
         let Asked {
             peer,
             is_trusted,
             is_kept,
         } = clean(&compiled, request, host)?;
-        if is_kept {
+        if is_kept && asks.is_none() {
             log::debug!("{header}: kept as it came");
             return Ok(());
         }
@@ -142,7 +148,16 @@ impl Classification {
             host,
             peer,
         };
-        self.decision = classifier.decide(&Facts::new(request.headers(), &outside));
+        let facts = Facts::new(request.headers(), &outside);
+        let decision = (!is_kept).then(|| classifier.decide(&facts));
+        if let Some(explain) = asks {
+            self.explanation = answer(explain, &compiled, decision.as_ref(), &facts);
+        }
+        let Some(decision) = decision else {
+            log::debug!("{header}: kept as it came");
+            return Ok(());
+        };
+        self.decision = decision;
         let rule = self.decision.rule;
         log::debug!("{header}: by rule {rule:?}");
         let rule = rule.and_then(|rule| classifier.rules().get(rule));
@@ -169,8 +184,15 @@ impl Classification {
         Ok(())
     }
 
-    /// What the deciding rule says to the client.
+    /// What the deciding rule says to the client, and why it does.
     fn respond(&self, host: &mut dyn Host) -> Result<(), HostError> {
+        if let Some(Explain { header, .. }) = &self.compiled.explain {
+            match &self.explanation {
+                Some(why) => host.set_header(Map::ResponseHeaders, header, why.as_bytes())?,
+                // Not what a service says under this name either.
+                None => host.remove_header(Map::ResponseHeaders, header.as_bytes())?,
+            }
+        }
         let rules = self.compiled.classifier.rules();
         let Some(rule) = self.decision.rule.and_then(|rule| rules.get(rule)) else {
             return Ok(());
@@ -183,6 +205,47 @@ impl Classification {
         }
         Ok(())
     }
+}
+
+/// Whether a request asks why it is what it is; nobody behind hears that it did.
+fn asks<'c>(
+    explain: Option<&'c Explain>,
+    request: &mut Request,
+    host: &mut dyn Host,
+) -> Result<Option<&'c Explain>, HostError> {
+    let Some(explain) = explain else {
+        return Ok(None);
+    };
+    let asks = request.headers().first(&explain.header).is_some();
+    request.strip(&explain.header, host)?;
+    if !asks {
+        return Ok(None);
+    }
+    // So that claims are told with what they are.
+    let _ = request.metadata(host);
+    Ok(Some(explain))
+}
+
+/// Why a request is what it is, if whoever asks may know. `decision` is `None` if its type is kept as it came.
+fn answer(
+    explain: &Explain,
+    compiled: &Compiled,
+    decision: Option<&Decision>,
+    facts: &Facts<'_>,
+) -> Option<String> {
+    let classifier = &compiled.classifier;
+    let mut reading = Reading::new(facts, classifier.subjects());
+    if reading.truth(&explain.condition) != Truth::Yes {
+        return None;
+    }
+    let rule = decision.and_then(|decision| classifier.rules().get(decision.rule?));
+    let kept = || std::str::from_utf8(facts.headers().first(&compiled.header)?).ok();
+    let user_type = match (decision, rule) {
+        (None, _) => kept(),
+        (_, Some(rule)) => Some(rule.user_type.as_str()),
+        (_, None) => compiled.default.as_deref(),
+    };
+    Some(explain::line(user_type, decision, classifier, facts))
 }
 
 /// What is known of a request before rules are asked.
@@ -224,14 +287,15 @@ fn clean(
     })
 }
 
-/// Why a request is what it is; `None` if its type is kept as it came.
-#[cfg(not(target_os = "wasi"))]
+/// Why a request is what it is; `None` if its type is kept as it came. For `tollgate explain`: with what was found, and without asking who asks.
 pub fn explain(
     compiled: &Compiled,
     request: &mut Request,
     host: &mut dyn Host,
-) -> Result<Option<(Decision, Vec<Step>)>, HostError> {
+) -> Result<Option<(Decision, Vec<explain::Step>)>, HostError> {
     let Asked { peer, is_kept, .. } = clean(compiled, request, host)?;
+    // So that claims are told with what they are.
+    let _ = request.metadata(host);
     let outside = Connection {
         request,
         host,
@@ -280,6 +344,14 @@ struct Connection<'a> {
 impl Outside for Connection<'_> {
     fn metadata(&self) -> Option<&[u8]> {
         self.request.metadata(self.host).ok()
+    }
+
+    fn has_metadata(&self) -> bool {
+        self.request.has_metadata()
+    }
+
+    fn claim(&self, leaf: &Leaf) -> Option<Vec<u8>> {
+        self.host.property(&leaf.path()).ok().flatten()
     }
 
     fn peer(&self) -> Option<Vec<u8>> {
@@ -651,6 +723,109 @@ mod tests {
         }
     }
 
+    /// Claims of all kinds that read as the same bytes.
+    fn odd_claim() -> impl Strategy<Value = serde_json::Value> {
+        let eight = f64::from_le_bytes(*b"vip-plan");
+        let texts = vec![
+            "vip", "alice", "vip-plan", "b", "\u{1}", "\u{0}", "", "12345678",
+        ];
+        prop_oneof![
+            3 => select(texts).prop_map(|text| serde_json::json!(text)),
+            1 => Just(serde_json::json!(eight)),
+            1 => Just(serde_json::json!(98)),
+            1 => any::<bool>().prop_map(|value| serde_json::json!(value)),
+            1 => Just(serde_json::Value::Null),
+            1 => Just(serde_json::json!(["vip"])),
+            1 => Just(serde_json::json!([null, "vip"])),
+            1 => Just(serde_json::json!({"vip": "vip"})),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+        #[test]
+        fn a_claim_by_itself_says_what_all_of_them_say(
+            first in proptest::sample::subsequence(vec!["vip", "vip-plan", "b", "\u{1}", "", "12345678"], 1..4),
+            second in select(vec!["alice", "vip-plan", "b", ""]),
+            is_not in any::<bool>(),
+            claims in (odd_claim(), odd_claim()),
+        ) {
+            let of_second = serde_json::json!({"claim": {"name": ["realm", "d"], "exact": second}});
+            let second = match is_not {
+                true => serde_json::json!([{"not": of_second}, {"claim": {"name": "c", "in": ["vip", "alice", "vip-plan"]}}]),
+                false => of_second,
+            };
+            let config = serde_json::json!({"default": "standard", "rules": [
+                {"type": "first", "when": {"claim": {"name": "c", "in": first}}},
+                {"type": "second", "when": second},
+            ]});
+            let filter = UserClassifier::configure(
+                config.to_string().as_bytes(), "user-classifier", &mut MemoryHost::new(),
+            ).unwrap();
+            let mut found = Vec::new();
+            for together in [false, true] {
+                let mut host = MemoryHost::new();
+                host.set_claims(serde_json::json!({"c": claims.0, "realm": {"d": claims.1}}));
+                let mut request = Request::read(&host).unwrap();
+                if together {
+                    request.metadata(&host).unwrap();
+                }
+                filter.stream().on_request_headers(&mut request, &mut host);
+                found.push(user_types(&host));
+            }
+            prop_assert_eq!(&found[0], &found[1]);
+        }
+    }
+
+    #[test]
+    fn few_claims_that_are_certain_texts_are_read_by_themselves() {
+        let equal =
+            |name: &str, text: &str| serde_json::json!({"claim": {"name": name, "exact": text}});
+        let reads = |rules: &[serde_json::Value], claims: serde_json::Value| {
+            let rules: Vec<_> = rules
+                .iter()
+                .map(|when| serde_json::json!({"type": "t", "when": when}))
+                .collect();
+            let config = serde_json::json!({"default": "standard", "rules": rules});
+            let filter = UserClassifier::configure(
+                config.to_string().as_bytes(),
+                "user-classifier",
+                &mut MemoryHost::new(),
+            )
+            .unwrap();
+            let mut host = MemoryHost::new();
+            host.set_claims(claims);
+            let mut request = Request::read(&host).unwrap();
+            filter.stream().on_request_headers(&mut request, &mut host);
+            (host.calls(Call::Property), request.has_metadata())
+        };
+        let none = serde_json::json!({});
+        let (sub, plan) = (equal("sub", "alice"), equal("plan", "gold"));
+        assert_eq!(reads(std::slice::from_ref(&sub), none.clone()), (1, false));
+        assert_eq!(
+            reads(&[sub.clone(), plan.clone()], none.clone()),
+            (2, false)
+        );
+        let three = [sub.clone(), plan, equal("iss", "shop")];
+        assert_eq!(reads(&three, none.clone()), (1, true));
+        // Another question than whether it is a text.
+        let present = serde_json::json!({"claim": {"name": "plan", "present": true}});
+        assert_eq!(reads(&[sub.clone(), present], none.clone()), (1, true));
+        // What reads as eight bytes is a text or a number.
+        let eight = equal("sub", "vip-plan");
+        let eight_bytes = serde_json::json!({"sub": "vip-plan"});
+        assert_eq!(
+            reads(std::slice::from_ref(&eight), eight_bytes.clone()),
+            (2, true)
+        );
+        assert_eq!(
+            reads(&[eight], serde_json::json!({"sub": "alice"})),
+            (1, false)
+        );
+        assert_eq!(reads(&[sub], eight_bytes), (1, false));
+    }
+
     #[test]
     fn a_rule_may_say_more_than_a_type() {
         let config = br#"{"default": "standard", "selfAssignable": ["beta"], "rules": [
@@ -842,6 +1017,250 @@ mod tests {
                 "{percent}"
             );
             before = now;
+        }
+    }
+
+    const TOLD: &str = r#"{
+        "default": "standard",
+        "selfAssignable": ["beta"],
+        "stickyKeys": [{"id": "a", "secret": "0123456789abcdef0123456789abcdef"}],
+        "explain": {"when": [{"claim": {"name": "groups", "contains": {"exact": "platform"}}}]},
+        "rules": [
+            {"type": "internal", "when": [{"peer": {"prefix": "spiffe://cluster.local/ns/jobs/"}}]},
+            {"type": "vip", "when": {"any": [{"claim": {"name": "plan", "exact": "vip"}},
+                                             {"claim": {"name": ["account", "years"], "number": {"atLeast": 10}}}]}},
+            {"type": "premium", "when": [{"tier": {"exact": "premium"}}]},
+            {"type": "beta", "when": [{"percent": {"share": 0, "salt": "s", "cookie": "visitor"}}, {"header": {"name": "x-secret", "present": true}}],
+             "sticky": {"cookie": "kept", "for": "30d"}}
+        ]
+    }"#;
+
+    /// What arrives of the header that asks, and what the client is answered there.
+    fn asked_of(
+        filter: &UserClassifier,
+        host: &mut MemoryHost,
+    ) -> (usize, Vec<Vec<u8>>, Vec<String>) {
+        let mut stream = filter.stream();
+        let mut request = Request::read(host).unwrap();
+        let action = stream.on_request_headers(&mut request, host);
+        assert_eq!(action, Action::Continue);
+        let ours = |name: &&[u8]| tollgate_host::same_name(name, b"x-explain-user-type");
+        let arrived = host
+            .request
+            .iter()
+            .map(|(name, _)| name)
+            .filter(ours)
+            .count();
+        let types = user_types(host);
+        host.begin_response(
+            200,
+            &[
+                ("x-explain-user-type", "of a service"),
+                ("x-explain-user-type", "twice"),
+            ],
+        );
+        stream.on_response_headers(host);
+        let answers = host.response.all("x-explain-user-type");
+        (arrived, answers.map(<[u8]>::to_vec).collect(), types)
+    }
+
+    fn asked(headers: &[(&str, &[u8])], claims: Option<serde_json::Value>) -> Vec<String> {
+        let filter =
+            UserClassifier::configure(TOLD.as_bytes(), "user-classifier", &mut MemoryHost::new())
+                .unwrap();
+        let mut host = MemoryHost::new();
+        host.begin(headers);
+        if let Some(claims) = claims {
+            host.set_claims(claims);
+        }
+        let (arrived, answers, _) = asked_of(&filter, &mut host);
+        assert_eq!(arrived, 0, "{headers:?}");
+        let text = |answer: Vec<u8>| String::from_utf8(answer).unwrap();
+        answers.into_iter().map(text).collect()
+    }
+
+    #[test]
+    fn who_may_ask_is_told_which_rule_decided_and_why() {
+        let of_platform = |mut claims: serde_json::Value| {
+            claims["groups"] = serde_json::json!(["platform"]);
+            Some(claims)
+        };
+        let ask = ("x-explain-user-type", &b"1"[..]);
+        assert_eq!(
+            asked(
+                &[ask],
+                of_platform(serde_json::json!({"account": {"years": 12}}))
+            ),
+            [
+                "vip (rules[1] holds) | rules[1] vip: + any (- claim plan is \"vip\": nothing; + claim account > years is a number of at least 10: \
+              a number) | rules[0] internal: - peer begins with \"spiffe://cluster.local/ns/jobs/\": nothing"
+            ]
+        );
+        assert_eq!(
+            asked(
+                &[
+                    ask,
+                    ("cookie", b"visitor=v1; kept=a.1.0"),
+                    ("x-secret", b"hush"),
+                    ("x-tenant-tier", b"free")
+                ],
+                of_platform(serde_json::json!({"plan": "gold"}))
+            ),
+            [
+                "standard (no rule holds) | rules[3] beta: - all (- cookie visitor is among the first 0 of 100 by the salt \"s\": a text, at 38.91 %; + \
+              header x-secret is there: a text) | rules[2] premium: - tier is \"premium\": \"free\" | rules[1] vip: - any (- claim plan is \"vip\": a \
+              text; - claim account > years is a number of at least 10: nothing) | rules[0] internal: - peer begins with \
+              \"spiffe://cluster.local/ns/jobs/\": nothing"
+            ]
+        );
+        // Whatever stands in the header, in whatever number.
+        let twice = [
+            ask,
+            ("x-explain-user-type", b"\xff"),
+            ("X_Explain_User_Type", b""),
+        ];
+        assert_eq!(asked(&twice, of_platform(serde_json::json!({}))).len(), 1);
+    }
+
+    #[test]
+    fn nobody_else_is_told_anything_or_that_there_is_anything_to_tell() {
+        let ask = ("x-explain-user-type", &b"1"[..]);
+        let platform = serde_json::json!({"groups": ["platform"]});
+        for (headers, claims) in [
+            (&[ask][..], None),
+            (&[ask, ("groups", b"platform")], None),
+            (&[ask], Some(serde_json::json!({"groups": "platform"}))),
+            (&[ask], Some(serde_json::json!({"groups": ["dev"]}))),
+            (&[ask], Some(serde_json::json!({"groups": null}))),
+            // In another spelling nobody asks, and it is taken away all the same.
+            (&[("x_explain_user_type", b"1")], Some(platform.clone())),
+            (&[], Some(platform)),
+        ] {
+            assert_eq!(
+                asked(headers, claims.clone()),
+                [""; 0],
+                "{headers:?} {claims:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_sidecar_tells_whom_it_knows_also_why_a_type_was_kept() {
+        let config = br#"{"trust": {"peers": [{"exact": "spiffe://cluster.local/ns/istio-system/sa/istio-ingressgateway"}]},
+            "explain": {"header": "X-Why", "when": {"peer": {"prefix": "spiffe://cluster.local/ns/istio-system/sa/"}}},
+            "rules": [{"type": "internal", "when": {"peer": {"prefix": "spiffe://cluster.local/ns/jobs/"}}}]}"#;
+        let filter =
+            UserClassifier::configure(config, "user-classifier", &mut MemoryHost::new()).unwrap();
+        for (peer, said, expected) in [
+            (
+                GATEWAY,
+                Some("vip"),
+                Some("vip (kept, because whoever is connected is trusted)"),
+            ),
+            (
+                GATEWAY,
+                None,
+                Some(
+                    "none (no rule holds) | rules[0] internal: - peer begins with \"spiffe://cluster.local/ns/jobs/\": \
+                     \"spiffe://cluster.local/ns/istio-system/sa/istio-ingressgateway\"",
+                ),
+            ),
+            (b"spiffe://cluster.local/ns/jobs/sa/a", Some("vip"), None),
+        ] {
+            let mut host = MemoryHost::new();
+            let mut headers = vec![("x-why", "1")];
+            headers.extend(said.map(|said| ("user-type", said)));
+            host.begin(&headers);
+            host.set_attribute(&["connection", "mtls"], &[1]);
+            host.set_attribute(&["connection", "uri_san_peer_certificate"], peer);
+            let mut stream = filter.stream();
+            let mut request = Request::read(&host).unwrap();
+            stream.on_request_headers(&mut request, &mut host);
+            assert_eq!(host.request.first("x-why"), None);
+            host.begin_response::<&str, &str>(200, &[]);
+            stream.on_response_headers(&mut host);
+            assert_eq!(host.response.first("x-why"), expected.map(str::as_bytes));
+            host.begin_trailers(&[("x-why", "1"), ("X_Why", "1")]);
+            let mut trailers = Trailers::read(&host).unwrap();
+            stream.on_request_trailers(&mut trailers, &mut host);
+            assert!(host.trailers.is_empty());
+        }
+    }
+
+    #[test]
+    fn who_does_not_ask_costs_one_call_in_the_response_and_without_explain_none() {
+        for (config, response) in [
+            (TOLD, BTreeMap::from([(Call::RemoveHeader, 1)])),
+            (r#"{"default": "standard"}"#, BTreeMap::new()),
+        ] {
+            let filter = UserClassifier::configure(
+                config.as_bytes(),
+                "user-classifier",
+                &mut MemoryHost::new(),
+            )
+            .unwrap();
+            let mut host = MemoryHost::new();
+            host.begin(&[("user-type", "standard")]);
+            let mut stream = filter.stream();
+            let mut request = Request::read(&host).unwrap();
+            stream.on_request_headers(&mut request, &mut host);
+            let of_rules = match filter.reads_claims() {
+                // The peer, and the claims of the rules; not a second time for who may ask.
+                true => BTreeMap::from([(Call::Headers, 1), (Call::Property, 2)]),
+                false => BTreeMap::from([(Call::Headers, 1)]),
+            };
+            assert_eq!(host.all_calls(), of_rules);
+            host.begin_response::<&str, &str>(200, &[]);
+            host.reset_calls();
+            stream.on_response_headers(&mut host);
+            assert_eq!(host.all_calls(), response);
+        }
+        // Nor does a claim that only says who may ask.
+        let config = br#"{"default": "standard", "explain": {"when": {"claim": {"name": "sub", "exact": "alice"}}}}"#;
+        let filter =
+            UserClassifier::configure(config, "user-classifier", &mut MemoryHost::new()).unwrap();
+        assert!(!filter.reads_claims());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(500))]
+
+        #[test]
+        fn an_explanation_is_a_header_whatever_it_is_about(
+            value in vec(any::<u8>(), 0..300),
+            exact in "\\PC{0,60}|[\\x00-\\x1f]{1,9}",
+            rules in 1_usize..200,
+        ) {
+            // Rules with any texts, more than there is room for, and a request with any bytes.
+            let rules: Vec<_> = (0..rules)
+                .map(|rule| serde_json::json!({"type": "t", "when": [
+                    {"claim": {"name": format!("c{}", rule % 7), "exact": format!("{exact}{rule}")}},
+                    {"tier": {"exact": format!("tier-{rule}")}},
+                ]}))
+                .collect();
+            let config = serde_json::json!({
+                "default": "standard",
+                "explain": {"when": {"source": "10.0.0.0/8"}},
+                "rules": rules,
+            });
+            let filter = UserClassifier::configure(
+                config.to_string().as_bytes(), "user-classifier", &mut MemoryHost::new(),
+            ).unwrap();
+            let mut host = MemoryHost::new();
+            host.begin(&[("x-explain-user-type", &b"1"[..]), ("x-tenant-tier", &value)]);
+            host.set_attribute(&["source", "address"], b"10.1.1.1:80");
+            host.set_claims(serde_json::json!({"c0": String::from_utf8_lossy(&value), "c1": "\r\nset-cookie: a=b"}));
+            let (_, answers, _) = asked_of(&filter, &mut host);
+            prop_assert_eq!(answers.len(), 1);
+            prop_assert!(answers[0].len() <= explain::LONGEST_LINE, "{}", answers[0].len());
+            prop_assert!(answers[0].iter().all(|byte| (b' '..=b'~').contains(byte)));
+            let text = String::from_utf8(answers[0].clone()).unwrap();
+            let told = text.matches(" | rules[").count();
+            let all = match text.split_once(" rules before these do not hold") {
+                Some((before, _)) => told + before.rsplit(' ').next().unwrap().parse::<usize>().unwrap(),
+                None => told,
+            };
+            prop_assert_eq!(all, rules.len());
         }
     }
 

@@ -9,7 +9,7 @@
 //! - [`condition`]: what rules are made of; [`network`] and [`time`] are what some conditions ask.
 //! - [`facts`]: what a request is, read as far as rules ask.
 //! - [`sticky`]: signed cookies for those whom a share has.
-//! - `explain`: why a request is what it is, for `tollgate explain`; not in a module.
+//! - [`explain`]: why a request is what it is, for `tollgate explain` and for callers who may ask a proxy.
 //! - [`filter`]: reads the request, asks the classifier, writes what it says.
 
 #![cfg_attr(
@@ -25,7 +25,6 @@
 pub mod classifier;
 pub mod condition;
 pub mod config;
-#[cfg(not(target_os = "wasi"))]
 pub mod explain;
 pub mod facts;
 pub mod filter;

@@ -2,7 +2,7 @@
 //!
 //! The body of an answer is `{"pod": …, "headers": [[NAME, VALUE], …], "trailers": [[NAME, VALUE], …]}`: every copy of every header, as it came.
 //! Its header `x-trailers` has the trailers in order of their names, `a=1;b=2`; and `x-headers`, likewise, the request's headers that filters own,
-//! in whatever spelling.
+//! in whatever spelling. It also forges the header in which a classifier explains itself.
 
 use std::env;
 
@@ -152,7 +152,8 @@ impl Told {
             let name = name
                 .to_ascii_lowercase()
                 .replace(|c: char| !c.is_ascii_alphanumeric(), "-");
-            ["user-type", "x-experiment"].contains(&name.as_str()) || name.starts_with("x-tenant-")
+            ["user-type", "x-experiment", "x-explain-user-type"].contains(&name.as_str())
+                || name.starts_with("x-tenant-")
         });
         let pod = env::var("POD_NAME").unwrap_or_default();
         Self {
@@ -162,8 +163,13 @@ impl Told {
         }
     }
 
-    fn headers(&self) -> [(&'static str, &str); 2] {
-        [("x-headers", &self.owned), ("x-trailers", &self.trailers)]
+    fn headers(&self) -> [(&'static str, &str); 3] {
+        [
+            ("x-headers", &self.owned),
+            ("x-trailers", &self.trailers),
+            // In the name of the classifier, which is not this service's to use.
+            ("x-explain-user-type", "vip (by the service)"),
+        ]
     }
 }
 

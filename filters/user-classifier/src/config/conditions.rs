@@ -18,7 +18,7 @@ use super::{
     CONDITIONS, KEYS, MAX_CONDITIONS, MAX_DEPTH, MAX_LENGTH, MAX_NETWORKS, MAX_VALUES, bounded,
     same,
 };
-use crate::condition::{Condition, Range, Share, Subject, Test};
+use crate::condition::{Condition, Range, Share, Steps, Subject, Test};
 use crate::facts::Subjects;
 use crate::network::{Network, have_all};
 use crate::time::{self, Window};
@@ -29,6 +29,8 @@ pub(super) struct Conditions<'a> {
     pub(super) subjects: Subjects,
     /// The headers that the filter writes, with what they are: what a client sends in them never counts.
     pub(super) own: &'a [String],
+    /// For comparing conditions.
+    pub(super) steps: Steps,
 }
 
 /// A match of a text, with what it is of.
@@ -65,7 +67,8 @@ impl Conditions<'_> {
         let mut conditions = self.each(conditions, path, depth, left, problems)?;
         for (i, condition) in conditions.iter().enumerate() {
             let mut earlier = conditions.iter().take(i);
-            if let Some(other) = earlier.position(|other| other.excludes(condition)) {
+            let steps = &mut self.steps;
+            if let Some(other) = earlier.position(|other| other.excludes(condition, steps)) {
                 return problems.refuse(
                     format!("{path}[{i}]"),
                     format!(

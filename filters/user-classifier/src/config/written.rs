@@ -45,6 +45,8 @@ pub struct Config {
     pub sticky_keys: Vec<KeyConfig>,
     /// Whose word counts: for sidecars. Without it every copy of the header is taken away, as a gateway must.
     pub trust: Option<TrustConfig>,
+    /// Whom the proxy tells, in a header of the response, which rule decided and why. Without it, nobody.
+    pub explain: Option<ExplainConfig>,
     /// The rules, at most 10,000; the first that holds decides.
     #[serde(default)]
     #[cfg_attr(feature = "schema", schemars(length(max = MAX_RULES), extend("default" = [])))]
@@ -92,6 +94,26 @@ pub struct TrustConfig {
     #[serde(default)]
     #[cfg_attr(feature = "schema", schemars(with = "Vec<tollgate_common::schema::HeaderName>", length(max = MAX_OUTPUTS), extend("default" = [], "uniqueItems" = true)))]
     pub headers: Vec<String>,
+}
+
+/// Whom the proxy tells which rule decided and why.
+#[derive(Debug, Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "Explain")
+)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, remote = "Self")]
+pub struct ExplainConfig {
+    /// The header that asks, with any value, and that answers. It is taken away from every request, and from every response that it is no answer in.
+    #[serde(default = "explain_header")]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "tollgate_common::schema::HeaderName")
+    )]
+    pub header: String,
+    /// Who may ask: a condition, or a list of conditions all of which must hold. It must rest on a claim, a peer or a source.
+    pub when: When,
 }
 
 /// A rule.
@@ -484,6 +506,7 @@ pub struct PercentConfig {
 mapping!(
     Config,
     TrustConfig,
+    ExplainConfig,
     RuleConfig,
     ConditionConfig,
     ValueMatch,
@@ -500,6 +523,10 @@ mapping!(
 
 fn default_header() -> String {
     USER_TYPE.to_owned()
+}
+
+fn explain_header() -> String {
+    super::explain::HEADER.to_owned()
 }
 
 /// What the fields say together.
