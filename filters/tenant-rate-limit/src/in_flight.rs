@@ -19,8 +19,10 @@
 //!   there are more than the limit allows, and nobody is let in until there are fewer.
 //! - A VM lets nobody in while its last sign is older than 2 s ([`FRESH`]): it gives one first. So unless it is stopped for 3 s between two
 //!   calls of one callback, nobody has struck it off when it writes.
+//! - Its next tick is a second after that at most. So a VM that has something in flight is silent for 5 s only if it has been stuck for the last 2 of these at least.
 //!
-//! So there are never more requests in flight than the limit, in all VMs that live and have not been stuck for 5 s; and 5 s after a VM died its places are free at the latest. The proxy fails
+//! So there are never more requests in flight than the limit, in all VMs that live and have not been stuck for 2 s (a tenth of a second is much for a worker of Envoy's);
+//! and 5 s after a VM died its places are free at the latest. The proxy fails
 //! what a dead VM had in flight when it next has something to do there; a service that is at work on such a request is not told before.
 //!
 //! # What it costs

@@ -8,7 +8,9 @@ use std::collections::HashMap;
 
 use proptest::prelude::*;
 use tenant_rate_limit::in_flight::members::SILENCE;
-use tenant_rate_limit::in_flight::{Admission, Concurrencies, Concurrency, InFlight, Ticket};
+use tenant_rate_limit::in_flight::{
+    Admission, Concurrencies, Concurrency, FRESH, InFlight, Ticket,
+};
 use tenant_rate_limit::ledger::{Account, Failure};
 use tenant_rate_limit::table::Table;
 use tollgate_host::memory::{Call, MemoryHost};
@@ -510,8 +512,8 @@ impl World {
             let now = self.now();
             for vm in &mut self.vms {
                 match vm.still {
-                    // Its last sign may be a second older.
-                    Some(since) => vm.off |= now >= since + SILENCE - SECOND,
+                    // Its last sign may be older by what lets it let requests in, and by a tick.
+                    Some(since) => vm.off |= now >= since + SILENCE - FRESH - SECOND,
                     None if now >= vm.ticks_at => {
                         vm.in_flight.tick(&mut vm.host);
                         vm.ticks_at = now + SECOND;
@@ -547,7 +549,8 @@ impl World {
         let now = self.now();
         let vm = &mut self.vms[worker];
         vm.still = match vm.still {
-            None => Some(now),
+            // One that has not come to its next sign since it stood still before has been silent since then.
+            None => Some(now.min(vm.ticks_at)),
             Some(_) => None,
         };
     }
