@@ -19,7 +19,8 @@
 //! for that, nor is there a list of tenants, and it does not matter how many there are. A tenant that wants less than `weight · level` has all that it wants, and the rest of its
 //! share is lent to the others by a level that is higher for it; when it wants more again, it need not ask for it back (see below), and the level falls.
 //!
-//! `highest` is twice what a tenant of the least weight needs to have the total alone, and with the `steepness` chosen in [`Total::new`] the level at the bottom is far below that at which all tenants together have the total. So in between there is always a level that is right.
+//! `highest` is twice what a tenant of the least weight needs to have the total alone, and with the `steepness` chosen in [`Total::new`] the level at the bottom is far
+//! below that at which all tenants together have the total. So in between there is always a level that is right.
 //!
 //! # The clock
 //!
@@ -31,6 +32,9 @@
 //!
 //! and *no tenant is refused while another one passes that had more*, by weight, whether the level is right at that moment or not. A tenant that comes back after a pause is
 //! at rest: it is served before everybody who waits, from the reserve, and need not wait for the level to fall.
+//!
+//! A tenant that had much while the level was high is far ahead when it falls. What it would have to wait for that is forgiven after [`FORGIVEN`] and the time between two of its requests
+//! at the new level: from then on it has its share. That is the one exception to what is said above about a moment.
 //!
 //! # Whose shares
 //!

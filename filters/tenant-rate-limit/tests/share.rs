@@ -447,3 +447,27 @@ fn with_new_numbers_the_total_goes_on() {
         "{passed:?}"
     );
 }
+
+/// What a tenant was ahead by while it had everything would take it four seconds at the share that it has now.
+#[test]
+fn who_had_more_does_not_wait_for_long_when_others_come() {
+    for workers in 1..5 {
+        let mut proxy = Proxy::new(workers, Total::new(10 * MILLISECOND, 100, 1, 21));
+        let mut dice = Dice(11);
+        let mut tenants = vec![
+            Tenant::new(0, 1, 400.0),
+            Tenant::new(1, 10, 0.0),
+            Tenant::new(2, 10, 0.0),
+        ];
+        proxy.run(&mut tenants, 3_000, &mut dice);
+        for tenant in &mut tenants[1..] {
+            tenant.demand = 400.0;
+        }
+        proxy.run(&mut tenants, 1_000, &mut dice);
+        tenants[0].passed = 0;
+        proxy.run(&mut tenants, 2_000, &mut dice);
+        // 9.5 of 200.
+        let passed = tenants[0].passed;
+        assert!((7..=12).contains(&passed), "{workers} workers: {passed}");
+    }
+}
