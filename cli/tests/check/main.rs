@@ -131,7 +131,7 @@ a.yaml:7: error[TG0401]: spec.pluginConfig.tenant.unknown.tier: \"gold\" is not 
 a.yaml:11: error[TG0401]: spec.pluginConfig.tiers.free.limits[0].per: \"10\" is not a duration, write \"10s\"
 a.yaml:11: error[TG0401]: spec.pluginConfig.tiers.free.limits[0].requests: \"many\" is given, expected a whole number, e.g. 100
 a.yaml:12: error[TG0401]: spec.pluginConfig.tiers[\"acme.eu\"]: \"acme.eu\" cannot be a tier's name, write 1 to 64 of a-z, 0-9, _ and -, not starting with -, and neither other nor none
-a.yaml:12: error[TG0401]: spec.pluginConfig.tiers[\"acme.eu\"].nonsense: unknown field \"nonsense\", expected one of \"limits\", \"unlimited\", \"blocked\"
+a.yaml:12: error[TG0401]: spec.pluginConfig.tiers[\"acme.eu\"].nonsense: unknown field \"nonsense\", expected one of \"limits\", \"unlimited\", \"blocked\", \"weight\"
 a.yaml:13: error[TG0204]: spec.priority: \"high\" is not a whole number
 checked 1 manifest: 8 errors
 "

@@ -15,7 +15,7 @@
 //! | 0 or 2 | reading and replacing the tenant's record, once more for each time that another worker was faster; none while this worker holds a run of what the tenant's limits allow ([`run`](crate::run)) |
 //! | 0 to 1 | counting it, if `metrics.admitted` is there |
 //! | 0, or up to 6 | limits in shadow, of a tenant that has any: reading and replacing the record once more, a clock, what the client would have seen, and where one would have refused that and its counter |
-//! | 0 or 5 | taking a place among the requests in flight, if a limit counts those (the clock, two of shared data), and giving it back at the end (two of shared data); two more for each time that another worker was faster ([`in_flight`](crate::in_flight)) |
+//! | 0 or 5 | taking a place among the requests in flight, if a limit counts those (the clock, two of shared data), and giving it back at the end (two of shared data); two more for each time that another worker was faster ([`in_flight`]) |
 //! | 0, 2, 3 or 5 | `RateLimit-Policy` and `RateLimit` on the response, and the three `X-RateLimit` fields where they are asked for (then 13 in all) |
 //!
 //! A refusal reads no record either, if this worker knows already that the tenant must wait. The first request of a VM takes two more, to count its workers.

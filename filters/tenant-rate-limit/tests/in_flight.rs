@@ -395,11 +395,13 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
+/// A request in flight: whose, and whether with the route's limit.
+type Held = (usize, bool, Ticket);
+
 struct Vm {
     host: MemoryHost,
     in_flight: InFlight,
-    /// What it has in flight: whose, and whether with the route's limit.
-    tickets: Vec<(usize, bool, Ticket)>,
+    tickets: Vec<Held>,
     ticks_at: u64,
     /// Since when it stands still.
     still: Option<u64>,
@@ -423,9 +425,8 @@ impl World {
     }
 
     /// Requests in flight that a limit (the tenant's, or the route's) counts.
-    fn counted(tickets: &[(usize, bool, Ticket)], tenant: usize, limit: usize) -> u64 {
-        let counts =
-            |(of, route, _): &&(usize, bool, Ticket)| *of == tenant && (limit == 0 || *route);
+    fn counted(tickets: &[Held], tenant: usize, limit: usize) -> u64 {
+        let counts = |(of, route, _): &&Held| *of == tenant && (limit == 0 || *route);
         tickets.iter().filter(counts).count() as u64
     }
 

@@ -516,7 +516,7 @@ spec:
                 "{name: istio-proxy, image: auto, env: [{name: KEY, value: a}]}"
             ),
             [
-                "shop.yaml:35: spec.template.spec.containers[0].env: the environment of the proxies of edge changed; restart \
+                "shop.yaml:38: spec.template.spec.containers[0].env: the environment of the proxies of edge changed; restart \
                  `tollgate up` for it"
             ]
         );
