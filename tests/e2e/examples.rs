@@ -384,6 +384,35 @@ async fn run(mesh: &LocalMesh, name: &str, example: &str) -> Result<()> {
                 "{answer:?}"
             );
         }
+        "explain.yaml" => {
+            // The inside is where this test is.
+            configure(mesh, &with(example, "10.0.0.0/8", "127.9.9.0/24")?)?;
+            let of_platform = token(&json!({"groups": ["platform"], "plan": "vip"}))?;
+            let of_others = token(&json!({"groups": ["dev"], "plan": "vip"}))?;
+            let inside = Client::at(mesh, [127, 9, 9, 9].into())?;
+            let outside = Client::of(mesh)?;
+            for (client, token, told) in [
+                (&inside, &of_platform, true),
+                (&inside, &of_others, false),
+                (&outside, &of_platform, false),
+            ] {
+                let bearer = format!("Bearer {token}");
+                let headers = [
+                    ("authorization", bearer.as_str()),
+                    ("x-explain-user-type", "1"),
+                ];
+                let answer = client.get("/users/alice", &headers).await?;
+                ensure!(
+                    sent(&answer, "user-type")?.as_deref() == Some("vip"),
+                    "{answer:?}"
+                );
+                let why = answer.header("x-explain-user-type");
+                let expected = told.then_some(
+                    "vip (rules[0] holds) | rules[0] vip: + claim plan is \"vip\": a text",
+                );
+                ensure!(why == expected, "{answer:?}");
+            }
+        }
         other => bail!("nothing is known of {other}, write here what it should do"),
     }
     Ok(())

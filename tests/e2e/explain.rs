@@ -15,12 +15,13 @@ pub(crate) fn configure(manifests: &Manifests, form: Form) -> Result<()> {
         Form::ThreeModules => ("wasm-plugins/user-classifier/plugin.yaml", "    "),
         Form::Bundle => ("wasm-plugins/tollgate/plugin.yaml", "      "),
     };
-    let of_classifier = format!("{indent}header: user-type\n");
+    // That of sidecars, which the bundle has in the same file, has no default.
+    let of_classifier = format!("{indent}header: user-type\n{indent}default:");
     let explain = r#"explain: {when: {claim: {name: groups, contains: {exact: platform}}}}"#;
     manifests.replace(
         file,
         &of_classifier,
-        &format!("{of_classifier}{indent}{explain}\n"),
+        &format!("{indent}{explain}\n{of_classifier}"),
     )
 }
 

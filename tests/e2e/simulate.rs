@@ -23,7 +23,7 @@ const WAVES: usize = 15;
 fn configuration() -> Value {
     json!({
         "tenant": {
-            "from": [{"path": "/t/{tenant}/**"}, {"query": "tenant"}],
+            "from": [{"path": "/t/{tenant}/**", "vouched": true}, {"query": "tenant", "vouched": true}],
             "missing": {"refuse": 401},
             "unknown": {"tier": "steady"},
         },

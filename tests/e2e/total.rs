@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) fn mesh(form: Form) -> Result<LocalMesh> {
     let manifests = Manifests::of(form)?;
     let configuration = json!({
-        "tenant": {"from": [{"header": "x-tenant-id"}], "unknown": {"tier": "all"}},
+        "tenant": {"from": [{"header": "x-tenant-id", "vouched": true}], "unknown": {"tier": "all"}},
         "total": {"requests": TOTAL, "per": "1s"},
         "tiers": {"all": {"unlimited": true}},
         "tenants": {"acme": {"tier": "all", "weight": 3}, "globex": {"tier": "all"}, "initech": {"tier": "all"}},

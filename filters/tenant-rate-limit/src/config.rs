@@ -110,6 +110,17 @@ pub struct LimitSet {
     by_tenant: bool,
 }
 
+/// What some limits can do to a request, the strictest last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Strictness {
+    /// Nothing: there are none.
+    None,
+    /// All are in shadow, for everybody.
+    Watch,
+    /// One at least refuses somebody.
+    Refuse,
+}
+
 impl LimitSet {
     /// A set of no limits.
     pub const EMPTY: Self = Self {
@@ -139,6 +150,18 @@ impl LimitSet {
                 .any(|limit| matches!(&limit.mode, Mode::Shadow(share) if share.share > 0)),
             limits,
             in_flight,
+        }
+    }
+
+    /// What they can do to a request.
+    pub fn strictness(&self) -> Strictness {
+        let is_enforced = |limit: &Limit| limit.mode == Mode::Enforce;
+        if self.by_tenant || !self.in_flight.is_empty() || self.limits.iter().any(is_enforced) {
+            Strictness::Refuse
+        } else if self.limits.is_empty() {
+            Strictness::None
+        } else {
+            Strictness::Watch
         }
     }
 

@@ -21,7 +21,7 @@
 //! A refusal reads no record either, if this worker knows already that the tenant must wait. The first request of a VM takes two more, to count its workers.
 //! One more is needed for each other spelling of the two headers that a client sends, to read the shared record
 //! when a row of the table is full, and to define a series that is counted in for the first time. A request that is exempt, or of a tenant that
-//! is unlimited or blocked, touches neither clocks nor records.
+//! is unlimited or blocked, touches neither clocks nor records, those of a total aside.
 //!
 //! # When the proxy fails
 //!

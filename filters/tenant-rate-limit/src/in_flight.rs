@@ -28,7 +28,7 @@
 //! # What it costs
 //!
 //! A request that is limited so costs four calls of shared data, two to let it in and two at its end, and two for the clock; each time that another
-//! worker was faster costs two more. A refusal costs two. Who has been idle for 2 s gives a sign first, two calls. A configuration without such a limit has none of
+//! worker was faster costs two more. A refusal costs two, and four where a place is given back because something else refuses. Who has been idle for 2 s gives a sign first, two calls. A configuration without such a limit has none of
 //! this, and no ticks.
 //!
 //! # Memory

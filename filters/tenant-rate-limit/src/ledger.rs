@@ -87,8 +87,12 @@ impl<'a> Limits<'a> {
             .map(|(_, limit)| limit)
     }
 
-    /// The index of a limit among all, also those that are left out, by that into a decision's standings. What is counted on behind these comes behind all.
+    /// The index of a limit among all, also those that are left out, by that into a decision's standings. One behind all of them, as limits on requests in flight
+    /// have, stays as it is.
     pub fn place(self, index: usize) -> usize {
+        if index >= self.tenant.len() + self.route.len() {
+            return index;
+        }
         let mut left = (0..).filter(|place| !self.without.has(*place));
         left.nth(index).unwrap_or(index)
     }

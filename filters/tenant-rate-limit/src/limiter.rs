@@ -8,6 +8,7 @@ use tollgate_host::{Copies, HeaderMap, same_name};
 
 use crate::config::{
     ClaimPath, Config, Cost, Effect, LimitSet, Match, Missing, Place, Plan, Route, Source,
+    Strictness,
 };
 use crate::ledger::Account;
 
@@ -174,7 +175,8 @@ impl Limiter {
     }
 
     /// What a request is charged: what the first route says that matches. Where the path has two readings, each has its
-    /// route, and the stricter one counts: one that is not exempt, then the dearer one, then one with limits of its own.
+    /// route, and the stricter one counts: one that is not exempt, then the dearer one, then one with limits of its own that may refuse, then
+    /// one whose limits are all in shadow.
     pub fn toll(&self, view: &View<'_>) -> Toll {
         if self.config.routes.is_empty() {
             return Toll::Cost {
@@ -189,8 +191,8 @@ impl Limiter {
         let loose = self.route(view, loose);
         let (plain, loose) = (self.toll_of(plain, view), self.toll_of(loose, view));
         let strictness = |toll: Toll| match toll {
-            Toll::Exempt => (0, false),
-            Toll::Cost { cost, route } => (cost, !self.route_limits(route).limits.is_empty()),
+            Toll::Exempt => (0, Strictness::None),
+            Toll::Cost { cost, route } => (cost, self.route_limits(route).strictness()),
         };
         if strictness(loose) > strictness(plain) {
             loose

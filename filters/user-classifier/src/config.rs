@@ -36,6 +36,7 @@ use crate::condition::Steps;
 use crate::explain::Explain;
 use crate::facts::{MAX_SUBJECTS, Subjects};
 
+pub use self::explain::HEADER as EXPLAIN;
 pub use self::outputs::is_value;
 pub use self::vouching::{OfClaims, Tenants, Unfounded};
 pub use self::written::{

@@ -13,7 +13,7 @@ use tollgate_host::{
 
 use crate::classifier::Decision;
 use crate::condition::{Subject, Truth};
-use crate::config::{Compiled, is_value};
+use crate::config::{Compiled, EXPLAIN, is_value};
 use crate::explain::{self, Explain};
 use crate::facts::{Facts, Outside, Reading};
 
@@ -102,11 +102,11 @@ impl Stream for Classification {
 impl Compiled {
     /// The headers that are the filter's.
     fn own(&self) -> impl Iterator<Item = &str> {
-        let explain = self.explain.as_ref().map(|explain| &explain.header);
+        let explain = self.explain.as_ref();
         std::iter::once(&self.header)
             .chain(&self.set)
-            .chain(explain)
             .map(String::as_str)
+            .chain([explain.map_or(EXPLAIN, |explain| &explain.header)])
     }
 }
 
@@ -214,6 +214,8 @@ fn asks<'c>(
     host: &mut dyn Host,
 ) -> Result<Option<&'c Explain>, HostError> {
     let Some(explain) = explain else {
+        // A proxy behind this one might take who asks for whoever passes the request on.
+        request.strip(EXPLAIN, host)?;
         return Ok(None);
     };
     let asks = request.headers().first(&explain.header).is_some();

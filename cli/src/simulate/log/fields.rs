@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::Value;
+use tollgate_common::header;
 use tollgate_host::same_name;
 
 use super::record::{self, Part};
@@ -59,6 +60,10 @@ impl Fields {
             Value::Array(elements) => elements.iter().for_each(|element| self.want(element)),
             Value::Object(fields) => {
                 for (name, value) in fields {
+                    // This source does not name the header that it reads.
+                    if name == "passedOn" {
+                        self.wanted.insert(folded(header::TENANT_ID.as_bytes()));
+                    }
                     self.wanted.insert(folded(name.as_bytes()));
                     self.want(value);
                 }

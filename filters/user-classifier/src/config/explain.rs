@@ -8,9 +8,10 @@ use super::{own_header, same};
 use crate::classifier::Rule;
 use crate::condition::{Subject, Test};
 use crate::explain::Explain;
+use crate::network::have_all_public;
 
 /// The header that asks and answers, unless the configuration names another.
-pub(super) const HEADER: &str = "x-explain-user-type";
+pub const HEADER: &str = "x-explain-user-type";
 
 const OF_HEADER: &str = "explain.header";
 const OF_WHEN: &str = "explain.when";
@@ -57,9 +58,14 @@ impl Named {
         let condition = conditions.when(self.when, OF_WHEN, problems)?;
         let subjects = &conditions.subjects;
         let at_gateway = beside.at_gateway;
-        let verified = |subject: usize, _: &Test| match subjects.get(subject) {
-            Some(Subject::Claim(_) | Subject::Peer) => true,
-            Some(Subject::Source) => at_gateway,
+        let verified = |subject: usize, test: &Test| match subjects.get(subject) {
+            Some(Subject::Claim(_)) => true,
+            // Any gateway is a peer, for everybody whose requests it passes on.
+            Some(Subject::Peer) => !matches!(test, Test::Present),
+            Some(Subject::Source) => match test {
+                Test::Within(networks) => at_gateway && !have_all_public(networks),
+                _ => at_gateway,
+            },
             // Nor the tenant or its tier: whether a client can choose them is the limiter's affair.
             _ => false,
         };
