@@ -1,6 +1,6 @@
 //! `tollgate simulate`: an access log, replayed through tenant-rate-limit: who would have been refused, when, and by which limit.
 //!
-//! [`log`] reads what was written, [`replay`] asks the filter itself about each request, in a [`proxy`] whose clock shows the time of the log, and
+//! [`log`] reads what was written, [`mod@replay`] asks the filter itself about each request, in a [`proxy`] whose clock shows the time of the log, and
 //! [`figures`] counts what becomes of them. [`text`], [`json`] and [`html`] tell it.
 
 mod configuration;

@@ -1,6 +1,6 @@
 //! Access logs: the requests that they tell of, in the order in which these began.
 //!
-//! [`format`] says which formats there are and tells which one a log is in, [`pattern`] reads lines of text, [`object`] lines of JSON, and [`har`]
+//! [`mod@format`] says which formats there are and tells which one a log is in, [`pattern`] reads lines of text, [`object`] lines of JSON, and [`har`]
 //! what a browser has saved. [`reader`] takes files apart into blocks and has them read by all processors. What is kept of a
 //! request ([`record`]) is what the limiter may look at, and nothing else, so that logs larger than the memory can be replayed.
 
