@@ -1,7 +1,7 @@
 //! Why a request is what it is: the rules that were tried, and how each of their conditions came out.
 //!
 //! Not what a proxy runs for every request. [`explain`] is for `tollgate explain`: every rule up to the deciding one is tried in order, without an index and
-//! without leaving anything unread. What comes of it is the same, which a test says of generated rules and requests. [`line`] is for a header of the response, for callers
+//! without leaving anything unread. What comes of it is the same, which a test says of generated rules and requests. [`line()`] is for a header of the response, for callers
 //! who may ask ([`Explain`]): the same words, as far as there is room, without what the client or its token said.
 
 use std::borrow::Cow;
