@@ -11,7 +11,7 @@ use tollgate_tests::sticky::{cookie, is_in, named};
 use tollgate_tests::{Filter, Form, LocalMesh, Manifests, Target};
 
 use crate::client::{Client, Reply};
-use crate::live::applied;
+use crate::live::{applied, refused};
 use crate::vouched::{self, token};
 
 const FOLDER: &str = concat!(
@@ -490,15 +490,31 @@ async fn experiment(mesh: &LocalMesh, example: &str) -> Result<()> {
     let (file, _) = Filter::UserClassifier.place(mesh.manifests().form());
     mesh.manifests()
         .replace(file, "valueFrom: HOST}", &format!("value: {other}}}"))?;
-    applied(mesh)?;
-    // Before envoyproxy/envoy#44563 Envoy does not see that the environment is another one, and keeps its machines until the proxy starts anew.
+    // Before envoyproxy/envoy#44563 Envoy does not see that the environment is another one.
     if mesh.envoy_version().starts_with("1.37.") {
+        let finding = refused(mesh)?;
+        let what = format!(
+            "the environment of the module of {} changed, and Envoy {} keeps the one that it was started with; restart `tollgate up` for it",
+            match mesh.manifests().form() {
+                Form::ThreeModules => "user-classifier",
+                Form::Bundle => "tollgate",
+            },
+            mesh.envoy_version()
+        );
+        ensure!(
+            finding.field == "spec.vmConfig.env" && finding.reason == what,
+            "{finding:?}"
+        );
+        mesh.manifests()
+            .replace(file, &format!("value: {other}}}"), "valueFrom: HOST}")?;
+        applied(mesh)?;
         ensure!(
             visit(format!("visitor={late}; {kept}")).await? == (true, None),
-            "the old secret is no longer known: this Envoy is better than the documents say"
+            "a refused edit changed the secret"
         );
         return Ok(());
     }
+    applied(mesh)?;
     ensure!(
         visit(format!("visitor={late}; {kept}")).await? == (false, None),
         "the old secret is still known"

@@ -467,6 +467,12 @@ pub(crate) async fn every_kind_of_edit_is_applied_in_time_under_load(
         let [(there, ratio), (back, ratio_back)] = times[..] else {
             bail!("{} times", times.len());
         };
+        // Or what that is where others use the machine, too: an edit of a timeout takes 0.4 s on an idle one.
+        let in_time = |(told, ratio): &(Duration, f32)| told.as_secs_f32() < 2.0 || *ratio < 5.0;
+        ensure!(
+            times.iter().any(in_time),
+            "{kind}: {there:?} and {back:?}, {ratio:.1} and {ratio_back:.1} times an edit of a timeout"
+        );
         eprintln!(
             "edit: {kind:33} {there:>6.0?} and back {back:>6.0?}: {ratio:.1} and {ratio_back:.1} times that of a timeout"
         );

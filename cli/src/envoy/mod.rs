@@ -19,7 +19,7 @@ use crate::args::EnvoyArgs;
 use crate::console::say;
 use crate::error::Hint;
 pub use release::Release;
-pub use version::{SUPPORTED, is_supported};
+pub use version::{SUPPORTED, is_supported, keeps_environments};
 
 /// `tollgate envoy`: finds or fetches an Envoy and says where it is.
 pub fn run(args: EnvoyArgs) -> anyhow::Result<ExitCode> {

@@ -17,6 +17,12 @@ pub fn is_supported(version: &Version) -> bool {
     version.major == 1 && (37..=40).contains(&version.minor)
 }
 
+/// Whether an edit of a module's environment (`vmConfig.env`) does not reach it: before envoyproxy/envoy#44563 Envoy took a VM for the same one whatever its
+/// environment was. Seen in 1.37, and not in 1.40; of those between, whoever starts anew without need loses nothing.
+pub fn keeps_environments(version: &Version) -> bool {
+    version.major == 1 && version.minor < 40
+}
+
 /// What the program says its version is.
 pub(super) fn ask(envoy: &Path) -> anyhow::Result<Version> {
     let output = run(envoy).with_context(|| format!("{} cannot be run", envoy.display()))?;

@@ -102,6 +102,7 @@ impl LocalMesh {
         Live::new(
             source,
             self.parts.images.clone(),
+            self.parts.envoy.version.clone(),
             self.places.site.clone(),
             running.collect(),
         )

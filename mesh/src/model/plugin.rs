@@ -60,6 +60,11 @@ impl Plugin {
         format!("{}.{}", self.namespace, self.name)
     }
 
+    /// Whether its module's environment is that of another plugin's.
+    pub fn has_environment_of(&self, other: &Self) -> bool {
+        self.env == other.env && self.host_env == other.host_env
+    }
+
     /// Whether it runs in the proxies of a workload, if for some of their traffic alone.
     pub fn selects(&self, workload: &Workload) -> bool {
         workload.role != Role::Plain

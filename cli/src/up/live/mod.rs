@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use semver::Version;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tollgate_mesh::envoy::{ProxyConfiguration, Site, Subscription};
@@ -76,6 +77,8 @@ pub(crate) struct Live {
     manifests: Manifests,
     means: Means,
     images: Images,
+    /// The version of the proxies.
+    envoy: Version,
     site: Site,
     proxies: Vec<Proxy>,
     /// What they are by what runs.
@@ -90,6 +93,7 @@ impl Live {
     pub(crate) fn new(
         source: Source,
         images: Images,
+        envoy: Version,
         site: Site,
         running: Vec<Running>,
     ) -> anyhow::Result<Self> {
@@ -121,6 +125,7 @@ impl Live {
             manifests: source.manifests,
             means: source.means,
             images,
+            envoy,
             site,
             told: Vec::new(),
             stuck: false,
@@ -237,7 +242,10 @@ impl Live {
     ) -> Result<(Manifests, Targets), Problems> {
         self.means.scale(&mut manifests.mesh);
         self.means.check(&manifests, &self.images)?;
-        Problems::or(restart::needed(&self.manifests, &manifests), ())?;
+        Problems::or(
+            restart::needed(&self.manifests, &manifests, &self.envoy),
+            (),
+        )?;
         let targets = targets(&manifests.mesh, &self.site, &self.proxies);
         let mut further = Vec::new();
         for (proxy, target) in self.proxies.iter().zip(&targets) {
@@ -552,7 +560,7 @@ spec: {{mtls: {{mode: {mode}}}}}
             workers: 1,
             modules: PathBuf::new(),
         };
-        let mut live = Live::new(source, images, site, Vec::new()).unwrap();
+        let mut live = Live::new(source, images, Version::new(1, 40, 0), site, Vec::new()).unwrap();
 
         std::fs::write(&file, good.replace("metadata", "metedata")).unwrap();
         let noise = folder.path().join("noise.log");

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use semver::Version;
 use tollgate_mesh::api::apps::DeploymentSpec;
 use tollgate_mesh::api::core;
 use tollgate_mesh::api::{Object, Objects};
@@ -9,12 +10,17 @@ use tollgate_mesh::model::{Container, DATABASE_URL, MutualTls, PROXY, Role, Work
 use tollgate_mesh::source::{Source, join};
 use tollgate_mesh::{Manifests, Problem};
 
+use crate::envoy::keeps_environments;
+
 /// The namespace's label that decides which pods have a sidecar.
 const INJECTION: &str = "istio-injection";
 
 /// Every change from `before` to `after` that only takes place when processes are started, where it is written.
-pub(crate) fn needed(before: &Manifests, after: &Manifests) -> Vec<Problem> {
-    let mut problems = Vec::new();
+pub(crate) fn needed(before: &Manifests, after: &Manifests, envoy: &Version) -> Vec<Problem> {
+    let mut problems = match keeps_environments(envoy) {
+        true => environments(before, after, envoy),
+        false => Vec::new(),
+    };
     for old in &before.mesh.workloads {
         if find(&after.mesh.workloads, old).is_none()
             && let Some(deployment) = deployment(before, old)
@@ -52,6 +58,28 @@ pub(crate) fn needed(before: &Manifests, after: &Manifests) -> Vec<Problem> {
         }
     }
     told
+}
+
+/// Modules that are to have another environment, where their Envoy keeps that which they have.
+fn environments(before: &Manifests, after: &Manifests, envoy: &Version) -> Vec<Problem> {
+    let objects = &after.objects.wasm_plugins;
+    let changed = after.mesh.plugins.iter().filter(|new| {
+        let mut old = before.mesh.plugins.iter();
+        let old = old.find(|old| old.full_name() == new.full_name());
+        old.is_some_and(|old| !old.has_environment_of(new))
+    });
+    let written = changed.filter_map(|plugin| {
+        let mut objects = objects.iter();
+        objects.find(|object| object.name == plugin.name && object.namespace == plugin.namespace)
+    });
+    let told = written.map(|object| {
+        let what = format!(
+            "the environment of the module of {} changed, and Envoy {envoy} keeps the one that it was started with",
+            object.name
+        );
+        problem(&object.source, "spec.vmConfig.env", what)
+    });
+    told.collect()
 }
 
 fn problem(source: &Source, field: &str, what: String) -> Problem {
@@ -483,6 +511,8 @@ spec:
   ports: [{name: http, port: 3002}]
 ";
 
+    const NEWEST: Version = Version::new(1, 40, 0);
+
     fn manifests(text: &str) -> Manifests {
         let objects = Objects::parse(Path::new("shop.yaml"), text).unwrap();
         let mesh = Mesh::build(objects.clone()).unwrap();
@@ -492,7 +522,7 @@ spec:
     fn found(from: &str, to: &str) -> Vec<String> {
         assert_eq!(MANIFESTS.matches(from).count(), 1, "{from}");
         let after = MANIFESTS.replace(from, to);
-        let problems = needed(&manifests(MANIFESTS), &manifests(&after));
+        let problems = needed(&manifests(MANIFESTS), &manifests(&after), &NEWEST);
         problems.iter().map(Problem::to_string).collect()
     }
 
@@ -506,6 +536,47 @@ spec:
         let peer = "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: a, namespace: shop}\nspec: \
                     {mtls: {mode: STRICT}}\n---\napiVersion: v1\nkind: Namespace\n";
         assert_eq!(found("apiVersion: v1\nkind: Namespace\n", peer), [""; 0]);
+    }
+
+    #[test]
+    fn a_module_keeps_the_environment_that_it_was_started_with_in_envoys_that_do_not_see_another() {
+        let plugin = |env: &str| {
+            format!(
+                "{MANIFESTS}---\napiVersion: extensions.istio.io/v1alpha1\nkind: WasmPlugin\nmetadata: {{name: classes, namespace: shop}}\nspec:\n  \
+                 url: oci://registry/user-classifier:1\n{env}"
+            )
+        };
+        let with = |value: &str| {
+            plugin(&format!(
+                "  vmConfig:\n    env: [{{name: KEY, value: {value}}}]\n"
+            ))
+        };
+        let line = plugin("").lines().count() + 1;
+        let told = |from: &str, to: &str, envoy: &Version| -> Vec<String> {
+            let problems = needed(&manifests(from), &manifests(to), envoy);
+            problems.iter().map(Problem::to_string).collect()
+        };
+        let oldest = Version::new(1, 37, 0);
+        let keeps = |line: usize, field: &str| {
+            [format!(
+                "shop.yaml:{line}: {field}: the environment of the module of classes changed, and Envoy 1.37.0 keeps the one that it was \
+                 started with; restart `tollgate up` for it"
+            )]
+        };
+        assert_eq!(
+            told(&with("a"), &with("b"), &oldest),
+            keeps(line + 1, "spec.vmConfig.env")
+        );
+        assert_eq!(told(&plugin(""), &with("b"), &oldest).len(), 1);
+        assert_eq!(told(&with("a"), &plugin(""), &oldest).len(), 1);
+        for (from, to) in [
+            (with("a"), with("a")),
+            (MANIFESTS.to_owned(), with("a")),
+            (with("a"), MANIFESTS.to_owned()),
+        ] {
+            assert_eq!(told(&from, &to, &oldest), [""; 0]);
+        }
+        assert_eq!(told(&with("a"), &with("b"), &NEWEST), [""; 0]);
     }
 
     #[test]
@@ -605,7 +676,7 @@ spec:
         let found = |from: &str, to: &str| -> Vec<String> {
             assert!(text.contains(from), "{from}");
             let after = text.replace(from, to);
-            let problems = needed(&manifests(&text), &manifests(&after));
+            let problems = needed(&manifests(&text), &manifests(&after), &NEWEST);
             problems.iter().map(Problem::to_string).collect()
         };
         assert_eq!(
@@ -693,7 +764,7 @@ spec:
         let plain = gateway.split("---\napiVersion: networking").next().unwrap();
         let before = manifests(plain);
         let after = manifests(&plain.replace("  labels: {istio-injection: enabled}\n", ""));
-        let problems: Vec<String> = needed(&before, &after)
+        let problems: Vec<String> = needed(&before, &after, &NEWEST)
             .iter()
             .map(Problem::to_string)
             .collect();
