@@ -1,25 +1,15 @@
 //! `tollgate hash-ids` as a user calls it.
 
+mod piped;
+
 use std::fs;
-use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::Output;
 
 use tollgate_common::hashed::{hashed_id, to_hex};
 
 fn hash_ids(folder: &Path, args: &[&str], input: &[u8]) -> Output {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_tollgate"))
-        .arg("hash-ids")
-        .args(args)
-        .current_dir(folder)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    // Whoever does not read its input may end before all of it is written.
-    let _ = child.stdin.take().unwrap().write_all(input);
-    child.wait_with_output().unwrap()
+    piped::tollgate(folder, "hash-ids", args, input)
 }
 
 /// Exit code, standard output and standard error.

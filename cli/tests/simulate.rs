@@ -1,10 +1,11 @@
 //! `tollgate simulate` as a user calls it, with what docs/simulate.md shows of it.
 
+mod piped;
+
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -13,18 +14,7 @@ const BLESS: &str = "TOLLGATE_BLESS=1 cargo test -p tollgate --test simulate";
 
 /// Exit code, standard output and standard error.
 fn simulate(folder: &Path, args: &[&str], input: &[u8]) -> (Option<i32>, String, String) {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_tollgate"))
-        .arg("simulate")
-        .args(args)
-        .current_dir(folder)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    // Whoever refuses its command line reads nothing.
-    let _ = child.stdin.take().unwrap().write_all(input);
-    let output = child.wait_with_output().unwrap();
+    let output = piped::tollgate(folder, "simulate", args, input);
     let [out, err] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
     (output.status.code(), out, err)
 }
@@ -239,6 +229,60 @@ fn who_is_refused_is_told_with_time_line_and_limit() {
             .sum::<u64>()
     };
     assert_eq!((sum("admittedOverTime"), sum("refusedOverTime")), (3, 2));
+}
+
+#[test]
+fn what_the_configuration_asks_for_and_the_log_lacks_is_told() {
+    let limits = "tenant: {from: [{claim: org}, {header: x-tenant-id}], unknown: {tier: free}}\n\
+        tiers: {free: {limits: [{name: parallel, concurrent: 1}]}}\n";
+    let log = "127.0.0.1 - - [21/Nov/2026:08:00:00 +0000] \"GET /a HTTP/1.1\" 200 7\n";
+    let folder = folder(log);
+    fs::write(folder.path().join("limits.yaml"), limits).unwrap();
+    let (code, out, err) = simulate(folder.path(), &CALL, b"");
+    assert_eq!(code, Some(0), "{out}{err}");
+    let told = [
+        "limits.yaml: tenant.from[0].claim asks for the claim org, and the log is not said to have it; if one of its fields is that, name it with --claim 'org=FIELD'",
+        "limits.yaml: tenant.from[1].header asks for the header x-tenant-id, and no request of the log has it; if one of its fields is that, name it with --header x-tenant-id=FIELD",
+        "limits.yaml: tiers.free.limits[0].concurrent asks for requests in flight, and the log does not say how long requests took; each is replayed as if it had ended at once",
+    ];
+    assert_eq!(err.lines().collect::<Vec<_>>(), told);
+    let (_, out, _) = simulate(
+        folder.path(),
+        &[&CALL[..], &["--format", "json"]].concat(),
+        b"",
+    );
+    let report: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(report["lacking"], json!(told));
+}
+
+#[test]
+fn a_service_takes_the_tenant_that_is_passed_on_from_the_log() {
+    let limits = "tenant: {from: [{passedOn: {peers: [{exact: spiffe://cluster.local/ns/shop/sa/gateway}]}}], unknown: {tier: free}}\n\
+        tiers: {free: {limits: [{name: rate, requests: 1, per: 1s, burst: 2}]}}\n";
+    let with = |peer: &str| {
+        let mut line: Value = serde_json::from_str(&line(0, "acme")).unwrap();
+        line["downstream_peer_uri_san"] = json!(peer);
+        format!("{line}\n")
+    };
+    let gateway = with("spiffe://cluster.local/ns/shop/sa/gateway");
+    let log = gateway.repeat(3) + &with("spiffe://cluster.local/ns/shop/sa/other");
+    let folder = folder(&log);
+    fs::write(folder.path().join("limits.yaml"), limits).unwrap();
+    let out = told(folder.path(), &[&CALL[..], &["--format", "json"]].concat());
+    let report: Value = serde_json::from_str(&out).unwrap();
+    let tenants: Vec<(&Value, &Value, &Value)> = report["tenants"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| (&one["tenant"], &one["requests"], &one["refused"]))
+        .collect();
+    assert_eq!(
+        tenants,
+        [
+            (&json!("acme"), &json!(3), &json!(1)),
+            (&json!("anonymous"), &json!(1), &json!(0))
+        ]
+    );
 }
 
 #[test]

@@ -81,14 +81,7 @@ pub(crate) fn page(report: &Report<'_>) -> Result<String, fmt::Error> {
         time::length(last - first)
     )?;
     for file in &report.traffic.files {
-        let what = plural(
-            file.lines,
-            if file.format.is_document() {
-                "entry"
-            } else {
-                "line"
-            },
-        );
+        let what = plural(file.lines, file.unit());
         write!(
             page,
             "<br>{}: {what}, read as {}",

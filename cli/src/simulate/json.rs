@@ -31,6 +31,7 @@ pub(crate) fn json(report: &Report<'_>) -> Value {
         "last": time::rfc(last),
         "answered429": figures.answered_429,
         "config": report.name,
+        "lacking": report.lacking,
         "timeline": {
             "begin": time::rfc(figures.timeline.begin),
             "seconds": figures.timeline.width as f64 / time::SECOND as f64,

@@ -7,6 +7,7 @@ mod configuration;
 mod figures;
 mod html;
 mod json;
+mod lacking;
 pub(crate) mod log;
 mod progress;
 mod proxy;
@@ -22,6 +23,7 @@ use anyhow::{Context, bail};
 use crate::args::{ClaimField, SimulateArgs, SimulateFormat};
 use crate::console::{say, shown};
 use figures::Figures;
+use lacking::lacking;
 use log::{Fields, TOLD, Traffic};
 use progress::Progress;
 use replay::{Setting, replay};
@@ -33,6 +35,8 @@ struct Report<'a> {
     /// The configuration, and the one that it is compared with.
     name: String,
     against: Option<String>,
+    /// What they ask for and the logs lack, a sentence each.
+    lacking: Vec<String>,
 }
 
 impl Report<'_> {
@@ -75,6 +79,7 @@ pub(crate) fn run(args: &SimulateArgs) -> anyhow::Result<ExitCode> {
     };
     let before = replay(&configuration.to_string(), &traffic, &setting, &progress)?;
     let after = against
+        .as_ref()
         .map(|configuration| replay(&configuration.to_string(), &traffic, &setting, &progress));
     let after = after.transpose()?;
     drop(progress);
@@ -94,11 +99,22 @@ pub(crate) fn run(args: &SimulateArgs) -> anyhow::Result<ExitCode> {
         args.top as usize,
         stretches,
     );
+    let name = shown(args.config.display());
+    let against = against.map(|configuration| {
+        let name = args.against.as_ref().map(|path| shown(path.display()));
+        (name.unwrap_or_default(), configuration)
+    });
+    let mut lacks = lacking(&name, &configuration, &setting.claims, &traffic);
+    if let Some((name, configuration)) = &against {
+        lacks.extend(lacking(name, configuration, &setting.claims, &traffic));
+    }
+    lacks.iter().for_each(say);
     let report = Report {
         traffic: &traffic,
         figures: &figures,
-        name: shown(args.config.display()),
-        against: args.against.as_ref().map(|path| shown(path.display())),
+        name,
+        against: against.map(|(name, _)| name),
+        lacking: lacks,
     };
     let mut out = anstream::stdout().lock();
     let told = match args.format {
@@ -121,6 +137,14 @@ fn tell_mistakes(traffic: &Traffic) {
             let more = text::grouped(file.unreadable - TOLD as u64);
             say(format!("{}: {more} more lines cannot be read", file.name));
         }
+    }
+}
+
+/// A claim's path as the command line has it.
+fn claim_name(path: &[String]) -> String {
+    match path {
+        [name] => name.clone(),
+        path => serde_json::Value::from(path).to_string(),
     }
 }
 

@@ -191,16 +191,11 @@ impl Host for Proxy {
         if self.peer.is_none() && self.claims.is_none() {
             return Ok(None);
         }
-        let path: Vec<String> = path
-            .iter()
-            .flat_map(|part| part.split('\0'))
-            .map(str::to_owned)
-            .collect();
-        let names: Vec<&str> = path.iter().map(String::as_str).collect();
-        match (names.as_slice(), &self.peer, &self.claims) {
+        let path: Vec<&str> = path.iter().flat_map(|part| part.split('\0')).collect();
+        match (path.as_slice(), &self.peer, &self.claims) {
             (["connection", "mtls"], peer, _) => Ok(peer.as_ref().map(|_| vec![1])),
             (["connection", "uri_san_peer_certificate"], peer, _) => Ok(peer.clone()),
-            (_, _, Some(payload)) => claims::property(payload, &path),
+            (path, _, Some(payload)) => claims::property(payload, path),
             _ => Ok(None),
         }
     }

@@ -26,13 +26,6 @@ pub(crate) struct Cause {
 }
 
 impl Cause {
-    fn of(refusal: &Refusal<'_>) -> Self {
-        Self {
-            reason: refusal.reason.to_owned(),
-            limit: refusal.limit.map(str::to_owned),
-        }
-    }
-
     /// For people: the limit, or what else it was.
     pub(crate) fn shown(&self) -> String {
         match (&self.limit, self.reason.as_str()) {
@@ -249,34 +242,37 @@ impl Known {
             return Verdict {
                 tenant: self.tenant(header(header::TENANT_ID), header(header::TENANT_TIER)),
                 cause: NONE,
-                shadowed: shadowed.map_or(NONE, |shadowed| self.cause(Cause::of(&shadowed))),
+                shadowed: shadowed
+                    .map_or(NONE, |refusal| self.cause(refusal.reason, refusal.limit)),
             };
         }
         let refusal = proxy.refusal.as_deref().and_then(Refusal::parse);
-        let cause = refusal.as_ref().map_or_else(
-            || {
-                // What the filter answers where it can say nothing of the request.
+        let cause = match &refusal {
+            Some(refusal) => self.cause(refusal.reason, refusal.limit),
+            // What the filter answers where it can say nothing of the request.
+            None => {
                 let status = proxy.answered.unwrap_or_default();
-                Cause {
-                    reason: format!("status {status}"),
-                    limit: None,
-                }
-            },
-            Cause::of,
-        );
+                self.cause(&format!("status {status}"), None)
+            }
+        };
         let id = refusal.and_then(|refusal| refusal.tenant);
         let tier = refusal.and_then(|refusal| refusal.tier);
         Verdict {
             tenant: self.tenant(id.map(str::as_bytes), tier.map(str::as_bytes)),
-            cause: self.cause(cause),
+            cause,
             shadowed: NONE,
         }
     }
 
-    fn cause(&mut self, cause: Cause) -> u32 {
-        let known = self.causes.iter().position(|other| *other == cause);
+    fn cause(&mut self, reason: &str, limit: Option<&str>) -> u32 {
+        let mut causes = self.causes.iter();
+        let known =
+            causes.position(|cause| cause.reason == reason && cause.limit.as_deref() == limit);
         let at = known.unwrap_or_else(|| {
-            self.causes.push(cause);
+            self.causes.push(Cause {
+                reason: reason.to_owned(),
+                limit: limit.map(str::to_owned),
+            });
             self.causes.len() - 1
         });
         at as u32

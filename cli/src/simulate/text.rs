@@ -31,14 +31,7 @@ pub(crate) fn text(report: &Report<'_>) -> Result<String, std::fmt::Error> {
                 .filter(|(count, _)| *count > 0)
                 .map(|(count, what)| format!("{} {what}", grouped(*count))),
         );
-        let what = plural(
-            file.lines,
-            if file.format.is_document() {
-                "entry"
-            } else {
-                "line"
-            },
-        );
+        let what = plural(file.lines, file.unit());
         writeln!(text, "{}: {what}, {}", file.name, parts.join(", "))?;
     }
     let (first, last) = report.span();

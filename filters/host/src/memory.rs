@@ -411,7 +411,10 @@ impl Host for MemoryHost {
         match (self.properties.get(&path), &self.claims) {
             (Some(Ok(value)), _) => Ok(Some(value.clone())),
             (Some(Err(error)), _) => Err(*error),
-            (None, Some(payload)) => claims::property(payload, &path),
+            (None, Some(payload)) => {
+                let path: Vec<&str> = path.iter().map(String::as_str).collect();
+                claims::property(payload, &path)
+            }
             (None, None) => Ok(None),
         }
     }

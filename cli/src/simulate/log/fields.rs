@@ -8,7 +8,10 @@ use tollgate_host::same_name;
 
 use super::record::{self, Part};
 use super::{Not, Told};
-use crate::simulate::time::{self, Form};
+use crate::simulate::{
+    self,
+    time::{self, Form},
+};
 
 /// What the command line says of fields.
 #[derive(Clone, Debug, Default)]
@@ -96,7 +99,7 @@ impl Fields {
             .iter()
             .enumerate()
             .map(|(number, (path, field))| {
-                let option = format!("--claim {}={field}", claim_name(path));
+                let option = format!("--claim {}={field}", simulate::claim_name(path));
                 ((option, field.clone()), Target::Claim(number))
             });
         let peer = self
@@ -120,14 +123,6 @@ impl Fields {
             Target::Time(_) => self.time.is_some(),
             _ => false,
         }
-    }
-}
-
-/// A claim's path as the command line has it.
-fn claim_name(path: &[String]) -> String {
-    match path {
-        [name] => name.clone(),
-        path => Value::from(path).to_string(),
     }
 }
 

@@ -49,6 +49,16 @@ pub(crate) struct File {
     pub mistakes: Vec<(u64, String)>,
 }
 
+impl File {
+    /// What there is in it, in a word: `line`, or `entry` of a HAR file.
+    pub(crate) fn unit(&self) -> &'static str {
+        match self.format.is_document() {
+            true => "entry",
+            false => "line",
+        }
+    }
+}
+
 /// How many lines that cannot be read are told one by one.
 pub(crate) const TOLD: usize = 5;
 

@@ -410,23 +410,15 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::simulate::log::record::{self, Entry, Part};
+    use crate::simulate::log::record::testing::entry;
+    use crate::simulate::log::record::{self, Part};
 
     fn read(object: &Object, line: &str) -> Result<(Told, Vec<String>), Not> {
         let mut arena = Vec::new();
         let told = object.read(line.as_bytes(), &mut arena)?;
         record::end(&mut arena);
-        let entry = Entry {
-            time: 0,
-            arena: 0,
-            offset: 0,
-            line: 1,
-            duration: 0,
-            status: 0,
-            file: 0,
-        };
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let mut parts: Vec<String> = entry
+        let mut parts: Vec<String> = entry(0)
             .parts(&[arena])
             .map(|part| match part {
                 Part::Header(name, value) => format!("{}={}", text(name), text(value)),

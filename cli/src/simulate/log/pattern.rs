@@ -311,23 +311,15 @@ fn target(operator: &Operator) -> Result<Option<Target>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::simulate::log::record::{self, Entry};
+    use crate::simulate::log::record;
+    use crate::simulate::log::record::testing::entry;
 
     fn read(pattern: &Pattern, line: &str) -> Result<(Told, Vec<(String, String)>), Not> {
         let mut arena = Vec::new();
         let told = pattern.read(line.as_bytes(), &mut arena)?;
         record::end(&mut arena);
-        let entry = Entry {
-            time: 0,
-            arena: 0,
-            offset: 0,
-            line: 1,
-            duration: 0,
-            status: 0,
-            file: 0,
-        };
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let parts = entry
+        let parts = entry(0)
             .parts(&[arena])
             .map(|part| match part {
                 record::Part::Header(name, value) => (text(name), text(value)),

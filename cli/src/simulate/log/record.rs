@@ -95,8 +95,28 @@ impl<'a> Iterator for Parts<'a> {
     }
 }
 
+/// For tests of whatever makes or reads entries.
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::Entry;
+
+    /// An entry whose parts begin there in the first arena, and of which nothing else is known.
+    pub(crate) fn entry(offset: u32) -> Entry {
+        Entry {
+            time: 0,
+            arena: 0,
+            offset,
+            line: 1,
+            duration: 0,
+            status: 0,
+            file: 0,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use super::testing::entry;
     use super::*;
 
     #[test]
@@ -114,15 +134,6 @@ mod tests {
         end(&mut arena);
         push(&mut arena, Part::Peer(b"of the next"));
         end(&mut arena);
-        let entry = Entry {
-            time: 0,
-            arena: 0,
-            offset: 6,
-            line: 1,
-            duration: 0,
-            status: 0,
-            file: 0,
-        };
-        assert!(entry.parts(&[arena]).eq(parts));
+        assert!(entry(6).parts(&[arena]).eq(parts));
     }
 }

@@ -17,15 +17,15 @@ const PAYLOAD: [&str; 4] = [
 const SERIALIZATION_FAILURE: HostError = HostError::Status(3);
 
 /// The attribute at a path: the metadata as a whole, or a part of the payload.
-pub fn property(payload: &Value, path: &[String]) -> Result<Option<Vec<u8>>, HostError> {
+pub fn property(payload: &Value, path: &[&str]) -> Result<Option<Vec<u8>>, HostError> {
     if path == ["metadata"] {
         return Ok(Some(metadata(payload)));
     }
-    let Some(rest) = path.strip_prefix(PAYLOAD.map(str::to_owned).as_slice()) else {
+    let Some(rest) = path.strip_prefix(PAYLOAD.as_slice()) else {
         return Ok(None);
     };
     let found = rest.iter().try_fold(payload, |value, name| match value {
-        Value::Object(fields) => fields.get(name),
+        Value::Object(fields) => fields.get(*name),
         Value::Array(elements) => elements.get(name.trim().parse::<usize>().ok()?),
         _ => None,
     });
