@@ -12,7 +12,8 @@ use serde_json::{Map as Object, Value};
 use tollgate_common::refusal;
 use tollgate_host::memory::claims;
 use tollgate_host::{
-    Expected, HeaderMap, Host, HostError, LocalResponse, Map, MetricId, MetricKind, SharedValue,
+    Body, Expected, HeaderMap, Host, HostError, LocalResponse, Map, MetricId, MetricKind,
+    SharedValue,
 };
 
 use super::log::Part;
@@ -165,7 +166,9 @@ impl Host for Proxy {
     fn headers(&self, map: Map) -> Result<HeaderMap, HostError> {
         Ok(match map {
             Map::RequestHeaders => self.headers.take(),
-            Map::RequestTrailers | Map::ResponseHeaders => HeaderMap::default(),
+            Map::RequestTrailers | Map::ResponseHeaders | Map::ResponseTrailers => {
+                HeaderMap::default()
+            }
         })
     }
 
@@ -184,6 +187,11 @@ impl Host for Proxy {
 
     fn remove_header(&mut self, _: Map, _: &[u8]) -> Result<(), HostError> {
         Ok(())
+    }
+
+    fn body(&self, _: Body) -> Result<Vec<u8>, HostError> {
+        // No log has bodies.
+        Err(NOT_FOUND)
     }
 
     fn property(&self, path: &[&str]) -> Result<Option<Vec<u8>>, HostError> {

@@ -4,7 +4,7 @@ use business_metrics::BusinessMetrics;
 use business_metrics::filter::Measurement;
 use tenant_rate_limit::TenantRateLimit;
 use tenant_rate_limit::filter::TenantStream;
-use tollgate_host::{Action, Host, HostError, Plugin, Request, Stream, Trailers};
+use tollgate_host::{Action, Chunk, Host, HostError, Plugin, Request, Stream, Trailers};
 use user_classifier::UserClassifier;
 use user_classifier::filter::Classification;
 
@@ -115,6 +115,12 @@ impl Stream for Passage {
         self.pass(|filter| filter.on_unreadable_request(error, host))
     }
 
+    fn on_request_body(&mut self, chunk: &Chunk, host: &mut dyn Host) {
+        for filter in self.filters() {
+            filter.on_request_body(chunk, host);
+        }
+    }
+
     fn on_request_trailers(&mut self, trailers: &mut Trailers, host: &mut dyn Host) -> Action {
         self.pass(|filter| filter.on_request_trailers(trailers, host))
     }
@@ -130,11 +136,24 @@ impl Stream for Passage {
         }
     }
 
+    fn on_response_body(&mut self, chunk: &Chunk, host: &mut dyn Host) {
+        for filter in self.filters().rev() {
+            filter.on_response_body(chunk, host);
+        }
+    }
+
+    fn on_response_trailers(&mut self, host: &mut dyn Host) {
+        for filter in self.filters().rev() {
+            filter.on_response_trailers(host);
+        }
+    }
+
     fn on_log(&mut self, host: &mut dyn Host) {
         for filter in self.filters() {
             filter.on_log(host);
         }
     }
+
     fn on_delete(&mut self, host: &mut dyn Host) {
         for filter in self.filters() {
             filter.on_delete(host);

@@ -1,5 +1,5 @@
 //! Vocabulary that Tollgate's filters share, so that the same word means the same thing in each of their configurations:
-//! who a tenant is, what a verified token claims, how strings are matched, what a path, a query or a cookie says, how long a duration is, how an id is
+//! who a tenant is, what a verified token claims, how strings are matched, what a path, a query or a cookie says, which values a body has, how long a duration is, how an id is
 //! hashed, how a metric's labels are written, and how an error in a
 //! configuration is reported. Nothing here calls the proxy.
 
@@ -20,6 +20,7 @@
     )
 )]
 
+pub mod body;
 pub mod claims;
 pub mod config;
 mod cookie;

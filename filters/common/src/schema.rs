@@ -14,6 +14,7 @@ use schemars::transform::RecursiveTransform;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::Value;
 
+use crate::body::Pointer;
 use crate::{Duration, OneOrMany, UniqueMap};
 
 /// The schema of a plugin's configuration.
@@ -126,6 +127,25 @@ impl JsonSchema for Duration {
             "minLength": 2,
             "pattern": "^([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?([0-9]+us)?([0-9]+ns)?$",
             "examples": ["10s", "500ms", "1m30s", "1h", "1d"],
+        })
+    }
+}
+
+impl JsonSchema for Pointer {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Pointer".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "maxLength": 256,
+            "pattern": "^(/([^/~]|~[01])*){0,16}$",
+            "examples": ["/usage/total_tokens", "/items/0/price"],
         })
     }
 }

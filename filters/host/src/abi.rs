@@ -154,15 +154,14 @@ pub(crate) fn monotonic_time() -> u64 {
 }
 
 pub(crate) fn plugin_configuration() -> Result<Vec<u8>, HostError> {
+    buffer(PLUGIN_CONFIGURATION)
+}
+
+/// All of a buffer.
+pub(crate) fn buffer(buffer: u32) -> Result<Vec<u8>, HostError> {
     let mut answer = Answer::new();
     let status = unsafe {
-        proxy_get_buffer_bytes(
-            PLUGIN_CONFIGURATION,
-            0,
-            usize::MAX,
-            &mut answer.data,
-            &mut answer.size,
-        )
+        proxy_get_buffer_bytes(buffer, 0, usize::MAX, &mut answer.data, &mut answer.size)
     };
     Ok(answer.take(status)?.unwrap_or_default())
 }

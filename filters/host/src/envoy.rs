@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use crate::abi;
 use crate::headers::{HeaderMap, to_bytes};
 use crate::host::{
-    Expected, Host, HostError, LocalResponse, Map, MetricId, MetricKind, SharedValue,
+    Body, Expected, Host, HostError, LocalResponse, Map, MetricId, MetricKind, SharedValue,
 };
 
 /// The proxy that this module was loaded by. Calls are about the stream whose callback runs.
@@ -29,6 +29,7 @@ fn map_number(map: Map) -> u32 {
         Map::RequestHeaders => 0,
         Map::RequestTrailers => 1,
         Map::ResponseHeaders => 2,
+        Map::ResponseTrailers => 3,
     }
 }
 
@@ -51,6 +52,13 @@ impl Host for EnvoyHost {
 
     fn remove_header(&mut self, map: Map, name: &[u8]) -> Result<(), HostError> {
         abi::remove_header_map_value(map_number(map), name)
+    }
+
+    fn body(&self, body: Body) -> Result<Vec<u8>, HostError> {
+        abi::buffer(match body {
+            Body::Request => 0,
+            Body::Response => 1,
+        })
     }
 
     fn property(&self, path: &[&str]) -> Result<Option<Vec<u8>>, HostError> {

@@ -1,5 +1,6 @@
 //! What a filter is to its host: a [`Plugin`] made from its configuration, and a [`Stream`] per request.
 
+use crate::body::Chunk;
 use crate::headers::{Request, Trailers};
 use crate::host::{Host, HostError, LocalResponse};
 
@@ -53,6 +54,12 @@ pub trait Stream {
         give_up(host)
     }
 
+    /// A piece of the request's body passes. It is not held back: the service may have it before the next one is here, so what it says comes too late to decide
+    /// anything about the request. Runs once for each piece, which costs a call into the VM each time.
+    fn on_request_body(&mut self, chunk: &Chunk, host: &mut dyn Host) {
+        let _ = (chunk, host);
+    }
+
     /// The request's trailers are here and may still be changed. Runs only for requests that have some, and after the request's headers have been passed on:
     /// what a client says there is too late to decide anything here, but a service may still read it as it reads headers.
     fn on_request_trailers(&mut self, trailers: &mut Trailers, host: &mut dyn Host) -> Action {
@@ -69,6 +76,17 @@ pub trait Stream {
     /// The response's headers are here and may still be changed. Also runs for answers that later filters give, and
     /// not for the answer of this filter itself.
     fn on_response_headers(&mut self, host: &mut dyn Host) {
+        let _ = host;
+    }
+
+    /// A piece of the response's body passes, and is not held back. Runs once for each piece, also of answers that later filters give, and not for the answer of this filter
+    /// itself. A response that breaks off has no last piece.
+    fn on_response_body(&mut self, chunk: &Chunk, host: &mut dyn Host) {
+        let _ = (chunk, host);
+    }
+
+    /// The response's trailers are here ([`Map::ResponseTrailers`](crate::Map::ResponseTrailers)) and may still be changed. Runs only for responses that have some.
+    fn on_response_trailers(&mut self, host: &mut dyn Host) {
         let _ = host;
     }
 

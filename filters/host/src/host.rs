@@ -11,6 +11,17 @@ pub enum Map {
     RequestTrailers,
     /// The response's headers: readable and writable in the response-headers phase, readable in `on_log`.
     ResponseHeaders,
+    /// The response's trailers: readable and writable in the response-trailers phase, readable in `on_log`.
+    ResponseTrailers,
+}
+
+/// Whose body a call is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Body {
+    /// What the client sends.
+    Request,
+    /// What the service answers.
+    Response,
 }
 
 /// A host call that did not work. Filters treat it as "the proxy has no answer": never as a reason to stop.
@@ -84,6 +95,8 @@ pub trait Host {
     fn add_header(&mut self, map: Map, name: &str, value: &[u8]) -> Result<(), HostError>;
     /// Removes every copy of a header.
     fn remove_header(&mut self, map: Map, name: &[u8]) -> Result<(), HostError>;
+    /// The piece of a body that the proxy has in its hands; empty outside of that body's callback, where in turn no header can be read. [`Chunk::bytes`](crate::Chunk::bytes) asks for it once for all filters.
+    fn body(&self, body: Body) -> Result<Vec<u8>, HostError>;
     /// An attribute by path, as raw bytes (it has no type); `None` if there is none. Elements of the path may also be given as one, with a zero byte between
     /// them, as the ABI takes them: a path that is made once that way is not joined for each request.
     fn property(&self, path: &[&str]) -> Result<Option<Vec<u8>>, HostError>;

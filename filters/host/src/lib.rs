@@ -26,6 +26,7 @@
 )]
 #![cfg_attr(not(target_os = "wasi"), forbid(unsafe_code))]
 
+mod body;
 pub mod filter;
 pub mod headers;
 mod host;
@@ -49,6 +50,9 @@ pub mod shell;
 #[doc(hidden)]
 pub use proxy_wasm;
 
+pub use body::Chunk;
 pub use filter::{Action, Plugin, Stream};
 pub use headers::{Copies, HeaderMap, Request, Trailers, same_name};
-pub use host::{Expected, Host, HostError, LocalResponse, Map, MetricId, MetricKind, SharedValue};
+pub use host::{
+    Body, Expected, Host, HostError, LocalResponse, Map, MetricId, MetricKind, SharedValue,
+};

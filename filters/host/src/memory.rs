@@ -7,9 +7,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use crate::body::Chunk;
 use crate::headers::HeaderMap;
 use crate::host::{
-    Expected, Host, HostError, LocalResponse, Map, MetricId, MetricKind, SharedValue,
+    Body, Expected, Host, HostError, LocalResponse, Map, MetricId, MetricKind, SharedValue,
 };
 
 /// The host calls, to count them and to make one fail.
@@ -21,6 +22,7 @@ pub enum Call {
     SetHeader,
     AddHeader,
     RemoveHeader,
+    Body,
     Property,
     SetProperty,
     Respond,
@@ -40,11 +42,15 @@ pub enum Call {
 pub enum Phase {
     /// `on_request_headers`: request headers are readable and writable.
     Request,
+    /// `on_request_body`, `on_response_body`: a piece of that body is readable, and no headers.
+    Body(Body),
     /// `on_request_trailers`: request trailers are readable and writable.
     Trailers,
     /// `on_response_headers`: response headers are readable and writable.
     Response,
-    /// `on_log`: both maps are readable.
+    /// `on_response_trailers`: response trailers are readable and writable.
+    ResponseTrailers,
+    /// `on_log`: all but the request's trailers is readable, and no body.
     Log,
 }
 
@@ -95,10 +101,14 @@ pub struct MemoryHost {
     pub trailers: HeaderMap,
     /// The response's headers.
     pub response: HeaderMap,
+    /// The response's trailers.
+    pub response_trailers: HeaderMap,
     /// Which callback runs; see [`Phase`].
     pub phase: Phase,
     /// What [`Host::respond`] was called with, oldest first.
     pub responses: Vec<RecordedResponse>,
+    /// The piece of a body that passes.
+    chunk: Vec<u8>,
     properties: BTreeMap<Vec<String>, Result<Vec<u8>, HostError>>,
     /// The payload of the token that the proxy has verified, if there is one.
     claims: Option<serde_json::Value>,
@@ -140,8 +150,10 @@ impl MemoryHost {
             request: HeaderMap::default(),
             trailers: HeaderMap::default(),
             response: HeaderMap::default(),
+            response_trailers: HeaderMap::default(),
             phase: Phase::Request,
             responses: Vec::new(),
+            chunk: Vec::new(),
             properties: BTreeMap::new(),
             claims: None,
             process,
@@ -182,6 +194,8 @@ impl MemoryHost {
         self.request = HeaderMap::from_pairs(&kept.chain(given).collect::<Vec<_>>());
         self.trailers = HeaderMap::default();
         self.response = HeaderMap::from_pairs(&[(":status", "200")]);
+        self.response_trailers = HeaderMap::default();
+        self.chunk.clear();
         self.phase = Phase::Request;
         self.responses.clear();
         self.properties.clear();
@@ -208,6 +222,19 @@ impl MemoryHost {
             .collect();
         self.response = HeaderMap::from_pairs(&all);
         self.phase = Phase::Response;
+    }
+
+    /// Goes on to a piece of a body, which a filter's `on_request_body` or `on_response_body` is then called with.
+    pub fn chunk(&mut self, body: Body, bytes: &[u8], last: bool) -> Chunk {
+        self.phase = Phase::Body(body);
+        self.chunk = bytes.to_vec();
+        Chunk::new(body, bytes.len(), last)
+    }
+
+    /// Goes on to the trailers of the response.
+    pub fn begin_response_trailers<N: AsRef<[u8]>, V: AsRef<[u8]>>(&mut self, trailers: &[(N, V)]) {
+        self.response_trailers = HeaderMap::from_pairs(trailers);
+        self.phase = Phase::ResponseTrailers;
     }
 
     /// The time, in nanoseconds since 1970.
@@ -347,6 +374,9 @@ impl MemoryHost {
             (Map::RequestHeaders, Phase::Request | Phase::Log) => Some(&self.request),
             (Map::RequestTrailers, Phase::Trailers) => Some(&self.trailers),
             (Map::ResponseHeaders, Phase::Response | Phase::Log) => Some(&self.response),
+            (Map::ResponseTrailers, Phase::ResponseTrailers | Phase::Log) => {
+                Some(&self.response_trailers)
+            }
             _ => None,
         }
     }
@@ -356,6 +386,7 @@ impl MemoryHost {
             (Map::RequestHeaders, Phase::Request) => Ok(&mut self.request),
             (Map::RequestTrailers, Phase::Trailers) => Ok(&mut self.trailers),
             (Map::ResponseHeaders, Phase::Response) => Ok(&mut self.response),
+            (Map::ResponseTrailers, Phase::ResponseTrailers) => Ok(&mut self.response_trailers),
             _ => Err(BAD_ARGUMENT),
         }
     }
@@ -403,6 +434,16 @@ impl Host for MemoryHost {
         self.called(Call::RemoveHeader)?;
         self.writable(map)?.remove(name);
         Ok(())
+    }
+
+    fn body(&self, body: Body) -> Result<Vec<u8>, HostError> {
+        self.called(Call::Body)?;
+        // Out of its callback Envoy shows a body as empty, not as an error.
+        Ok(if self.phase == Phase::Body(body) {
+            self.chunk.clone()
+        } else {
+            Vec::new()
+        })
     }
 
     fn property(&self, path: &[&str]) -> Result<Option<Vec<u8>>, HostError> {
@@ -628,6 +669,36 @@ mod tests {
         assert_eq!(
             host.header(Map::RequestHeaders, ":method"),
             Ok(Some(b"GET".to_vec()))
+        );
+    }
+
+    #[test]
+    fn a_piece_of_a_body_is_there_in_its_callback_only() {
+        let mut host = MemoryHost::new();
+        assert_eq!(host.body(Body::Request), Ok(Vec::new()));
+        let _ = host.chunk(Body::Request, b"{}", false);
+        assert_eq!(host.body(Body::Request), Ok(b"{}".to_vec()));
+        assert_eq!(host.body(Body::Response), Ok(Vec::new()));
+        assert!(host.headers(Map::RequestHeaders).unwrap().is_empty());
+        host.begin_response_trailers(&[("x-tokens", "42")]);
+        assert_eq!(host.body(Body::Request), Ok(Vec::new()));
+        assert_eq!(
+            host.header(Map::ResponseTrailers, "x-tokens"),
+            Ok(Some(b"42".to_vec()))
+        );
+        assert_eq!(
+            host.header(Map::ResponseHeaders, ":status"),
+            Err(BAD_ARGUMENT)
+        );
+        assert_eq!(host.add_header(Map::ResponseTrailers, "a", b""), Ok(()));
+        host.phase = Phase::Log;
+        assert_eq!(
+            host.header(Map::ResponseTrailers, "x-tokens"),
+            Ok(Some(b"42".to_vec()))
+        );
+        assert_eq!(
+            host.add_header(Map::ResponseTrailers, "b", b""),
+            Err(BAD_ARGUMENT)
         );
     }
 

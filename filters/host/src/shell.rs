@@ -7,10 +7,11 @@ use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{Action as SdkAction, ContextType};
 
 use crate::abi;
+use crate::body::Chunk;
 use crate::envoy::EnvoyHost;
 use crate::filter::{Action, Plugin, Stream};
 use crate::headers::{Request, Trailers, lossy};
-use crate::host::Host;
+use crate::host::{Body, Host};
 
 /// The environment variable (a WasmPlugin's `vmConfig.env`) that names the level from which on a module logs: `off`, `error`, `warn`,
 /// `info` (the default), `debug`, `trace`. What is below it is not even formatted; Envoy's own level for `wasm` applies after it.
@@ -153,6 +154,14 @@ impl<S: Stream> HttpContext for Flow<S> {
         self.go_on(action)
     }
 
+    fn on_http_request_body(&mut self, size: usize, end_of_stream: bool) -> SdkAction {
+        if let (Some(stream), false) = (&mut self.stream, self.answered) {
+            let chunk = Chunk::new(Body::Request, size, end_of_stream);
+            stream.on_request_body(&chunk, &mut EnvoyHost);
+        }
+        SdkAction::Continue
+    }
+
     fn on_http_request_trailers(&mut self, _count: usize) -> SdkAction {
         let Some(stream) = &mut self.stream else {
             return SdkAction::Continue;
@@ -168,6 +177,21 @@ impl<S: Stream> HttpContext for Flow<S> {
     fn on_http_response_headers(&mut self, _count: usize, _end_of_stream: bool) -> SdkAction {
         if let (Some(stream), false) = (&mut self.stream, self.answered) {
             stream.on_response_headers(&mut EnvoyHost);
+        }
+        SdkAction::Continue
+    }
+
+    fn on_http_response_body(&mut self, size: usize, end_of_stream: bool) -> SdkAction {
+        if let (Some(stream), false) = (&mut self.stream, self.answered) {
+            let chunk = Chunk::new(Body::Response, size, end_of_stream);
+            stream.on_response_body(&chunk, &mut EnvoyHost);
+        }
+        SdkAction::Continue
+    }
+
+    fn on_http_response_trailers(&mut self, _count: usize) -> SdkAction {
+        if let (Some(stream), false) = (&mut self.stream, self.answered) {
+            stream.on_response_trailers(&mut EnvoyHost);
         }
         SdkAction::Continue
     }

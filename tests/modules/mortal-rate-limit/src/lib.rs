@@ -3,7 +3,7 @@
 
 use tenant_rate_limit::TenantRateLimit;
 use tenant_rate_limit::filter::TenantStream;
-use tollgate_host::{Action, Host, HostError, Plugin, Request, Stream, Trailers};
+use tollgate_host::{Action, Chunk, Host, HostError, Plugin, Request, Stream, Trailers};
 
 struct Mortal(TenantRateLimit);
 
@@ -41,6 +41,10 @@ impl Stream for MortalStream {
         self.0.on_unreadable_request(error, host)
     }
 
+    fn on_request_body(&mut self, chunk: &Chunk, host: &mut dyn Host) {
+        self.0.on_request_body(chunk, host);
+    }
+
     fn on_request_trailers(&mut self, trailers: &mut Trailers, host: &mut dyn Host) -> Action {
         self.0.on_request_trailers(trailers, host)
     }
@@ -51,6 +55,14 @@ impl Stream for MortalStream {
 
     fn on_response_headers(&mut self, host: &mut dyn Host) {
         self.0.on_response_headers(host);
+    }
+
+    fn on_response_body(&mut self, chunk: &Chunk, host: &mut dyn Host) {
+        self.0.on_response_body(chunk, host);
+    }
+
+    fn on_response_trailers(&mut self, host: &mut dyn Host) {
+        self.0.on_response_trailers(host);
     }
 
     fn on_log(&mut self, host: &mut dyn Host) {
