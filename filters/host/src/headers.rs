@@ -1,8 +1,11 @@
 //! Header maps as the proxy sends them: bytes, in order, duplicates and all.
 //!
 //! A map stays in the buffer the proxy filled and is read in place: reading allocates nothing beyond that one
-//! buffer, and looking a header up allocates nothing at all. What a filter changes goes to the proxy and into a small
-//! overlay here, so that the next filter of the same module sees it (two allocations for each header set).
+//! buffer, and looking a header up allocates nothing at all. What a filter changes goes to the proxy and into a new buffer here,
+//! so that the next filter of the same module sees it.
+//!
+//! Filters look for a dozen names in a request, and most of their instructions were once spent here. So what looks for one name goes by lengths, which
+//! stand side by side at the start of the buffer: names of another length are never looked at.
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
@@ -13,12 +16,8 @@ use crate::host::{Host, HostError, Map};
 #[derive(Clone, Debug, Default)]
 pub struct HeaderMap {
     /// As `proxy_get_header_map_pairs` returns it: a count, the lengths of each name and value (all `u32`,
-    /// little-endian), then the names and values themselves, a zero byte after each. Checked in [`HeaderMap::parse`].
+    /// little-endian), then the names and values themselves, a zero byte after each. [`HeaderMap::parse`] has checked that it is as long as they say.
     buffer: Vec<u8>,
-    /// Names whose entries in the buffer no longer count.
-    hidden: Vec<Vec<u8>>,
-    /// Entries that came after the snapshot.
-    added: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 /// How often a header occurs. A header that decides something must be there once: of several copies a
@@ -36,43 +35,48 @@ pub enum Copies<'a> {
 impl HeaderMap {
     /// Takes over the bytes of `proxy_get_header_map_pairs`. Every length is checked here; no bytes at all are an empty map.
     pub fn parse(buffer: Vec<u8>) -> Result<Self, HostError> {
-        if !buffer.is_empty() {
-            let count = read_u32(&buffer, 0).ok_or(HostError::Malformed)?;
-            let mut at = data_start(count).ok_or(HostError::Malformed)?;
-            for index in 0..count {
-                let (name, value) = lengths(&buffer, index).ok_or(HostError::Malformed)?;
-                for length in [name, value] {
-                    let end = at.checked_add(length).ok_or(HostError::Malformed)?;
-                    if buffer.get(end) != Some(&0) {
-                        return Err(HostError::Malformed);
-                    }
-                    at = end + 1;
-                }
+        let map = Self { buffer };
+        if !map.buffer.is_empty() {
+            let (lengths, data) = map.parts().ok_or(HostError::Malformed)?;
+            // In 64 bits four billion of them do not overflow.
+            let whole = |pair: &[u8; 8]| {
+                let (name, value) = lengths_of(pair);
+                name as u64 + value as u64 + 2
+            };
+            if lengths.iter().map(whole).sum::<u64>() != data.len() as u64 {
+                return Err(HostError::Malformed);
             }
         }
-        Ok(Self {
-            buffer,
-            hidden: Vec::new(),
-            added: Vec::new(),
-        })
+        Ok(map)
     }
 
     /// A map of these headers, in order.
     pub fn from_pairs<N: AsRef<[u8]>, V: AsRef<[u8]>>(pairs: &[(N, V)]) -> Self {
         Self {
             buffer: to_bytes(pairs),
-            hidden: Vec::new(),
-            added: Vec::new(),
+        }
+    }
+
+    /// The lengths of all names and values, and these themselves. `None` if there is nothing.
+    fn parts(&self) -> Option<(&[[u8; 8]], &[u8])> {
+        let (count, rest) = self.buffer.split_first_chunk()?;
+        let count = u32::from_le_bytes(*count) as usize;
+        let (lengths, data) = rest.split_at_checked(count.checked_mul(8)?)?;
+        Some((lengths.as_chunks().0, data))
+    }
+
+    fn entries(&self) -> Entries<'_> {
+        let (lengths, data) = self.parts().unwrap_or_default();
+        Entries {
+            lengths: lengths.iter(),
+            data,
+            at: 0,
         }
     }
 
     /// Every header in order; those set later come last.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        Iter {
-            entries: Entries::new(&self.buffer),
-            hidden: &self.hidden,
-            added: self.added.iter(),
-        }
+        self.entries()
     }
 
     /// Whether there is no header at all. A request always has some: an empty request map means that the
@@ -83,9 +87,19 @@ impl HeaderMap {
 
     /// Every value of a header (its name in lower case), in order.
     pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
-        self.iter()
-            .filter(move |(entry, _)| *entry == name.as_bytes())
-            .map(|(_, value)| value)
+        self.named(name.as_bytes())
+    }
+
+    fn named<'a>(&'a self, name: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+        let mut entries = self.entries();
+        std::iter::from_fn(move || {
+            loop {
+                let (entry, value) = entries.next_of_length(name.len())?;
+                if entry == name {
+                    return Some(value);
+                }
+            }
+        })
     }
 
     /// The first value of a header.
@@ -104,16 +118,28 @@ impl HeaderMap {
     }
 
     pub(crate) fn remove(&mut self, name: &[u8]) {
-        if Entries::new(&self.buffer).any(|(entry, _)| entry == name)
-            && !self.hidden.iter().any(|h| h == name)
-        {
-            self.hidden.push(name.to_vec());
+        if self.named(name).next().is_some() {
+            self.retain(|entry| entry != name);
         }
-        self.added.retain(|(entry, _)| entry != name);
+    }
+
+    fn retain(&mut self, stays: impl Fn(&[u8]) -> bool) {
+        let left: Vec<_> = self.iter().filter(|(entry, _)| stays(entry)).collect();
+        self.buffer = to_bytes(&left);
     }
 
     pub(crate) fn add(&mut self, name: &[u8], value: &[u8]) {
-        self.added.push((name.to_vec(), value.to_vec()));
+        let (lengths, data) = self.parts().unwrap_or_default();
+        let size = self.buffer.len() + 4 + written_size(name, value);
+        let mut buffer = Vec::with_capacity(size);
+        write_number(&mut buffer, lengths.len() + 1);
+        buffer.extend_from_slice(lengths.as_flattened());
+        write_number(&mut buffer, name.len());
+        write_number(&mut buffer, value.len());
+        buffer.extend_from_slice(data);
+        write_ended(&mut buffer, name);
+        write_ended(&mut buffer, value);
+        self.buffer = buffer;
     }
 
     pub(crate) fn set(&mut self, name: &[u8], value: &[u8]) {
@@ -121,12 +147,34 @@ impl HeaderMap {
         self.add(name, value);
     }
 
+    /// How often a header is there, and whether it is there in another spelling as well: in one pass, because filters ask that of every header of theirs.
+    fn spellings<'a>(&'a self, name: &[u8]) -> (Copies<'a>, bool) {
+        let (mut copies, mut others) = (Copies::Absent, false);
+        let mut entries = self.entries();
+        while let Some((entry, value)) = entries.next_of_length(name.len()) {
+            if entry == name {
+                copies = match copies {
+                    Copies::Absent => Copies::One(value),
+                    _ => Copies::Several,
+                };
+            } else if same_name(entry, name) {
+                others = true;
+            }
+        }
+        (copies, others)
+    }
+
     /// Removes every copy in any spelling, here and in the map of the proxy that this is a snapshot of.
     fn strip(&mut self, map: Map, name: &str, host: &mut dyn Host) -> Result<(), HostError> {
-        self.strip_other_spellings(map, name, host)?;
-        if self.first(name).is_some() {
-            host.remove_header(map, name.as_bytes())?;
-            self.remove(name.as_bytes());
+        let name = name.as_bytes();
+        let (copies, others) = self.spellings(name);
+        let is_there = copies != Copies::Absent;
+        if others {
+            self.strip_other_spellings(map, name, host)?;
+        }
+        if is_there {
+            host.remove_header(map, name)?;
+            self.remove(name);
         }
         Ok(())
     }
@@ -134,22 +182,22 @@ impl HeaderMap {
     fn strip_other_spellings(
         &mut self,
         map: Map,
-        name: &str,
+        name: &[u8],
         host: &mut dyn Host,
     ) -> Result<(), HostError> {
-        // One at a time: a removal takes every copy of that spelling with it, so the loop ends.
-        while let Some(spelling) = self.other_spelling(name) {
-            host.remove_header(map, &spelling)?;
-            self.remove(&spelling);
+        let is_other = |entry: &[u8]| entry != name && same_name(entry, name);
+        // A removal takes every copy of that spelling with it.
+        let mut spellings: Vec<&[u8]> = Vec::new();
+        for (entry, _) in self.iter() {
+            if is_other(entry) && !spellings.contains(&entry) {
+                spellings.push(entry);
+            }
         }
+        for spelling in spellings {
+            host.remove_header(map, spelling)?;
+        }
+        self.retain(|entry| !is_other(entry));
         Ok(())
-    }
-
-    fn other_spelling(&self, name: &str) -> Option<Vec<u8>> {
-        let mut names = self.iter().map(|(entry, _)| entry);
-        names
-            .find(|entry| *entry != name.as_bytes() && same_name(entry, name.as_bytes()))
-            .map(<[u8]>::to_vec)
     }
 }
 
@@ -163,104 +211,79 @@ impl Eq for HeaderMap {}
 
 /// The pairs in the form that the ABI uses in both directions.
 pub(crate) fn to_bytes<N: AsRef<[u8]>, V: AsRef<[u8]>>(pairs: &[(N, V)]) -> Vec<u8> {
-    let lengths = |(name, value): &(N, V)| name.as_ref().len() + value.as_ref().len() + 10;
-    let mut bytes = Vec::with_capacity(4 + pairs.iter().map(lengths).sum::<usize>());
-    bytes.extend_from_slice(&(pairs.len() as u32).to_le_bytes());
+    let size = |(name, value): &(N, V)| written_size(name.as_ref(), value.as_ref());
+    let mut bytes = Vec::with_capacity(4 + pairs.iter().map(size).sum::<usize>());
+    write_number(&mut bytes, pairs.len());
     for (name, value) in pairs {
-        bytes.extend_from_slice(&(name.as_ref().len() as u32).to_le_bytes());
-        bytes.extend_from_slice(&(value.as_ref().len() as u32).to_le_bytes());
+        write_number(&mut bytes, name.as_ref().len());
+        write_number(&mut bytes, value.as_ref().len());
     }
     for (name, value) in pairs {
-        for part in [name.as_ref(), value.as_ref()] {
-            bytes.extend_from_slice(part);
-            bytes.push(0);
-        }
+        write_ended(&mut bytes, name.as_ref());
+        write_ended(&mut bytes, value.as_ref());
     }
     bytes
 }
 
-fn read_u32(buffer: &[u8], at: usize) -> Option<usize> {
-    let bytes = buffer.get(at..at.checked_add(4)?)?;
-    Some(u32::from_le_bytes(bytes.try_into().ok()?) as usize)
+/// How many bytes a pair takes: two lengths, itself, and a zero byte after each.
+fn written_size(name: &[u8], value: &[u8]) -> usize {
+    8 + name.len() + value.len() + 2
 }
 
-fn data_start(count: usize) -> Option<usize> {
-    count.checked_mul(8)?.checked_add(4)
+fn write_number(bytes: &mut Vec<u8>, number: usize) {
+    bytes.extend_from_slice(&(number as u32).to_le_bytes());
 }
 
-fn lengths(buffer: &[u8], index: usize) -> Option<(usize, usize)> {
-    let at = data_start(index)?;
-    Some((read_u32(buffer, at)?, read_u32(buffer, at + 4)?))
+fn write_ended(bytes: &mut Vec<u8>, part: &[u8]) {
+    bytes.extend_from_slice(part);
+    bytes.push(0);
 }
 
-/// By hand: every look at a header goes through here, and `filter` and `chain` took a sixth of the limiter's instructions.
-struct Iter<'a> {
-    entries: Entries<'a>,
-    hidden: &'a [Vec<u8>],
-    added: std::slice::Iter<'a, (Vec<u8>, Vec<u8>)>,
-}
-
-impl<'a> Iterator for Iter<'a> {
-    type Item = (&'a [u8], &'a [u8]);
-
-    #[inline]
-    fn next(&mut self) -> Option<Self::Item> {
-        for entry in self.entries.by_ref() {
-            if self.hidden.is_empty() || !self.hidden.iter().any(|hidden| hidden == entry.0) {
-                return Some(entry);
-            }
-        }
-        let (name, value) = self.added.next()?;
-        Some((name, value))
-    }
+/// The lengths of a name and its value.
+fn lengths_of(pair: &[u8; 8]) -> (usize, usize) {
+    let both = u64::from_le_bytes(*pair);
+    ((both as u32) as usize, (both >> 32) as usize)
 }
 
 /// Walks a buffer; ends at the first length that does not fit, which `parse` has ruled out.
 struct Entries<'a> {
-    buffer: &'a [u8],
-    count: usize,
-    index: usize,
+    lengths: std::slice::Iter<'a, [u8; 8]>,
+    data: &'a [u8],
+    /// Where in `data` the next name begins.
     at: usize,
 }
 
 impl<'a> Entries<'a> {
-    fn new(buffer: &'a [u8]) -> Self {
-        let count = read_u32(buffer, 0).unwrap_or(0);
-        match data_start(count) {
-            Some(at) => Self {
-                buffer,
-                count,
-                index: 0,
-                at,
-            },
-            None => Self {
-                buffer,
-                count: 0,
-                index: 0,
-                at: 0,
-            },
+    /// The next header whose name has this length.
+    #[inline]
+    fn next_of_length(&mut self, length: usize) -> Option<(&'a [u8], &'a [u8])> {
+        for pair in self.lengths.by_ref() {
+            let (name, value) = lengths_of(pair);
+            let at = self.at;
+            self.at = at.wrapping_add(name).wrapping_add(value).wrapping_add(2);
+            if name == length {
+                return self.entry(at, name, value);
+            }
         }
+        None
+    }
+
+    fn entry(&self, at: usize, name: usize, value: usize) -> Option<(&'a [u8], &'a [u8])> {
+        let (name, rest) = self.data.get(at..)?.split_at_checked(name)?;
+        let value = rest.get(1..)?.get(..value)?;
+        Some((name, value))
     }
 }
 
 impl<'a> Iterator for Entries<'a> {
     type Item = (&'a [u8], &'a [u8]);
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        if self.index >= self.count {
-            return None;
-        }
-        let (name, value) = lengths(self.buffer, self.index)?;
-        let name_end = self.at.checked_add(name)?;
-        let value_start = name_end.checked_add(1)?;
-        let value_end = value_start.checked_add(value)?;
-        let entry = (
-            self.buffer.get(self.at..name_end)?,
-            self.buffer.get(value_start..value_end)?,
-        );
-        self.index += 1;
-        self.at = value_end + 1;
-        Some(entry)
+        let (name, value) = lengths_of(self.lengths.next()?);
+        let at = self.at;
+        self.at = at.wrapping_add(name).wrapping_add(value).wrapping_add(2);
+        self.entry(at, name, value)
     }
 }
 
@@ -324,12 +347,21 @@ impl Request {
     /// some server reads as the same name ([`same_name`]: underscores for hyphens and the like), and sets `value`. No host call is made when the one
     /// copy there is has the right value already. An error means that a client's copy may still be there.
     pub fn own(&mut self, name: &str, value: &[u8], host: &mut dyn Host) -> Result<(), HostError> {
-        self.headers
-            .strip_other_spellings(Map::RequestHeaders, name, host)?;
-        if self.headers.copies(name) == Copies::One(value) {
+        let (copies, others) = self.headers.spellings(name.as_bytes());
+        let (is_there, is_right) = (copies != Copies::Absent, copies == Copies::One(value));
+        if others {
+            self.headers
+                .strip_other_spellings(Map::RequestHeaders, name.as_bytes(), host)?;
+        }
+        if is_right {
             return Ok(());
         }
-        self.set(name, value, host)
+        if is_there {
+            return self.set(name, value, host);
+        }
+        host.set_header(Map::RequestHeaders, name, value)?;
+        self.headers.add(name.as_bytes(), value);
+        Ok(())
     }
 
     /// Removes every copy of a header in any spelling, as [`Request::own`] does. No host call is

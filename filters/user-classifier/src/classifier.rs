@@ -205,19 +205,17 @@ impl Classifier {
 struct Merge<'c> {
     unindexed: &'c [usize],
     indexes: &'c [Index],
-    candidates: [Candidates<'c>; MAX_SUBJECTS],
+    /// Of each index.
+    candidates: Vec<Candidates<'c>>,
 }
 
 impl<'c> Merge<'c> {
     fn new(classifier: &'c Classifier) -> Self {
-        let mut candidates = [Candidates::Rules(&[]); MAX_SUBJECTS];
-        for (candidates, index) in candidates.iter_mut().zip(&classifier.indexes) {
-            *candidates = Candidates::Unread(index.first);
-        }
+        let unread = |index: &Index| Candidates::Unread(index.first);
         Self {
             unindexed: &classifier.unindexed,
             indexes: &classifier.indexes,
-            candidates,
+            candidates: classifier.indexes.iter().map(unread).collect(),
         }
     }
 
@@ -319,7 +317,7 @@ type Key<'c> = (By<'c>, &'c [u8]);
 fn has_long_list(condition: &Condition) -> bool {
     match condition {
         Condition::All(conditions) => conditions.iter().any(has_long_list),
-        Condition::Is(_, Test::OneOf(texts)) => texts.len() > SHORT,
+        Condition::Is(_, Test::OneOf(texts)) => texts.count() > SHORT,
         Condition::Is(_, Test::Hashed { hashes, .. }) => hashes.len() > SHORT,
         // Long lists are not joined.
         _ => false,
@@ -350,9 +348,9 @@ fn keys<'c>(condition: &'c Condition, longest: usize, subjects: &Subjects) -> Ve
         Condition::Is(subject, test) if subjects.get(*subject) != Some(&Subject::Source) => {
             match test {
                 Test::Exact(text) => vec![vec![((*subject, None), text)]],
-                Test::OneOf(texts) if texts.len() <= longest => {
+                Test::OneOf(texts) if texts.count() <= longest => {
                     let by = (*subject, None);
-                    vec![texts.iter().map(|text| (by, &**text)).collect()]
+                    vec![texts.iter().map(|text| (by, text)).collect()]
                 }
                 Test::Hashed { salt, hashes } if hashes.len() <= longest => {
                     let by = (*subject, Some(salt.as_str()));

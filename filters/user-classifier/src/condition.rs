@@ -98,7 +98,7 @@ pub enum Test {
     /// It is this text.
     Exact(Box<[u8]>),
     /// It is one of these, found in constant time.
-    OneOf(HashSet<Box<[u8]>>),
+    OneOf(Texts),
     /// Its hash is one of these, likewise.
     Hashed {
         /// What it is hashed with.
@@ -116,6 +116,51 @@ pub enum Test {
     Contains(Box<Test>),
     /// The address is in one of these networks.
     Within(Vec<Network>),
+}
+
+/// Texts, each there once.
+#[derive(Debug, Default)]
+pub struct Texts {
+    /// If they are few: to compare with each takes less than to hash what is looked for.
+    few: Vec<Box<[u8]>>,
+    /// If they are many.
+    many: HashSet<Box<[u8]>>,
+}
+
+/// How many texts are few.
+const FEW: usize = 8;
+
+impl Texts {
+    /// These texts.
+    pub fn new(texts: HashSet<Box<[u8]>>) -> Self {
+        match texts.len() <= FEW {
+            true => Self {
+                few: texts.into_iter().collect(),
+                many: HashSet::new(),
+            },
+            false => Self {
+                few: Vec::new(),
+                many: texts,
+            },
+        }
+    }
+
+    /// Whether this text is one of them.
+    pub fn has(&self, text: &[u8]) -> bool {
+        self.few.iter().any(|few| **few == *text)
+            || (!self.many.is_empty() && self.many.contains(text))
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.few.len() + self.many.len()
+    }
+
+    /// Each of them, in any order.
+    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        let all = self.few.iter().chain(&self.many);
+        all.map(|text| &**text)
+    }
 }
 
 /// Numbers between two bounds.
@@ -207,7 +252,7 @@ impl Test {
         match self {
             Self::Present => Truth::Yes,
             Self::Exact(text) => Truth::from(**text == *value),
-            Self::OneOf(values) => Truth::from(values.contains(value)),
+            Self::OneOf(texts) => Truth::from(texts.has(value)),
             // Longer is no id, and a client could have it hashed for every rule.
             Self::Hashed { .. } if value.len() > LONGEST_HASHED => Truth::Unclear,
             Self::Hashed { salt, hashes } => Truth::from(hashes.contains(&hashed_id(salt, value))),
@@ -222,7 +267,7 @@ impl Test {
     pub fn texts(&self) -> Option<Box<dyn Iterator<Item = &[u8]> + '_>> {
         match self {
             Self::Exact(text) => Some(Box::new(std::iter::once(&**text))),
-            Self::OneOf(texts) => Some(Box::new(texts.iter().map(|text| &**text))),
+            Self::OneOf(texts) => Some(Box::new(texts.iter())),
             _ => None,
         }
     }
@@ -573,7 +618,7 @@ mod tests {
     fn what_takes_long_to_compare_counts_for_more() {
         let texts = |count: usize| {
             let texts = (0..count).map(|i| format!("{i:05}").into_bytes().into());
-            Test::OneOf(texts.collect())
+            Test::OneOf(Texts::new(texts.collect()))
         };
         let regex = |regex: &str| Test::Pattern(StringMatch::regex(regex).unwrap());
         assert_eq!(texts(50_000).compared_with(&texts(3)), 50_001);

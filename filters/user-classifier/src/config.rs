@@ -556,6 +556,14 @@ mod tests {
             &format!(r#"{{"any": [{header}, {claim}]}}"#),
             &format!(r#"{{"not": {claim}}}"#),
             r#"{"time": {"days": ["mon"]}}"#,
+            // Every service of the mesh is somebody, and so is everybody on the internet.
+            r#"{"peer": {"present": true}}"#,
+            r#"{"source": "2000::/3"}"#,
+            r#"{"source": ["3000::/4", "2000::/4"]}"#,
+            // All but the private ones of the lower half.
+            r#"{"source": ["0.0.0.0/5", "8.0.0.0/7", "11.0.0.0/8", "12.0.0.0/6", "16.0.0.0/4", "32.0.0.0/3", "64.0.0.0/2", "128.0.0.0/1"]}"#,
+            r#"{"any": [{"source": "0.0.0.0/1"}, {"source": "128.0.0.0/1"}]}"#,
+            &format!(r#"{{"any": [{claim}, {{"source": ["10.0.0.0/8", "2000::/3"]}}]}}"#),
         ] {
             assert_eq!(when(refused), Err(anybody.to_owned()), "{refused}");
         }

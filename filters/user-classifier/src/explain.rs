@@ -322,7 +322,7 @@ impl fmt::Display for Words<'_> {
         match self.0 {
             Test::Present => f.write_str("is there"),
             Test::Exact(value) => write!(f, "is {:?}", text(value)),
-            Test::OneOf(values) => write!(f, "is one of {} values", values.len()),
+            Test::OneOf(texts) => write!(f, "is one of {} values", texts.count()),
             Test::Hashed { hashes, .. } => write!(f, "is one of {} hashed values", hashes.len()),
             Test::Pattern(StringMatch::Exact(value)) => write!(f, "is {value:?}"),
             Test::Pattern(StringMatch::Prefix(value)) => write!(f, "begins with {value:?}"),

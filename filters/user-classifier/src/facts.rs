@@ -90,7 +90,7 @@ impl<'a> Facts<'a> {
 
     fn read(&self, subject: &Subject) -> Value<'_> {
         match subject {
-            // Read before.
+            // If it were there, it would have been read with the others.
             Subject::Header(_) | Subject::Tenant | Subject::Tier | Subject::Method => Value::Absent,
             Subject::Cookie(name) => {
                 given(cookie(self.headers.all("cookie"), name).map(Cow::Borrowed))
@@ -203,6 +203,8 @@ pub struct Subjects {
     all: Vec<Subject>,
     /// Those that are headers, by name, for one pass over a request's headers.
     headers: Vec<(usize, Box<[u8]>)>,
+    /// A bit for each length that a name of theirs has, the highest for all that are longer: most headers of a request are none of them.
+    lengths: u64,
     /// The claims that are read by themselves.
     alone: Vec<Alone>,
 }
@@ -232,6 +234,7 @@ impl Subjects {
         let position = self.all.len();
         if let Some(name) = name {
             self.headers.push((position, name.as_bytes().into()));
+            self.lengths |= bit(name.len());
         }
         self.all.push(subject);
         position
@@ -279,6 +282,11 @@ impl Subjects {
     }
 }
 
+/// The bit that stands for a length.
+fn bit(length: usize) -> u64 {
+    1 << length.min(63)
+}
+
 /// How many claims are read by themselves; from there on it is cheaper to read all of them together.
 const MAX_ALONE: usize = 2;
 
@@ -321,7 +329,8 @@ impl Asked {
 pub struct Reading<'r, 'a> {
     facts: &'r Facts<'a>,
     subjects: &'r Subjects,
-    values: [Option<Value<'r>>; MAX_SUBJECTS],
+    /// One for each subject.
+    values: Vec<Option<Value<'r>>>,
     /// The cookie of the rule that is tried.
     sticky: Option<&'r Sticky>,
     /// How many conditions were tested, and values looked up.
@@ -332,24 +341,21 @@ pub struct Reading<'r, 'a> {
 impl<'r, 'a> Reading<'r, 'a> {
     /// Reads the headers that are asked for, in one pass, and nothing else yet.
     pub fn new(facts: &'r Facts<'a>, subjects: &'r Subjects) -> Self {
-        let mut values = [const { None }; MAX_SUBJECTS];
-        if !subjects.headers.is_empty() {
-            for (name, value) in facts.headers.iter() {
-                let of_name = |(_, wanted): &&(usize, Box<[u8]>)| **wanted == *name;
-                let Some((position, _)) = subjects.headers.iter().find(of_name) else {
-                    continue;
-                };
-                if let Some(slot) = values.get_mut(*position) {
-                    *slot = Some(match slot {
-                        None => Value::Text(Cow::Borrowed(value)),
-                        Some(_) => Value::Unclear,
-                    });
-                }
+        let mut values = Vec::new();
+        values.resize_with(subjects.count(), || None);
+        for (name, value) in facts.headers.iter() {
+            if subjects.lengths & bit(name.len()) == 0 {
+                continue;
             }
-            for (position, _) in &subjects.headers {
-                if let Some(slot @ None) = values.get_mut(*position) {
-                    *slot = Some(Value::Absent);
-                }
+            let of_name = |(_, wanted): &&(usize, Box<[u8]>)| **wanted == *name;
+            let Some((position, _)) = subjects.headers.iter().find(of_name) else {
+                continue;
+            };
+            if let Some(slot) = values.get_mut(*position) {
+                *slot = Some(match slot {
+                    None => Value::Text(Cow::Borrowed(value)),
+                    Some(_) => Value::Unclear,
+                });
             }
         }
         Self {
@@ -375,15 +381,16 @@ impl<'r, 'a> Reading<'r, 'a> {
 
     /// The value of the subject at a position; of one that there is no place for, [`Value::Unclear`].
     pub fn value(&mut self, subject: usize) -> &Value<'r> {
-        match (self.values.get_mut(subject), self.subjects.get(subject)) {
-            (Some(value), Some(of)) => {
-                value.get_or_insert_with(|| match self.subjects.alone(subject) {
-                    Some(alone) => self.facts.read_alone(alone, of),
-                    None => self.facts.read(of),
-                })
+        let Some(value) = self.values.get_mut(subject) else {
+            return &Value::Unclear;
+        };
+        value.get_or_insert_with(|| {
+            match (self.subjects.get(subject), self.subjects.alone(subject)) {
+                (Some(of), Some(alone)) => self.facts.read_alone(alone, of),
+                (Some(of), None) => self.facts.read(of),
+                (None, _) => Value::Unclear,
             }
-            _ => &Value::Unclear,
-        }
+        })
     }
 
     fn is_claim(&self, subject: usize) -> bool {
@@ -409,7 +416,8 @@ impl<'r, 'a> Reading<'r, 'a> {
             }
             Condition::Not(condition) => self.truth(condition).negated(),
             Condition::Is(subject, test) => {
-                let of_claim = self.is_claim(*subject);
+                // Only of a number that matters.
+                let of_claim = matches!(test, Test::Number(_)) && self.is_claim(*subject);
                 self.value(*subject).passes(test, of_claim)
             }
             Condition::Time(window) => Truth::from(window.has(self.facts.now())),

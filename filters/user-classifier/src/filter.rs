@@ -1147,6 +1147,40 @@ mod tests {
     }
 
     #[test]
+    fn without_explain_nobody_behind_hears_that_a_client_asks() {
+        let asks = [
+            ("x-explain-user-type", "1"),
+            ("X_Explain_User_Type", "1"),
+            ("x-explain-user-type", ""),
+            ("grpc-status", "0"),
+        ];
+        let left = |map: &tollgate_host::HeaderMap| {
+            let names = map.iter().map(|(name, _)| name.to_vec());
+            let ours = names.filter(|name| !name.starts_with(b":"));
+            ours.collect::<Vec<_>>()
+        };
+        for filter in [shop(), sidecar()] {
+            let mut host = MemoryHost::new();
+            host.begin(&asks);
+            // Also where whoever passes it on is trusted with all else.
+            host.set_attribute(&["connection", "mtls"], &[1]);
+            host.set_attribute(&["connection", "uri_san_peer_certificate"], GATEWAY);
+            let mut stream = filter.stream();
+            let mut request = Request::read(&host).unwrap();
+            let action = stream.on_request_headers(&mut request, &mut host);
+            assert_eq!(action, Action::Continue);
+            let mut of_headers = left(&host.request);
+            of_headers.retain(|name| name != b"user-type");
+            assert_eq!(of_headers, [b"grpc-status".to_vec()]);
+            host.begin_trailers(&asks);
+            let mut trailers = Trailers::read(&host).unwrap();
+            let action = stream.on_request_trailers(&mut trailers, &mut host);
+            assert_eq!(action, Action::Continue);
+            assert_eq!(left(&host.trailers), [b"grpc-status".to_vec()]);
+        }
+    }
+
+    #[test]
     fn a_sidecar_tells_whom_it_knows_also_why_a_type_was_kept() {
         let config = br#"{"trust": {"peers": [{"exact": "spiffe://cluster.local/ns/istio-system/sa/istio-ingressgateway"}]},
             "explain": {"header": "X-Why", "when": {"peer": {"prefix": "spiffe://cluster.local/ns/istio-system/sa/"}}},

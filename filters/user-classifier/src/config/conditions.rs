@@ -18,7 +18,7 @@ use super::{
     CONDITIONS, KEYS, MAX_CONDITIONS, MAX_DEPTH, MAX_LENGTH, MAX_NETWORKS, MAX_VALUES, bounded,
     same,
 };
-use crate::condition::{Condition, Range, Share, Steps, Subject, Test};
+use crate::condition::{Condition, Range, Share, Steps, Subject, Test, Texts};
 use crate::facts::Subjects;
 use crate::network::{Network, have_all};
 use crate::time::{self, Window};
@@ -713,7 +713,7 @@ fn list(
             Ok(()) => _ = set.insert(value.into_bytes().into()),
         }
     }
-    (set.len() == count).then_some(Test::OneOf(set))
+    (set.len() == count).then(|| Test::OneOf(Texts::new(set)))
 }
 
 fn hashed_list(hashes: HashesConfig, path: &str, problems: &mut Problems) -> Option<Test> {

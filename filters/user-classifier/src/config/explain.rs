@@ -3,12 +3,11 @@
 use tollgate_common::Problems;
 
 use super::conditions::Conditions;
+use super::vouching::{Grounds, Tenants};
 use super::written::{ExplainConfig, When};
 use super::{own_header, same};
 use crate::classifier::Rule;
-use crate::condition::{Subject, Test};
 use crate::explain::Explain;
-use crate::network::have_all_public;
 
 /// The header that asks and answers, unless the configuration names another.
 pub const HEADER: &str = "x-explain-user-type";
@@ -56,24 +55,17 @@ impl Named {
             );
         }
         let condition = conditions.when(self.when, OF_WHEN, problems)?;
-        let subjects = &conditions.subjects;
-        let at_gateway = beside.at_gateway;
-        let verified = |subject: usize, test: &Test| match subjects.get(subject) {
-            Some(Subject::Claim(_)) => true,
-            // Any gateway is a peer, for everybody whose requests it passes on.
-            Some(Subject::Peer) => !matches!(test, Test::Present),
-            Some(Subject::Source) => match test {
-                Test::Within(networks) => at_gateway && !have_all_public(networks),
-                _ => at_gateway,
-            },
-            // Nor the tenant or its tier: whether a client can choose them is the limiter's affair.
-            _ => false,
+        let grounds = Grounds {
+            subjects: &conditions.subjects,
+            at_gateway: beside.at_gateway,
+            // Whether a client can choose its tenant is the limiter's affair.
+            tenants: Tenants::Anyones,
         };
         if problems.as_written("trust", "")
             && problems.intact(OF_WHEN)
-            && condition.is_in_reach(true, &verified)
+            && grounds.missing(&condition).is_some()
         {
-            let what = match at_gateway {
+            let what = match beside.at_gateway {
                 true => "a claim, a peer or a source",
                 false => "a claim or a peer",
             };
