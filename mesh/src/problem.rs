@@ -90,6 +90,9 @@ codes! {
     /// It fails safely, or believes more than was meant.
     Doubt = "TG0303" Warning "Filters of a proxy do something else than seems to be meant",
         "Mend the plugin, or the RequestAuthentication of its proxy; leave it if it is meant so.";
+    /// Each proxy is right by itself.
+    Across = "TG0304" Error "A proxy believes another that does not vouch for it",
+        "Mend the proxy that is named: let the filter run there that writes the header, and rest what it writes on something verified; or take its identity out of those that are believed.";
     /// In the words of the filter's own parser.
     Configuration = "TG0401" Error "A filter refuses its configuration",
         "Mend the field of pluginConfig; the README of the plugin explains each.";

@@ -24,6 +24,10 @@ const SECRET: &str = "of-the-gateways-environment-0123456789";
 
 const SIDECAR: &str = "istio/security/sidecar.yaml";
 
+/// What it believes.
+const TRUST: &str =
+    "trust: {peers: [{exact: spiffe://cluster.local/ns/istio-system/sa/ingressgateway}]}\n";
+
 /// A workload of another namespace, whom no sidecar of the shop believes, and who may ask for users nevertheless; and a path of the users under `/admin`.
 const MORE: &str = "\
 apiVersion: v1
@@ -83,14 +87,7 @@ pub(crate) fn mesh(form: Form) -> Result<LocalMesh> {
     // Two classifiers of one header are refused.
     manifests.without_classifiers_at_sidecars()?;
     vouched::add(&manifests, "more.yaml", MORE)?;
-    vouched::add(
-        &manifests,
-        "sidecar.yaml",
-        &at_sidecar(
-            form,
-            "trust: {peers: [{exact: spiffe://cluster.local/ns/istio-system/sa/ingressgateway}]}\n",
-        ),
-    )?;
+    vouched::add(&manifests, "sidecar.yaml", &at_sidecar(form, TRUST))?;
     let ingress = "istio/ingress/ingressgateway.yaml";
     manifests.replace(
         ingress,
@@ -237,31 +234,11 @@ fn moment(from_now: i64) -> Result<String> {
 
 /// What an example's comments say, in requests.
 async fn run(mesh: &LocalMesh, name: &str, example: &str) -> Result<()> {
-    if name != "sidecar.yaml" {
+    if !["sidecar.yaml", "bots-under-another-header.yaml"].contains(&name) {
         configure(mesh, example)?;
     }
     match name {
-        "bots-under-another-header.yaml" => {
-            for (headers, expected) in [
-                (
-                    &[("user-agent", "Mozilla/5.0 (compatible; Googlebot/2.1)")][..],
-                    "bot",
-                ),
-                (&[("user-agent", "ACME-Spider")], "bot"),
-                (
-                    &[("user-agent", "ShopApp/2.0"), ("x-app-version", "2")],
-                    "app",
-                ),
-                (&[("user-agent", "ShopApp/2.0")], "person"),
-                (
-                    &[("user-agent", "Mozilla/5.0"), ("X-Client_Class", "bot")],
-                    "person",
-                ),
-            ] {
-                let class = class(mesh, "x-client-class", headers).await?;
-                ensure!(class.as_deref() == Some(expected), "{headers:?}: {class:?}");
-            }
-        }
+        "bots-under-another-header.yaml" => another_header(mesh, example).await?,
         "by-tenant-and-tier.yaml" => {
             claims(
                 mesh,
@@ -524,6 +501,51 @@ async fn experiment(mesh: &LocalMesh, example: &str) -> Result<()> {
         "the new secret is not known"
     );
     Ok(())
+}
+
+/// What the gateway writes no more, nobody behind it may believe of it: the sidecar must go with the gateway.
+async fn another_header(mesh: &LocalMesh, example: &str) -> Result<()> {
+    let manifests = mesh.manifests();
+    let form = manifests.form();
+    types(mesh, &[(&[("user-type", "vip")], "standard")]).await?;
+    let believes = |configuration: &str| manifests.write(SIDECAR, &at_sidecar(form, configuration));
+    let is_refused = || {
+        let finding = refused(mesh)?;
+        let what = "where nothing takes user-type away from clients";
+        ensure!(
+            finding.field.ends_with("trust.peers[0]") && finding.reason.contains(what),
+            "{finding:?}"
+        );
+        anyhow::Ok(())
+    };
+    manifests.configure(form, Filter::UserClassifier, example)?;
+    is_refused()?;
+    // What ran before keeps serving.
+    types(mesh, &[(&[("user-type", "vip")], "standard")]).await?;
+    believes(&format!("header: x-client-class\n{TRUST}"))?;
+    applied(mesh)?;
+    for (headers, expected) in [
+        (
+            &[("user-agent", "Mozilla/5.0 (compatible; Googlebot/2.1)")][..],
+            "bot",
+        ),
+        (&[("user-agent", "ACME-Spider")], "bot"),
+        (
+            &[("user-agent", "ShopApp/2.0"), ("x-app-version", "2")],
+            "app",
+        ),
+        (&[("user-agent", "ShopApp/2.0")], "person"),
+        (
+            &[("user-agent", "Mozilla/5.0"), ("X-Client_Class", "bot")],
+            "person",
+        ),
+    ] {
+        let class = class(mesh, "x-client-class", headers).await?;
+        ensure!(class.as_deref() == Some(expected), "{headers:?}: {class:?}");
+    }
+    // The next example writes what it says then.
+    believes(TRUST)?;
+    is_refused()
 }
 
 async fn gradual_rollout(mesh: &LocalMesh, example: &str) -> Result<()> {

@@ -1,31 +1,43 @@
 //! The configurations of WasmPlugins, checked by the parsers of the filters themselves: what `tollgate up` refuses before anything
 //! starts, and what `tollgate check` tells. Envoy would find out as well, later and without file and line.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use serde::Deserialize;
 use serde_json::Value;
 use tollgate_common::{ConfigError, Problems};
-use tollgate_mesh::api::extensions::WasmPlugin;
+use tollgate_mesh::api::extensions::{EnvValueSource, EnvVar, WasmPlugin};
 use tollgate_mesh::api::{Object, Resource};
 use tollgate_mesh::source::{Document, Source, nearest};
 use tollgate_mesh::{Code, Problem};
+use user_classifier::config::Variable;
 
-/// A filter's own parser, going on behind what is wrong.
-type Check = fn(&[u8]) -> Result<(), Problems>;
+/// A filter's own parser, going on behind what is wrong. It is told what the module's environment has.
+type Check = fn(&[u8], &dyn Fn(&str) -> Variable) -> Result<(), Problems>;
 
 /// What is worth a note in a configuration that is right.
 type Notes = fn(&[u8]) -> Vec<ConfigError>;
 
 /// The filters that can be asked, by the names of their modules. Modules that others wrote have no parser here and check themselves.
 const FILTERS: [(&str, Check, Notes); 4] = [
-    ("business-metrics", business_metrics::check, |_| Vec::new()),
+    (
+        "business-metrics",
+        |configuration, _| business_metrics::check(configuration),
+        |_| Vec::new(),
+    ),
     (
         "tenant-rate-limit",
-        tenant_rate_limit::check,
+        |configuration, _| tenant_rate_limit::check(configuration),
         tenant_rate_limit::shadows,
     ),
-    ("tollgate", tollgate_bundle::check, tollgate_bundle::shadows),
-    ("user-classifier", user_classifier::check, |_| Vec::new()),
+    (
+        "tollgate",
+        tollgate_bundle::config::check_in,
+        tollgate_bundle::shadows,
+    ),
+    ("user-classifier", user_classifier::config::check_in, |_| {
+        Vec::new()
+    }),
 ];
 
 /// The names of the filters that can be asked.
@@ -42,6 +54,7 @@ pub(crate) fn check(plugins: &[Object<WasmPlugin>], modules: &BTreeSet<String>) 
             Plugin {
                 url: &plugin.spec.url,
                 configuration: configuration.as_ref(),
+                environment: Some(environment(&plugin.spec.vm_config.env)),
                 source: &plugin.source,
             }
             .refused()
@@ -82,7 +95,22 @@ fn missing(plugin: &Object<WasmPlugin>, modules: &BTreeSet<String>) -> Option<Pr
 struct Plugin<'a> {
     url: &'a str,
     configuration: Option<&'a Value>,
+    environment: Option<Environment>,
     source: &'a Source,
+}
+
+/// What the environment of a module has, by name.
+type Environment = BTreeMap<String, Variable>;
+
+fn environment(written: &[EnvVar]) -> Environment {
+    let variables = written.iter().map(|variable| {
+        let value = match variable.value_from {
+            EnvValueSource::Inline => Variable::Is(variable.value.clone()),
+            EnvValueSource::Host => Variable::Elsewhere,
+        };
+        (variable.name.clone(), value)
+    });
+    variables.collect()
 }
 
 impl<'a> Plugin<'a> {
@@ -101,28 +129,34 @@ impl<'a> Plugin<'a> {
             Some(configuration @ Value::Object(_)) => Some(configuration),
             Some(_) => return None,
         };
+        // One that cannot be read is told by who reads it, and may have anything.
+        let environment = match spec.pointer("/vmConfig/env") {
+            None => Some(Environment::new()),
+            Some(written) => Vec::<EnvVar>::deserialize(written)
+                .ok()
+                .map(|written| environment(&written)),
+        };
         Some(Self {
             url: text(spec, "url")?,
             configuration,
+            environment,
             source,
         })
     }
 
     /// What its filter refuses.
     fn refused(&self) -> Vec<Problem> {
-        refused(
-            module(self.url),
-            self.configuration,
-            self.source,
-            "spec.pluginConfig",
-        )
+        let mut told = self.told();
+        told.retain(|problem| problem.code == Code::Configuration);
+        told
     }
 
     /// The same, and what is worth a note.
     fn told(&self) -> Vec<Problem> {
-        told(
+        told_in(
             module(self.url),
             self.configuration,
+            self.environment.as_ref(),
             self.source,
             "spec.pluginConfig",
         )
@@ -168,12 +202,27 @@ pub(crate) fn told(
     source: &Source,
     field: &str,
 ) -> Vec<Problem> {
+    told_in(filter, configuration, None, source, field)
+}
+
+/// The same where the environment of the module is known.
+fn told_in(
+    filter: &str,
+    configuration: Option<&Value>,
+    environment: Option<&Environment>,
+    source: &Source,
+    field: &str,
+) -> Vec<Problem> {
     let Some((_, check, notes)) = FILTERS.iter().find(|(name, _, _)| *name == filter) else {
         return Vec::new();
     };
     // As Istio does: the struct as JSON, and nothing at all for none.
     let json = configuration.map(Value::to_string).unwrap_or_default();
-    let (found, code) = match check(json.as_bytes()) {
+    let variable = |name: &str| match environment {
+        None => Variable::Elsewhere,
+        Some(environment) => environment.get(name).cloned().unwrap_or(Variable::Missing),
+    };
+    let (found, code) = match check(json.as_bytes(), &variable) {
         Ok(()) => (notes(json.as_bytes()), Code::Shadow),
         Err(problems) => (problems.told().to_vec(), Code::Configuration),
     };
@@ -255,6 +304,42 @@ mod tests {
         assert!(
             found[0].starts_with("plugin.yaml:9: spec.pluginConfig.nonsense: "),
             "{found:?}"
+        );
+    }
+
+    #[test]
+    fn a_key_is_looked_for_in_the_environment_of_the_module() {
+        let found = |environment: &str| {
+            problems(&format!(
+                "apiVersion: extensions.istio.io/v1alpha1\nkind: WasmPlugin\nmetadata: {{name: a, namespace: b}}\nspec:\n  \
+                 url: oci://ghcr.io/tollgate/user-classifier:1\n{environment}  pluginConfig:\n    default: standard\n    \
+                 stickyKeys: [{{id: a, env: STICKY}}]\n"
+            ))
+        };
+        assert_eq!(
+            found(""),
+            [
+                "plugin.yaml:8: spec.pluginConfig.stickyKeys[0].env: the module's environment has no \"STICKY\", name it in the plugin's vmConfig.env"
+            ]
+        );
+        let other = found("  vmConfig: {env: [{name: STICKY2, valueFrom: HOST}]}\n");
+        assert_eq!(other.len(), 1, "{other:?}");
+        assert_eq!(
+            found("  vmConfig: {env: [{name: STICKY, valueFrom: HOST}, {name: MORE, value: a}]}\n"),
+            [""; 0]
+        );
+        // By itself a configuration has no environment that anybody knows.
+        let file = Path::new("a.yaml");
+        let configuration =
+            serde_json::json!({"default": "a", "stickyKeys": [{"id": "a", "env": "STICKY"}]});
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(file);
+        fs::write(&path, configuration.to_string()).unwrap();
+        let documents = tollgate_mesh::documents(&[path]).documents;
+        let source = &documents[0].source;
+        assert_eq!(
+            told("user-classifier", Some(&configuration), source, ""),
+            []
         );
     }
 

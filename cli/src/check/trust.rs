@@ -1,12 +1,16 @@
 //! What the filters of a proxy say together, one plugin after the other: a type must not rest on a tenant whom clients choose, nor a sidecar believe peers
-//! whose word a limiter overwrites; and what cannot be meant.
+//! whose word a limiter overwrites; and what cannot be meant. What one proxy believes of [another](across) follows.
 //!
 //! The filters see their own configuration alone, and the bundle its sections. What requests pass before, only the mesh knows.
 
-use std::collections::BTreeSet;
+mod across;
 
-use tollgate_bundle::together::{Limiter, overwritten, unfounded};
-use tollgate_common::ConfigError;
+use std::collections::{BTreeMap, BTreeSet};
+
+use tollgate_bundle::together::{Limiter, overwritten, unfounded, unfounded_alone};
+use tollgate_common::config::below;
+use tollgate_common::{ConfigError, StringMatch};
+use tollgate_host::same_name;
 use tollgate_mesh::api::Objects;
 use tollgate_mesh::api::extensions::PluginPhase;
 use tollgate_mesh::model::{Passage, Plugin, Traffic};
@@ -14,7 +18,7 @@ use tollgate_mesh::source::Source;
 use tollgate_mesh::{Code, Mesh, Problem};
 use user_classifier::config::Compiled;
 
-/// What is wrong between the filters of each proxy, each once.
+/// What is wrong between the filters of each proxy, and between proxies, each once.
 pub(crate) fn problems(mesh: &Mesh, objects: &Objects) -> Vec<Problem> {
     let known: Vec<Known<'_>> = mesh
         .plugins
@@ -23,11 +27,12 @@ pub(crate) fn problems(mesh: &Mesh, objects: &Objects) -> Vec<Problem> {
         .collect();
     // If there is no issuer at all, they are elsewhere: the shop's is an overlay.
     let has_issuers = !mesh.authentications.is_empty();
+    let passages = mesh.passages();
     let mut problems = Vec::new();
     let mut told = BTreeSet::new();
-    for passage in mesh.passages() {
+    for passage in &passages {
         let mut found = Vec::new();
-        look(&passage, &known, has_issuers, &mut found);
+        look(passage, &known, has_issuers, &mut found);
         // Of several proxies with the same plugins, the first.
         problems.extend(found.into_iter().filter(|problem| {
             told.insert((
@@ -38,7 +43,29 @@ pub(crate) fn problems(mesh: &Mesh, objects: &Objects) -> Vec<Problem> {
             ))
         }));
     }
+    across::look(mesh, objects, &passages, &known, &mut problems);
     problems
+}
+
+/// What is known of a plugin, if its module is ours.
+fn find<'k, 'a>(known: &'k [Known<'a>], plugin: &Plugin) -> Option<&'k Known<'a>> {
+    known.iter().find(|known| known.plugin == plugin)
+}
+
+/// Where a field is, `file:line`, for messages of others.
+fn at(source: &Source, field: &str) -> String {
+    let (file, line) = source.locate(field);
+    let file = file.strip_prefix(".").unwrap_or(file);
+    format!("{}:{line}", file.display())
+}
+
+/// `a, b and c`.
+fn listed(names: &[impl AsRef<str>]) -> String {
+    let names: Vec<&str> = names.iter().map(AsRef::as_ref).collect();
+    match names.as_slice() {
+        [rest @ .., last] if !rest.is_empty() => format!("{} and {last}", rest.join(", ")),
+        names => names.concat(),
+    }
 }
 
 /// A plugin whose module is ours.
@@ -104,11 +131,15 @@ impl<'a> Known<'a> {
         }
     }
 
-    /// Where a field of the limiter is, for who reads of another plugin.
+    /// Where a field of the limiter is, for those who read of another plugin.
     fn place(&self, field: &str) -> String {
         let field = self.field(LIMITER, field);
-        let problem = self.source.problem(&field, "");
-        format!("{field} in {}:{}", problem.file.display(), problem.line)
+        format!("{field} in {}", at(self.source, &field))
+    }
+
+    /// Whether it finds a header as the proxy wrote it from a token, and not as a client did.
+    fn finds_written(&self, passage: &Passage<'_>, header: &str) -> bool {
+        passage.written.contains(header) && self.plugin.phase != PluginPhase::Authn
     }
 
     fn name(&self) -> String {
@@ -137,13 +168,12 @@ fn look(
     has_issuers: bool,
     problems: &mut Vec<Problem>,
 ) {
-    let find = |plugin: &&Plugin| known.iter().find(|known| known.plugin == *plugin);
     let place = format!("{}/{}", passage.workload.namespace, passage.workload.name);
     let mut before: Vec<&Known<'_>> = Vec::new();
     // What others wrote may write and take away anything.
     let mut is_clear = true;
     for plugin in &passage.plugins {
-        let Some(this) = find(plugin) else {
+        let Some(this) = find(known, plugin) else {
             is_clear = false;
             continue;
         };
@@ -173,11 +203,18 @@ fn look(
         let found = match limiter {
             Some((by, config)) => {
                 let at = |field: &str| by.place(field);
-                unfounded(classifier, Some(Limiter { config, at: &at }), "")
+                let is_vouched = |name: &str| by.finds_written(passage, name);
+                let limiter = Limiter {
+                    config,
+                    at: &at,
+                    is_vouched: &is_vouched,
+                };
+                unfounded(classifier, limiter)
             }
             None if is_clear => {
                 let nobody = format!("no tenant-rate-limit runs before it at {place}");
-                unfounded(classifier, None, &nobody)
+                let written = |name: &str| this.finds_written(passage, name);
+                unfounded_alone(classifier, written, &nobody)
             }
             None => Vec::new(),
         };
@@ -185,20 +222,63 @@ fn look(
     }
     // Before or behind it: whoever comes last has written what services see.
     for believing in &before {
-        for limiting in before
-            .iter()
-            .filter(|other| !std::ptr::eq(**other, *believing))
-        {
-            if let (Some(classifier), Some(config)) = (believing.classifier(), limiting.limiter()) {
+        for limiting in &before {
+            let (Some(classifier), Some(config)) = (believing.classifier(), limiting.limiter())
+            else {
+                continue;
+            };
+            // The bundle itself has said what is wrong with the two.
+            if !std::ptr::eq(*limiting, *believing) {
                 let at = |field: &str| limiting.place(field);
-                let error = overwritten(classifier, Limiter { config, at: &at });
+                let is_vouched = |name: &str| limiting.finds_written(passage, name);
+                let limiter = Limiter {
+                    config,
+                    at: &at,
+                    is_vouched: &is_vouched,
+                };
+                let error = overwritten(classifier, limiter);
                 problems.extend(error.iter().map(|error| believing.problem(error)));
             }
+            problems.extend(other_peers(believing, classifier, limiting, config));
         }
     }
 }
 
-/// Tells a header that two classifiers write.
+/// Tells two lists of those who are believed, of a classifier and of a limiter beside it, that are not the same.
+fn other_peers(
+    believing: &Known<'_>,
+    classifier: &Compiled,
+    limiting: &Known<'_>,
+    limiter: &tenant_rate_limit::Config,
+) -> Option<Problem> {
+    let trusted = classifier.trusted.as_ref()?;
+    let (source, _) = limiter.passed_on().next()?;
+    let texts = |peers: &mut dyn Iterator<Item = &StringMatch>| -> BTreeMap<String, String> {
+        let texts = peers.map(|peer| (format!("{peer:?}"), format!("{:?}", peer.written())));
+        texts.collect()
+    };
+    let here = texts(&mut trusted.iter());
+    let there = texts(&mut limiter.passed_on().flat_map(|(_, peers)| peers));
+    let alone = |these: &BTreeMap<String, String>, others: &BTreeMap<String, String>, place| {
+        let alone = these.iter().filter(|(peer, _)| !others.contains_key(*peer));
+        let alone: Vec<&str> = alone.map(|(_, text)| text.as_str()).collect();
+        let are = if alone.len() == 1 { "is" } else { "are" };
+        (!alone.is_empty()).then(|| format!("{} {are} {place} alone", listed(&alone)))
+    };
+    let apart = [alone(&here, &there, "here"), alone(&there, &here, "there")];
+    let apart: Vec<String> = apart.into_iter().flatten().collect();
+    if apart.is_empty() {
+        return None;
+    }
+    let message = format!(
+        "is not the list of the limiter beside it ({}): {}; a tenant reaches the service from those alone who are in both, so write the same in both",
+        limiting.place(&format!("tenant.from[{source}].passedOn.peers")),
+        apart.join(", ")
+    );
+    Some(believing.doubt(CLASSIFIER, "trust.peers", message))
+}
+
+/// Tells headers that two classifiers write.
 fn same_header(
     this: &Known<'_>,
     classifier: &Compiled,
@@ -206,17 +286,38 @@ fn same_header(
     place: &str,
     problems: &mut Vec<Problem>,
 ) {
-    let other = earlier.iter().find(|earlier| {
-        let other = earlier.classifier();
-        other.is_some_and(|other| other.header == classifier.header)
-    });
-    if let Some(other) = other {
-        let header = &classifier.header;
-        let message = format!(
-            "\"{header}\" is also what {} writes at {place}, and this one would write it anew; write another header, or leave one of the two out",
-            other.name()
-        );
-        problems.push(this.problem(&ConfigError::new("header", message)));
+    for other in earlier {
+        let Some(theirs) = other.classifier() else {
+            continue;
+        };
+        let is_theirs = |header: &str| {
+            let mut own = std::iter::once(&theirs.header).chain(&theirs.set);
+            own.any(|own| same_name(own.as_bytes(), header.as_bytes()))
+        };
+        let own = std::iter::once((&classifier.header, "header".to_owned()));
+        let set = classifier
+            .set
+            .iter()
+            .map(|name| (name, set_at(classifier, name)));
+        for (header, field) in own.chain(set).filter(|(header, _)| is_theirs(header)) {
+            let message = format!(
+                "\"{header}\" is also what {} writes at {place}, and this one would write it anew; write another header, or leave one of the two out",
+                other.name()
+            );
+            problems.push(this.problem(&ConfigError::new(field, message)));
+        }
+    }
+}
+
+/// Where a request header is set, or kept from those who are trusted.
+fn set_at(classifier: &Compiled, header: &str) -> String {
+    let rules = classifier.classifier.rules();
+    let sets = |outputs: &user_classifier::classifier::Outputs| {
+        outputs.request.iter().any(|(name, _)| name == header)
+    };
+    match rules.iter().position(|rule| sets(&rule.outputs)) {
+        Some(rule) => below(&format!("rules[{rule}].set.requestHeaders"), header),
+        None => "trust.headers".to_owned(),
     }
 }
 
@@ -228,11 +329,12 @@ fn claims(
     has_issuers: bool,
     problems: &mut Vec<Problem>,
 ) {
-    let of_limiter = this.limiter().and_then(tenant_rate_limit::Config::claim);
-    let of_limiter = of_limiter.map(|source| (LIMITER, format!("tenant.from[{source}]")));
-    let rules = this.classifier().map(Compiled::claims).unwrap_or_default();
+    let of_source = |source: usize| format!("tenant.from[{source}]");
     let of_rule = |rule: usize| format!("rules[{rule}].when");
-    let of_classifier = rules.first().map(|rule| (CLASSIFIER, of_rule(rule.rule)));
+    let by_limiter = this.limiter().and_then(tenant_rate_limit::Config::claim);
+    let of_limiter = by_limiter.map(|source| (LIMITER, of_source(source)));
+    let rules = this.classifier().map(Compiled::claims).unwrap_or_default();
+    let of_classifier = rules.first().map(|rule| (CLASSIFIER, of_rule(*rule)));
     for (section, field) in of_limiter.into_iter().chain(of_classifier) {
         let message = if passage.traffic == Traffic::Outbound {
             format!(
@@ -250,16 +352,25 @@ fn claims(
         };
         problems.push(this.doubt(section, &field, message));
     }
-    let Some(open) = rules.iter().find(|rule| !rule.names_issuer) else {
+    if passage.issuers.len() < 2 {
         return;
-    };
-    if passage.issuers.len() > 1 {
-        let issuers: Vec<&str> = passage.issuers.iter().copied().collect();
+    }
+    let issuers: Vec<&str> = passage.issuers.iter().copied().collect();
+    let issuers = issuers.join(", ");
+    if let Some(source) = by_limiter {
         let message = format!(
-            "believes a claim of each issuer that {place} knows ({}); add a condition on the claim iss for the one that is meant",
-            issuers.join(", ")
+            "believes a claim of each issuer that {place} knows ({issuers}), and any of them may name any tenant; let the RequestAuthentication \
+             of the one that is meant write the claim into a header (outputClaimToHeaders), and write that here, with `vouched: true`"
         );
-        problems.push(this.doubt(CLASSIFIER, &of_rule(open.rule), message));
+        problems.push(this.doubt(LIMITER, &of_source(source), message));
+    }
+    let classifier = this.classifier().into_iter();
+    let open = classifier.flat_map(|classifier| classifier.of_any_issuer(&passage.issuers));
+    for rule in open.take(1) {
+        let message = format!(
+            "believes a claim of each issuer that {place} knows ({issuers}); add a condition on the claim iss for the one that is meant"
+        );
+        problems.push(this.doubt(CLASSIFIER, &of_rule(rule), message));
     }
 }
 
@@ -270,7 +381,7 @@ mod tests {
     use super::*;
 
     /// A gateway in `edge` and a sidecar in `shop`.
-    const MESH: &str = r#"
+    pub(super) const MESH: &str = r#"
 apiVersion: v1
 kind: Namespace
 metadata: {name: shop, labels: {istio-injection: enabled}}
@@ -314,14 +425,14 @@ spec:
 "#;
 
     /// A plugin on lines of its own: `spec` from its fourth line on.
-    fn plugin(namespace: &str, module: &str, spec: &str, configuration: &str) -> String {
+    pub(super) fn plugin(namespace: &str, module: &str, spec: &str, configuration: &str) -> String {
         format!(
             "---\napiVersion: extensions.istio.io/v1alpha1\nkind: WasmPlugin\nmetadata: {{name: {module}, namespace: {namespace}}}\nspec:\n  \
              url: oci://registry/{module}:1\n  phase: AUTHZ\n{spec}  pluginConfig:\n{configuration}"
         )
     }
 
-    fn limiter(namespace: &str, spec: &str, from: &str) -> String {
+    pub(super) fn limiter(namespace: &str, spec: &str, from: &str) -> String {
         let configuration = format!(
             "    tenant:\n      from:\n      - {from}\n      unknown: {{tier: free}}\n    tiers: {{free: {{unlimited: true}}, gold: {{unlimited: \
              true}}}}\n"
@@ -329,27 +440,28 @@ spec:
         plugin(namespace, "tenant-rate-limit", spec, &configuration)
     }
 
-    fn classifier(namespace: &str, spec: &str, rules: &str) -> String {
+    pub(super) fn classifier(namespace: &str, spec: &str, rules: &str) -> String {
         let configuration = format!("    default: standard\n    rules:\n{rules}");
         plugin(namespace, "user-classifier", spec, &configuration)
     }
 
-    fn issuer(name: &str, namespace: &str) -> String {
+    pub(super) fn issuer(name: &str, namespace: &str) -> String {
         format!(
             "---\napiVersion: security.istio.io/v1\nkind: RequestAuthentication\nmetadata: {{name: {name}, namespace: {namespace}}}\nspec:\n  \
              jwtRules: [{{issuer: \"https://{name}.test\", jwks: '{{\"keys\": [{{\"kty\": \"RSA\", \"n\": \"AQAB\", \"e\": \"AQAB\"}}]}}'}}]\n"
         )
     }
 
-    const GOLD: &str = "    - type: gold\n      when: {tier: {exact: gold}}\n";
-    const BY_CLAIM: &str = "    - type: vip\n      when: {claim: {name: plan, exact: vip}}\n";
-    const TRUST: &str =
+    pub(super) const GOLD: &str = "    - type: gold\n      when: {tier: {exact: gold}}\n";
+    pub(super) const BY_CLAIM: &str =
+        "    - type: vip\n      when: {claim: {name: plan, exact: vip}}\n";
+    pub(super) const TRUST: &str =
         "    trust: {peers: [{exact: spiffe://cluster.local/ns/edge/sa/default}]}\n";
-    const FIRST: &str = "  priority: 30\n";
-    const SECOND: &str = "  priority: 20\n";
+    pub(super) const FIRST: &str = "  priority: 30\n";
+    pub(super) const SECOND: &str = "  priority: 20\n";
 
     /// What is told, with its code and without the file's name.
-    fn told(plugins: &[String]) -> Vec<String> {
+    pub(super) fn told(plugins: &[String]) -> Vec<String> {
         // Behind the plugins, so that their lines are easily counted.
         let manifests = plugins.concat() + "---" + MESH;
         let objects = Objects::parse(Path::new("m.yaml"), &manifests).unwrap();
@@ -359,7 +471,7 @@ spec:
             .collect()
     }
 
-    const NONE: [&str; 0] = [];
+    pub(super) const NONE: [&str; 0] = [];
 
     #[test]
     fn a_type_rests_on_tenants_that_a_limiter_in_front_vouches_for() {
@@ -378,7 +490,11 @@ spec:
         for beside in [
             limiter("edge", "  priority: 10\n", "claim: tenant"),
             limiter("edge", "", "claim: tenant"),
-            limiter("shop", FIRST, "peer: \"spiffe://td/{tenant}\""),
+            limiter(
+                "shop",
+                FIRST,
+                "peer: \"spiffe://cluster.local/ns/{tenant}/sa/*\"",
+            ),
             limiter(
                 "edge",
                 "  priority: 30\n  match: [{mode: SERVER}]\n",
@@ -425,7 +541,11 @@ spec:
         );
         let vouched = limiter("edge", FIRST, "{header: x-tenant-id, vouched: true}");
         assert_eq!(told(&[vouched, gold]), NONE);
-        let free = classifier("edge", SECOND, &GOLD.replace("exact: gold", "exact: free"));
+        let free = classifier(
+            "edge",
+            SECOND,
+            &GOLD.replace("exact: gold", "in: [free, gold]"),
+        );
         assert_eq!(
             told(&[limiter("edge", FIRST, "claim: tenant"), free]),
             [
@@ -487,8 +607,9 @@ spec:
                 &format!("{TRUST}    rules:\n{rules}"),
             )
         };
-        // By whom it trusts, tenants are vouched for, with no limiter at all.
-        assert_eq!(told(&[trusting(GOLD)]), NONE);
+        let gateway = limiter("edge", FIRST, "claim: tenant") + &classifier("edge", SECOND, "");
+        // By whom it trusts, tenants are vouched for, with no limiter here at all.
+        assert_eq!(told(&[trusting(GOLD), gateway.clone()]), NONE);
         let passed_on = "passedOn: {peers: [{exact: spiffe://cluster.local/ns/edge/sa/default}]}";
         for priority in [FIRST, "  priority: 10\n"] {
             let spec = format!("{priority}{server}");
@@ -498,19 +619,23 @@ spec:
                 "peer: \"spiffe://cluster.local/ns/{tenant}/sa/*\"",
             );
             assert_eq!(
-                told(&[by_peer, trusting(GOLD)]),
+                told(&[by_peer, trusting(GOLD), gateway.clone()]),
                 [
                     "TG0302 m.yaml:26: spec.pluginConfig.trust: stands beside a limiter that writes anew the tenant that peers pass on \
                      (spec.pluginConfig.tenant.from in m.yaml:12): add a source `passedOn` with these peers there, or leave one of the two out"
                 ]
             );
             assert_eq!(
-                told(&[limiter("shop", &spec, passed_on), trusting(GOLD)]),
+                told(&[
+                    limiter("shop", &spec, passed_on),
+                    trusting(GOLD),
+                    gateway.clone()
+                ]),
                 NONE
             );
         }
         let header = limiter("shop", &format!("{FIRST}{server}"), "header: x-tenant-id");
-        let found = told(&[header, trusting(BY_CLAIM)]);
+        let found = told(&[header, trusting(BY_CLAIM), gateway]);
         assert_eq!(
             found,
             [
@@ -603,14 +728,21 @@ spec:
             told(&[classifier("edge", SECOND, named), both.clone()]),
             NONE
         );
-        let not_named = named.replace(
-            "{claim: {name: iss, exact: \"https://a.test\"}}",
+        // Which must hold with the claim, and not for both.
+        for not_named in [
             "{not: {claim: {name: iss, exact: a}}}",
-        );
-        assert_eq!(
-            told(&[classifier("edge", SECOND, &not_named), both.clone()]).len(),
-            1
-        );
+            "{claim: {name: iss, present: true}}",
+            "{claim: {name: iss, prefix: \"https://\"}}",
+            "{any: [{claim: {name: iss, exact: \"https://a.test\"}}, {path: {exact: /}}]}",
+        ] {
+            let not_named =
+                named.replace("{claim: {name: iss, exact: \"https://a.test\"}}", not_named);
+            assert_eq!(
+                told(&[classifier("edge", SECOND, &not_named), both.clone()]).len(),
+                1,
+                "{not_named}"
+            );
+        }
         let anybody = by_claim.replace("    default", "    selfAssignable: [vip]\n    default");
         assert_eq!(told(&[anybody, both]), NONE);
     }
@@ -624,6 +756,185 @@ spec:
                 "TG0303 m.yaml:10: spec.pluginConfig.trust: believes peers at the gateway edge/gateway, where a client's certificate is whatever the \
                  gateway's own credentials verify, and not an identity of the mesh; leave it out there, and write it at sidecars"
             ]
+        );
+    }
+    #[test]
+    fn what_a_token_writes_no_client_chose() {
+        let writes = |headers: &str| {
+            issuer("a", "edge").replace(
+                "issuer:",
+                &format!("outputClaimToHeaders: [{headers}], issuer:"),
+            )
+        };
+        let gold = classifier("edge", SECOND, GOLD);
+        let header = limiter("edge", FIRST, "header: X-Customer");
+        let customer = writes("{header: x-customer, claim: tenant}");
+        assert_eq!(
+            told(&[gold.clone(), header.clone(), customer.clone()]),
+            NONE
+        );
+        // If that is what the limiter reads, and after it was written.
+        for (limiting, what) in [
+            (
+                limiter("edge", FIRST, "header: x-other"),
+                "the header x-other",
+            ),
+            (header.replace("AUTHZ", "AUTHN"), "the header x-customer"),
+            (
+                header.replace(
+                    "      - header: X-Customer\n",
+                    "      - header: X-Customer\n      - query: t\n",
+                ),
+                "the query parameter t",
+            ),
+        ] {
+            let found = told(&[gold.clone(), limiting, customer.clone()]);
+            assert_eq!(found.len(), 1, "{found:?}");
+            assert!(
+                found[0].contains(&format!("clients choose their tenant by {what} (")),
+                "{found:?}"
+            );
+        }
+        // Without a limiter, what rules ask for must be written.
+        let tier = writes("{header: x-tenant-tier, claim: tier}");
+        assert_eq!(told(&[gold.clone(), tier]), NONE);
+        let id = writes("{header: x-tenant-id, claim: tenant}");
+        assert_eq!(told(&[gold.clone(), id.clone()]).len(), 1);
+        let acme = classifier(
+            "edge",
+            SECOND,
+            &GOLD.replace("tier: {exact: gold}", "tenant: {exact: acme}"),
+        );
+        assert_eq!(told(&[acme, id.clone()]), NONE);
+        assert_eq!(told(&[gold.replace("AUTHZ", "AUTHN"), id]).len(), 1);
+    }
+
+    #[test]
+    fn a_rule_may_give_what_everybody_has() {
+        let free = |user_type: &str, tiers: &str| {
+            let rule = GOLD.replace("type: gold", &format!("type: {user_type}"));
+            classifier(
+                "edge",
+                SECOND,
+                &rule.replace("exact: gold", &format!("in: [{tiers}]")),
+            )
+        };
+        let by_claim = limiter("edge", FIRST, "claim: tenant");
+        let by_header = limiter("edge", FIRST, "header: t");
+        for limiting in [by_claim, by_header] {
+            let with = |classifier: String| told(&[classifier, limiting.clone()]);
+            // The default, and the tier of whoever is nobody.
+            assert_eq!(with(free("standard", "free, gold")), NONE);
+            assert_eq!(with(free("basic", "free")), NONE);
+            assert_eq!(with(free("basic", "free, gold")).len(), 1);
+            let more = "      set: {requestHeaders: {x-pool: a}}\n";
+            let found = with(free("standard", "free, gold") + more);
+            assert_eq!(found.len(), 1, "{found:?}");
+        }
+    }
+
+    #[test]
+    fn of_several_issuers_a_limiter_believes_each() {
+        let both = issuer("a", "edge") + &issuer("b", "edge");
+        let by_claim = limiter("edge", FIRST, "claim: tenant");
+        assert_eq!(
+            told(&[by_claim.clone(), both.clone()]),
+            [
+                "TG0303 m.yaml:12: spec.pluginConfig.tenant.from[0]: believes a claim of each issuer that edge/gateway knows (https://a.test, \
+                 https://b.test), and any of them may name any tenant; let the RequestAuthentication of the one that is meant write the claim \
+                 into a header (outputClaimToHeaders), and write that here, with `vouched: true`"
+            ]
+        );
+        let by_header = limiter("edge", FIRST, "{header: x-customer, vouched: true}");
+        assert_eq!(told(&[by_header, both]), NONE);
+        assert_eq!(told(&[by_claim, issuer("a", "edge")]), NONE);
+    }
+
+    #[test]
+    fn two_classifiers_write_no_header_both() {
+        let sets = |name: &str, set: &str| {
+            let rule = format!("{BY_CLAIM}      set: {{requestHeaders: {{{set}: a}}}}\n");
+            let apart = format!("    header: {name}\n    default");
+            classifier("edge", SECOND, &rule)
+                .replace("name: user-classifier", &format!("name: {name}"))
+                .replace("    default", &apart)
+        };
+        let one = sets("class", "x-pool").replace("priority: 20", "priority: 30");
+        assert_eq!(told(&[one.clone(), sets("other", "x-group")]), NONE);
+        let also = "is also what edge/class writes at edge/gateway, and this one would write it anew; write another header, or leave one of the \
+                    two out";
+        assert_eq!(
+            told(&[one.clone(), sets("other", "X_Pool")]),
+            [format!(
+                "TG0302 m.yaml:30: spec.pluginConfig.rules[0].set.requestHeaders.x_pool: \"x_pool\" {also}"
+            )]
+        );
+        assert_eq!(
+            told(&[one.clone(), sets("x-pool", "x-group")]),
+            [format!(
+                "TG0302 m.yaml:25: spec.pluginConfig.header: \"x-pool\" {also}"
+            )]
+        );
+        assert_eq!(
+            told(&[one, sets("other", "class")]),
+            [format!(
+                "TG0302 m.yaml:30: spec.pluginConfig.rules[0].set.requestHeaders.class: \"class\" {also}"
+            )]
+        );
+    }
+
+    #[test]
+    fn a_classifier_and_the_limiter_beside_it_believe_the_same() {
+        let gateway =
+            limiter("edge", FIRST, "claim: tenant") + &classifier("edge", SECOND, BY_CLAIM);
+        let spec = |priority: &str| format!("{priority}  match: [{{mode: SERVER}}]\n");
+        let edge = "{exact: spiffe://cluster.local/ns/edge/sa/default}";
+        let cart = "{prefix: spiffe://cluster.local/ns/shop/}";
+        let classes = |peers: &str| {
+            let trust = format!("    trust: {{peers: [{peers}]}}\n");
+            plugin("shop", "user-classifier", &spec(SECOND), &trust)
+        };
+        let limits = |peers: &str| {
+            let from = format!("passedOn: {{peers: [{peers}]}}");
+            limiter("shop", &spec(FIRST), &from)
+        };
+        let both = format!("{edge}, {cart}");
+        let turned = format!("{cart}, {edge}");
+        assert_eq!(
+            told(&[classes(&both), limits(&turned), gateway.clone()]),
+            NONE
+        );
+        let at = "TG0303 m.yaml:11: spec.pluginConfig.trust.peers: is not the list of the limiter beside it \
+                  (spec.pluginConfig.tenant.from[0].passedOn.peers in m.yaml:24):";
+        let mend = "; a tenant reaches the service from those alone who are in both, so write the same in both";
+        assert_eq!(
+            told(&[classes(&both), limits(edge), gateway.clone()]),
+            [format!(
+                "{at} \"spiffe://cluster.local/ns/shop/\" is here alone{mend}"
+            )]
+        );
+        assert_eq!(
+            told(&[classes(edge), limits(cart), gateway.clone()]),
+            [format!(
+                "{at} \"spiffe://cluster.local/ns/edge/sa/default\" is here alone, \"spiffe://cluster.local/ns/shop/\" is there alone{mend}"
+            )]
+        );
+        let bundle = plugin(
+            "shop",
+            "tollgate",
+            &spec(FIRST),
+            &format!(
+                "    tenantRateLimit:\n      tenant: {{from: [{{passedOn: {{peers: [{both}]}}}}], unknown: {{tier: free}}}}\n      tiers: {{free: \
+                 {{unlimited: true}}}}\n    userClassifier:\n      trust: {{peers: [{edge}]}}\n"
+            ),
+        );
+        assert_eq!(
+            told(&[bundle, gateway]),
+            [format!(
+                "TG0303 m.yaml:15: spec.pluginConfig.userClassifier.trust.peers: is not the list of the limiter beside it \
+                 (spec.pluginConfig.tenantRateLimit.tenant.from[0].passedOn.peers in m.yaml:12): \"spiffe://cluster.local/ns/shop/\" is there \
+                 alone{mend}"
+            )]
         );
     }
 }

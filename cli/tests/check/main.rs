@@ -60,6 +60,43 @@ fn with_sidecar(configuration: &str) -> String {
     )
 }
 
+/// A gateway without a plugin, whose tokens write the tenant and the tier.
+const GATEWAY: &str = r#"apiVersion: apps/v1
+kind: Deployment
+metadata: {name: gateway, namespace: edge}
+spec:
+  selector: {matchLabels: {app: gateway}}
+  template:
+    metadata:
+      labels: {app: gateway, sidecar.istio.io/inject: "true"}
+      annotations: {inject.istio.io/templates: gateway}
+    spec: {containers: [{name: istio-proxy, image: auto}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: gateway, namespace: edge}
+spec:
+  selector: {app: gateway}
+  ports: [{name: http, port: 80, targetPort: 8080}]
+---
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: gateway, namespace: edge}
+spec:
+  selector: {app: gateway}
+  servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ["*"]}]
+---
+apiVersion: security.istio.io/v1
+kind: RequestAuthentication
+metadata: {name: tokens, namespace: edge}
+spec:
+  jwtRules:
+  - issuer: https://issuer.test
+    jwks: '{"keys": [{"kty": "RSA", "n": "AQAB", "e": "AQAB"}]}'
+    outputClaimToHeaders: [{header: x-tenant-id, claim: tenant}, {header: x-tenant-tier, claim: tier}]
+---
+"#;
+
 fn config_map(bytes: usize) -> String {
     format!(
         "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: settings, namespace: shop}}\ndata:\n  value: {}\n",
@@ -180,6 +217,47 @@ fn limits_in_shadow_are_noted_and_are_no_errors() {
         let told: Value = serde_json::from_str(&told).unwrap();
         assert_eq!((code, told.pointer(level)), (0, Some(&json!("note"))));
     }
+}
+
+#[test]
+fn a_key_that_the_environment_lacks_is_told_as_the_filter_would() {
+    let keys = "    default: standard\n    stickyKeys:\n    - {id: new, env: STICKY_NEW}\n    - {id: old, env: STICKY_OLD}\n    - {id: oldest, env: \
+                STICKY_OLDEST}\n    nonsense: 1\n  vmConfig:\n    env:\n    - {name: STICKY_OLD, valueFrom: HOST}\n    - {name: STICKY_OLDEST, value: \
+                short}\n    - {name: UNUSED, value: a}\n";
+    let folder = folder(&[("a.yaml", &plugin("user-classifier", keys))]);
+    assert_eq!(
+        text(&check(&folder, &["a.yaml"])),
+        (
+            1,
+            "\
+a.yaml:9: error[TG0401]: spec.pluginConfig.stickyKeys[0].env: the module's environment has no \"STICKY_NEW\", name it in the plugin's vmConfig.env
+a.yaml:11: error[TG0401]: spec.pluginConfig.stickyKeys[2].env: a secret of 5 bytes is given, write 32 to 256, for example what `openssl rand -base64 32` prints
+a.yaml:12: error[TG0401]: spec.pluginConfig.nonsense: unknown field \"nonsense\", expected one of \"header\", \"default\", \"selfAssignable\", \"stickyKeys\", \"trust\", \"explain\", \"rules\"
+checked 1 manifest: 3 errors
+"
+            .to_owned()
+        )
+    );
+}
+
+#[test]
+fn what_a_proxy_believes_of_another_is_told_with_both_places() {
+    let trust = "    trust:\n      peers:\n      - exact: spiffe://cluster.local/ns/edge/sa/default\n      - exact: \
+                 spiffe://cluster.local/ns/shop/sa/crat\n";
+    let manifest = with_sidecar(trust);
+    let folder = folder(&[("gateway.yaml", GATEWAY), ("shop.yaml", &manifest)]);
+    assert_eq!(
+        text(&check(&folder, &["."])),
+        (
+            1,
+            "\
+shop.yaml:13: error[TG0304]: spec.pluginConfig.trust.peers[0]: \"spiffe://cluster.local/ns/edge/sa/default\" is the gateway edge/gateway (gateway.yaml:1), where nothing takes user-type away from clients, so here what they write would be believed; let a user-classifier that writes user-type run there, or believe it no more
+shop.yaml:14: warning[TG0303]: spec.pluginConfig.trust.peers[1]: \"spiffe://cluster.local/ns/shop/sa/crat\" is the identity of no workload of these manifests; write that of a workload which has a proxy
+checked 7 manifests: 1 error, 1 warning
+"
+            .to_owned()
+        )
+    );
 }
 
 #[test]
@@ -503,6 +581,7 @@ fn every_code_is_given_to_what_it_is_for() {
         ("TG0301", vec![("a.yaml", "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: a}\nspec:\n  hosts: [a]\n  http: [{route: [{destination: {host: a}}]}]\n".to_owned())]),
         ("TG0302", vec![("a.yaml", with_sidecar("    default: a\n    rules: [{type: b, when: {tier: {exact: gold}}}]\n"))]),
         ("TG0303", vec![("a.yaml", with_sidecar("    default: a\n    rules: [{type: b, when: {claim: {name: a, exact: b}}}]\n"))]),
+        ("TG0304", vec![("a.yaml", GATEWAY.to_owned() + &with_sidecar("    trust: {peers: [{exact: spiffe://cluster.local/ns/edge/sa/default}]}\n"))]),
         ("TG0401", vec![("a.yaml", plugin("business-metrics", "    a: 1\n"))]),
         ("TG0403", vec![("a.yaml", plugin("fraud", "    a: 1\n"))]),
         ("TG0404", vec![("a.yaml", plugin("tenant-rate-limit", "    tenant: {from: [{claim: a}], unknown: {tier: a}}\n    tiers: {a: {limits: [{name: b, requests: 1, per: 1s, mode: shadow}]}}\n"))]),

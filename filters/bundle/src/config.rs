@@ -13,7 +13,7 @@ mod schema;
 
 use tollgate_common::config::sections;
 use tollgate_common::{ConfigError, Problems};
-use user_classifier::config::Compiled;
+use user_classifier::config::{Compiled, Variable};
 
 use crate::together::{Limiter, overwritten, unfounded};
 
@@ -37,9 +37,26 @@ const NO_SECTION: &str =
 
 /// Everything for which the bundle would refuse this configuration (JSON): what the filters refuse of their sections, and what is no section.
 pub fn check(configuration: &[u8]) -> Result<(), Problems> {
+    check_with(configuration, &user_classifier::check)
+}
+
+/// The same where it is known what the module's environment has.
+pub fn check_in(
+    configuration: &[u8],
+    environment: &dyn Fn(&str) -> Variable,
+) -> Result<(), Problems> {
+    check_with(configuration, &|section| {
+        user_classifier::config::check_in(section, environment)
+    })
+}
+
+fn check_with(
+    configuration: &[u8],
+    classifier: &dyn Fn(&[u8]) -> Result<(), Problems>,
+) -> Result<(), Problems> {
     let checks = Readers {
         limiter: tenant_rate_limit::check,
-        classifier: user_classifier::check,
+        classifier,
         metrics: business_metrics::check,
     };
     let mut problems = Problems::default();
@@ -60,7 +77,7 @@ pub fn shadows(configuration: &[u8]) -> Vec<ConfigError> {
     }
     let readers = Readers {
         limiter: |section| Ok(tenant_rate_limit::shadows(section)),
-        classifier: |_| Ok(()),
+        classifier: &|_: &[u8]| Ok(()),
         metrics: |_| Ok(()),
     };
     let read = each(configuration, readers, &mut Problems::default());
@@ -77,7 +94,7 @@ impl Config {
     pub fn parse(json: &[u8]) -> Result<Self, Problems> {
         let readers = Readers {
             limiter: tenant_rate_limit::Config::parse,
-            classifier: Compiled::read,
+            classifier: &Compiled::read,
             metrics: business_metrics::config::compile,
         };
         let mut problems = Problems::default();
@@ -110,13 +127,10 @@ fn say(
     let (Some(config), Some(classifier)) = (limiter, classifier) else {
         return;
     };
-    let limiter = Limiter {
-        config,
-        at: &|field| format!("{LIMITER}.{field}"),
-    };
+    let limiter = Limiter::alone(config, &|field| format!("{LIMITER}.{field}"));
     let errors = overwritten(classifier, limiter)
         .into_iter()
-        .chain(unfounded(classifier, Some(limiter), ""));
+        .chain(unfounded(classifier, limiter));
     for error in errors {
         let error = error.within(CLASSIFIER);
         problems.tell(error.path, error.message);
@@ -124,9 +138,9 @@ fn say(
 }
 
 /// What reads each of the three sections.
-struct Readers<L, C, M> {
+struct Readers<'r, L, C, M> {
     limiter: fn(&[u8]) -> Result<L, Problems>,
-    classifier: fn(&[u8]) -> Result<C, Problems>,
+    classifier: &'r dyn Fn(&[u8]) -> Result<C, Problems>,
     metrics: fn(&[u8]) -> Result<M, Problems>,
 }
 
@@ -140,7 +154,7 @@ type Sections<'a> = [Option<&'a [u8]>; 3];
 )]
 fn each<'a, L, C, M>(
     json: &'a [u8],
-    readers: Readers<L, C, M>,
+    readers: Readers<'_, L, C, M>,
     problems: &mut Problems,
 ) -> Option<((Option<L>, Option<C>, Option<M>), Sections<'a>)> {
     let sections = sections(json, [LIMITER, CLASSIFIER, METRICS], problems)?;
@@ -352,10 +366,10 @@ mod tests {
         };
         let anonymous = told(r#""anonymous" in the tier "free""#);
         for of_strangers in [
-            r#"{"tier": {"exact": "free"}}"#,
             r#"{"tier": {"in": ["gold", "free"]}}"#,
-            r#"{"tenant": {"exact": "anonymous"}}"#,
             r#"{"tenant": {"prefix": "an"}}"#,
+            // Strangers, if they only say so.
+            r#"[{"tier": {"exact": "free"}}, {"header": {"name": "a", "exact": "b"}}]"#,
             r#"{"any": [{"tier": {"exact": "gold"}}, {"tenant": {"suffix": "s"}}]}"#,
         ] {
             let claim = r#"{"claim": "tenant"}"#;
@@ -378,8 +392,23 @@ mod tests {
             ),
             told(r#""acme" in the tier "gold""#)
         );
+        assert_eq!(
+            together(
+                r#"{"claim": "tenant"}"#,
+                r#"{"tenant": "acme"}"#,
+                &when(r#"{"tenant": {"exact": "acme"}}"#)
+            ),
+            told(r#""acme" in the tier "gold""#)
+        );
+        // What everybody has whom no rule is for.
+        let default = when(r#"{"tier": {"in": ["gold", "free"]}}"#).replace("vip", "standard");
+        assert_eq!(together(r#"{"claim": "tenant"}"#, "{}", &default), [""; 0]);
+        assert_eq!(together(r#"{"header": "a"}"#, "{}", &default), [""; 0]);
         for of_some in [
             r#"{"tier": {"exact": "gold"}}"#,
+            // Who asks for nothing but strangers, and for those who are as good as these, means them.
+            r#"{"tier": {"exact": "free"}}"#,
+            r#"{"tenant": {"exact": "anonymous"}}"#,
             r#"[{"tier": {"exact": "free"}}, {"claim": {"name": "a", "exact": "b"}}]"#,
             r#"[{"tier": {"exact": "free"}}, {"tenant": {"prefix": "acme-"}}]"#,
         ] {

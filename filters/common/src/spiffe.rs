@@ -25,6 +25,8 @@ const EXAMPLE: &str = "\"spiffe://cluster.local/ns/{tenant}/sa/*\"";
 /// `**` at the end any number of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerTemplate {
+    /// As it is written.
+    text: Box<str>,
     /// The trust domain, and then the path.
     parts: Vec<Part>,
     /// Whether more parts may follow.
@@ -63,7 +65,16 @@ impl PeerTemplate {
                 "\"{text}\" has not one {TENANT} among at most {MAX_PARTS} parts, write for example {EXAMPLE}"
             ));
         }
-        Ok(Self { parts, open })
+        Ok(Self {
+            text: text.into(),
+            parts,
+            open,
+        })
+    }
+
+    /// The template as it is written.
+    pub fn written(&self) -> &str {
+        &self.text
     }
 
     /// What stands in the place of `{tenant}`. `None` for an id of another form. Ids are compared byte by byte: they have one spelling.

@@ -13,7 +13,9 @@ use std::hash::BuildHasherDefault;
 
 use siphasher::sip::SipHasher13;
 use tollgate_common::config::{self, below};
-use tollgate_common::{ConfigError, NAME_RULE, Problems, TenantId, is_name, metrics, refuse};
+use tollgate_common::{
+    ConfigError, NAME_RULE, Problems, StringMatch, TenantId, is_name, metrics, refuse,
+};
 
 pub use identity::{ByClients, ClaimPath, IdRule, Missing, Source};
 pub use limits::{LIMITS_IN_ROUTES, LIMITS_IN_TIER};
@@ -36,8 +38,8 @@ use written::{
 pub struct Config {
     /// Where to look for a tenant's id, in order.
     pub sources: Vec<Source>,
-    /// The first of them by which clients choose who they are, unless something in front vouches for it.
-    pub by_clients: Option<ByClients>,
+    /// Those of them by which clients choose who they are, unless something in front vouches for them.
+    pub by_clients: Vec<ByClients>,
     /// What a usable id is.
     pub ids: IdRule,
     /// What becomes of a request without one.
@@ -362,16 +364,40 @@ impl Config {
         let Missing::Tenant(id) = &self.missing else {
             return None;
         };
-        let listed = self.tenants.get(id.as_str());
-        let plan = listed.map_or(self.unknown, |listed| listed.plan as usize);
-        let tier = self.tiers.get(self.plans.get(plan)?.tier)?;
-        Some((id.as_str(), tier))
+        Some((id.as_str(), self.tier_of(id.as_str())?))
     }
 
-    /// Whether it takes tenants as peers pass them on.
-    pub fn believes_peers(&self) -> bool {
-        let mut sources = self.sources.iter();
-        sources.any(|source| matches!(source, Source::PassedOn(_)))
+    /// The tier of a tenant.
+    pub fn tier_of(&self, id: &str) -> Option<&str> {
+        let listed = self.tenants.get(id);
+        let plan = listed.map_or(self.unknown, |listed| listed.plan as usize);
+        let tier = self.tiers.get(self.plans.get(plan)?.tier)?;
+        Some(tier)
+    }
+
+    /// Whether a tier says nothing of who is in it: it is that of everybody who is not listed.
+    pub fn is_anyones(&self, tier: &str) -> bool {
+        let plan = self.plans.get(self.unknown);
+        plan.and_then(|plan| self.tiers.get(plan.tier))
+            .is_some_and(|unknown| unknown == tier)
+    }
+
+    /// The first source by which clients choose who they are, if `is_vouched` says of which headers somebody in front of it vouches for.
+    pub fn chosen_by_clients(&self, is_vouched: impl Fn(&str) -> bool) -> Option<&ByClients> {
+        let is_open = |by: &&ByClients| match self.sources.get(by.source) {
+            Some(Source::Header(name)) => !is_vouched(name),
+            _ => true,
+        };
+        self.by_clients.iter().find(is_open)
+    }
+
+    /// The peers who pass tenants on, by the positions of the sources that list them.
+    pub fn passed_on(&self) -> impl Iterator<Item = (usize, &[StringMatch])> {
+        let sources = self.sources.iter().enumerate();
+        sources.filter_map(|(position, source)| match source {
+            Source::PassedOn(peers) => Some((position, peers.as_slice())),
+            _ => None,
+        })
     }
 
     /// The first source that is a claim.
@@ -885,8 +911,9 @@ mod tests {
             .unwrap()
         };
         let by_clients = |from: Value| {
-            let found = config(from, json!({})).by_clients;
-            found.map(|found| (found.source, found.what))
+            let config = config(from, json!({}));
+            let found = config.chosen_by_clients(|header| header == "x-of-the-proxy");
+            found.map(|found| (found.source, found.what.clone()))
         };
         let verified = json!([{"claim": "a"}, {"peer": "spiffe://td/{tenant}"}, {"passedOn": {"peers": [{"exact": "spiffe://td/a"}]}}]);
         assert_eq!(by_clients(verified), None);
@@ -904,13 +931,23 @@ mod tests {
             vouched["vouched"] = true.into();
             assert_eq!(by_clients(json!([vouched])), None);
         }
+        // Of headers that the proxy writes itself the next one is asked.
+        let written = json!([{"header": "X-Of-The-Proxy"}, {"query": "t"}]);
+        assert_eq!(
+            by_clients(written),
+            Some((1, "the query parameter t".to_owned()))
+        );
+        assert_eq!(by_clients(json!([{"header": "x-of-the-proxy"}])), None);
         let from = json!([{"claim": "a"}]);
         for (missing, expected) in [
             (json!({}), Some(("anonymous", "free"))),
             (json!({"tenant": "visitor"}), Some(("visitor", "guest"))),
             (json!({"refuse": 401}), None),
         ] {
-            assert_eq!(config(from.clone(), missing).stranger(), expected);
+            let config = config(from.clone(), missing);
+            assert_eq!(config.stranger(), expected);
+            // Only who is not listed needs nobody's word for it.
+            assert!(config.is_anyones("free") && !config.is_anyones("guest"));
         }
     }
 

@@ -43,6 +43,13 @@ pub struct Outputs {
     pub state: Vec<(String, String)>,
 }
 
+impl Outputs {
+    /// Whether they say nothing.
+    pub fn is_empty(&self) -> bool {
+        self.request.is_empty() && self.response.is_empty() && self.state.is_empty()
+    }
+}
+
 /// What a request is, and why.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Decision {

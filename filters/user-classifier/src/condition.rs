@@ -528,7 +528,8 @@ impl Condition {
         }
     }
 
-    fn is_same(&self, other: &Self, steps: &mut Steps) -> bool {
+    /// Whether this condition is known to say what `other` says.
+    pub fn is_same(&self, other: &Self, steps: &mut Steps) -> bool {
         if !steps.take(1) {
             return false;
         }

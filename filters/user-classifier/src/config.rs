@@ -37,8 +37,8 @@ use crate::explain::Explain;
 use crate::facts::{MAX_SUBJECTS, Subjects};
 
 pub use self::explain::HEADER as EXPLAIN;
-pub use self::outputs::is_value;
-pub use self::vouching::{OfClaims, Tenants, Unfounded};
+pub use self::outputs::{Variable, is_value};
+pub use self::vouching::{Tenants, Unfounded};
 pub use self::written::{
     ClaimMatch, ConditionConfig, Config, ExplainConfig, HashesConfig, KeyConfig, NamedMatch,
     NumberConfig, OutputsConfig, PercentConfig, RuleConfig, StickyConfig, TimeConfig, TrustConfig,
@@ -111,18 +111,34 @@ pub struct Compiled {
 
 /// Everything for which a filter would refuse this configuration (JSON).
 pub fn check(configuration: &[u8]) -> Result<(), Problems> {
-    config::check(configuration, compile)
+    check_in(configuration, &outputs::own)
+}
+
+/// The same where it is known what the module's environment has.
+pub fn check_in(
+    configuration: &[u8],
+    environment: &dyn Fn(&str) -> Variable,
+) -> Result<(), Problems> {
+    config::check(configuration, |config, problems| {
+        compile(config, environment, problems)
+    })
 }
 
 impl Compiled {
     /// Reads and compiles a configuration (JSON).
     pub fn read(configuration: &[u8]) -> Result<Self, Problems> {
-        config::read(configuration, compile)
+        config::read(configuration, |config, problems| {
+            compile(config, &outputs::own, problems)
+        })
     }
 }
 
 /// Checks what the types alone can't, and compiles the rules.
-fn compile(config: Config, problems: &mut Problems) -> Option<Compiled> {
+fn compile(
+    config: Config,
+    environment: &dyn Fn(&str) -> Variable,
+    problems: &mut Problems,
+) -> Option<Compiled> {
     let Config {
         header,
         default,
@@ -147,7 +163,7 @@ fn compile(config: Config, problems: &mut Problems) -> Option<Compiled> {
         }
     }
     let at_gateway = trust.is_none();
-    let keys = outputs::keys(sticky_keys, problems);
+    let keys = outputs::keys(sticky_keys, environment, problems);
     let mut set = set_headers(&rules, problems);
     let trusted = trust.map(|trust| trust::trust(trust, header.as_deref(), &mut set, problems));
     let explain = explain.map(|explain| explain::Named::of(explain, problems));
@@ -167,6 +183,7 @@ fn compile(config: Config, problems: &mut Problems) -> Option<Compiled> {
     let surroundings = Surroundings {
         at_gateway,
         self_assignable: &assignable,
+        default: default.as_deref(),
         header: header.as_deref(),
         keys: keys.as_ref(),
     };
@@ -283,6 +300,7 @@ fn set_headers(rules: &[RuleConfig], problems: &mut Problems) -> Vec<String> {
 struct Surroundings<'a> {
     at_gateway: bool,
     self_assignable: &'a HashSet<&'a str>,
+    default: Option<&'a str>,
     header: Option<&'a str>,
     keys: Option<&'a std::rc::Rc<[crate::sticky::Key]>>,
 }
@@ -314,6 +332,7 @@ fn compile_rule(
             ),
         );
     }
+    let says_more = set.is_some() || sticky.is_some();
     let of_set = format!("{path}.set");
     let outputs = match &set {
         Some(set) => outputs::outputs(set, &of_set, surroundings.header, problems),
@@ -337,11 +356,16 @@ fn compile_rule(
         at_gateway: surroundings.at_gateway,
         tenants: Tenants::Vouched,
     };
+    // What everybody has for whom no rule holds needs no ground, if the rule says nothing else.
+    let gives_default = !says_more && surroundings.default == Some(name.as_str());
     if is_name(&name)
-        && problems.as_written("selfAssignable", "")
-        && problems.as_written("trust", "")
+        && surroundings.default.is_none_or(is_name)
+        && ["default", "selfAssignable", "trust"]
+            .iter()
+            .all(|field| problems.as_written(field, ""))
         && problems.intact(&of_when)
         && !surroundings.self_assignable.contains(name.as_str())
+        && !gives_default
         && let Some(weak) = grounds.missing(&condition)
     {
         problems.tell(
@@ -747,6 +771,176 @@ mod tests {
             check(config(r#"{"tier": {"exact": "premium"}}"#).as_bytes()),
             Ok(())
         );
+    }
+
+    #[test]
+    fn what_everybody_has_needs_no_ground() {
+        let config = |default: &str, more: &str| {
+            let config = format!(
+                r#"{{"default": {default}, "rules": [{{"type": "standard", "when": {{"header": {{"name": "x-plain", "exact": "1"}}}}{more}}}]}}"#
+            );
+            let told = check(config.as_bytes()).err().unwrap_or_default();
+            let told = told.told().iter();
+            told.map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(config(r#""standard""#, ""), [""; 0]);
+        let ungrounded = "rules[0].type: \"standard\" would be given for what clients can write as they like: add a condition on a claim, a \
+                          tenant, a tier, a peer or a source, or write \"standard\" in selfAssignable if anybody may call himself so";
+        assert_eq!(config(r#""other""#, ""), [ungrounded]);
+        // What else a rule says, not everybody has.
+        for more in [
+            r#", "set": {"requestHeaders": {"x-pool": "a"}}"#,
+            r#", "set": {"responseHeaders": {"x-pool": "a"}}"#,
+            r#", "set": {"filterState": {"pool": "a"}}"#,
+        ] {
+            assert_eq!(config(r#""standard""#, more), [ungrounded], "{more}");
+        }
+        // It may be meant, as long as nobody knows what it is.
+        assert_eq!(config("5", ""), ["default: 5 is given, expected a string"]);
+        assert_eq!(
+            config(r#""Standard""#, ""),
+            [
+                r#"default: "Standard" is not a type, write 1 to 64 of a-z, 0-9, _ and -, not starting with -"#
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_there_twice_is_told_where_it_is() {
+        let gold = r#"{"tier": {"exact": "gold"}}"#;
+        let alice = r#"{"claim": {"name": "sub", "exact": "alice"}}"#;
+        let one_of = r#"{"claim": {"name": "sub", "in": ["alice"]}}"#;
+        let rule = |when: &str| format!(r#"{{"type": "vip", "when": {when}}}"#);
+        for (fields, expected) in [
+            (
+                r#""selfAssignable": ["beta", "vip", "beta"]"#.to_owned(),
+                r#"selfAssignable[2]: "beta" is there twice, take one out"#,
+            ),
+            (
+                format!(r#""rules": [{{"type": "vip", "type": "beta", "when": {gold}}}]"#),
+                r#"rules[0]: "type" is given twice, keep one"#,
+            ),
+            (
+                format!(r#""rules": [{}, {}]"#, rule(gold), rule(gold)),
+                "rules[1]: is never reached, because rules[0] holds whenever it does; move it before rules[0] or take it out",
+            ),
+            (
+                format!(
+                    r#""rules": [{}]"#,
+                    rule(&format!("[{gold}, {alice}, {gold}]"))
+                ),
+                "rules[0].when[2]: says the same as rules[0].when[0], take one out",
+            ),
+            (
+                format!(
+                    r#""rules": [{}]"#,
+                    rule(&format!(r#"{{"any": [{alice}, {gold}, {one_of}]}}"#))
+                ),
+                "rules[0].when.any[2]: says the same as rules[0].when.any[0], take one out",
+            ),
+            (
+                format!(
+                    r#""rules": [{}]"#,
+                    rule(&format!(r#"[{gold}, {{"all": [{alice}, {alice}]}}]"#))
+                ),
+                "rules[0].when[1].all[1]: says the same as rules[0].when[1].all[0], take one out",
+            ),
+            (
+                format!(
+                    r#""rules": [{}]"#,
+                    rule(r#"{"tenant": {"in": ["acme", "acme"]}}"#)
+                ),
+                r#"rules[0].when.tenant.in[1]: "acme" is there twice, take one out"#,
+            ),
+        ] {
+            let config = format!(r#"{{"default": "standard", {fields}}}"#);
+            assert_eq!(error(&config), expected, "{config}");
+            let filter = Compiled::read(config.as_bytes()).unwrap_err();
+            assert_eq!(filter.to_string(), expected, "{config}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_in_the_environment_if_that_is_known() {
+        let config = br#"{"default": "standard", "stickyKeys": [
+            {"id": "a", "env": "NEW"}, {"id": "b", "env": "OLD"}, {"id": "c", "secret": "0123456789abcdef0123456789abcdef"}
+        ]}"#;
+        let told = |new: Variable, old: Variable| {
+            let environment = |name: &str| match name {
+                "NEW" => new.clone(),
+                "OLD" => old.clone(),
+                _ => unreachable!("{name}"),
+            };
+            let told = check_in(config, &environment).err().unwrap_or_default();
+            let told = told.told().iter();
+            told.map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let long = || Variable::Is("0123456789abcdef0123456789abcdef".to_owned());
+        assert_eq!(check(config), Ok(()));
+        assert_eq!(told(long(), Variable::Elsewhere), [""; 0]);
+        assert_eq!(
+            told(Variable::Missing, Variable::Is("short".to_owned())),
+            [
+                r#"stickyKeys[0].env: the module's environment has no "NEW", name it in the plugin's vmConfig.env"#,
+                "stickyKeys[1].env: a secret of 5 bytes is given, write 32 to 256, for example what `openssl rand -base64 32` prints",
+            ]
+        );
+    }
+
+    /// The rules of which any issuer's word is enough, where a.test and b.test are known.
+    fn of_any_issuer(rules: &str) -> Vec<usize> {
+        let config =
+            format!(r#"{{"default": "standard", "selfAssignable": ["beta"], "rules": [{rules}]}}"#);
+        let compiled = Compiled::read(config.as_bytes()).unwrap();
+        let issuers = ["https://a.test", "https://b.test"].into();
+        compiled.of_any_issuer(&issuers)
+    }
+
+    #[test]
+    fn a_rule_names_an_issuer_if_it_holds_for_no_other_ones_claim() {
+        let plan = r#"{"claim": {"name": "plan", "exact": "vip"}}"#;
+        let iss = |test: &str| format!(r#"{{"claim": {{"name": "iss", {test}}}}}"#);
+        let a = iss(r#""exact": "https://a.test""#);
+        let office = r#"{"source": "192.0.2.0/24"}"#;
+        let one = |when: &str| of_any_issuer(&format!(r#"{{"type": "vip", "when": {when}}}"#));
+        for named in [
+            format!("[{plan}, {a}]"),
+            format!(r#"[{plan}, {}]"#, iss(r#""in": ["https://a.test"]"#)),
+            format!(r#"[{plan}, {}]"#, iss(r#""prefix": "https://a.""#)),
+            format!(r#"[{plan}, {{"all": [{office}, {a}]}}]"#),
+            // However it comes to hold.
+            format!(r#"{{"any": [{{"all": [{plan}, {a}]}}, {office}]}}"#),
+            format!(r#"[{{"any": [{plan}, {office}]}}, {a}]"#),
+            // By no claim at all.
+            format!(r#"[{office}, {{"not": {plan}}}]"#),
+            a.clone(),
+        ] {
+            assert_eq!(one(&named), [0; 0], "{named}");
+        }
+        for open in [
+            plan.to_owned(),
+            format!("[{plan}, {}]", iss(r#""present": true"#)),
+            format!(
+                "[{plan}, {}]",
+                iss(r#""in": ["https://a.test", "https://b.test"]"#)
+            ),
+            format!("[{plan}, {}]", iss(r#""prefix": "https://""#)),
+            // Beside it, and not with it.
+            format!(r#"{{"any": [{plan}, {a}]}}"#),
+            format!(r#"[{plan}, {{"any": [{a}, {office}]}}]"#),
+            format!(
+                r#"[{plan}, {{"not": {}}}]"#,
+                iss(r#""exact": "https://c.test""#)
+            ),
+        ] {
+            assert_eq!(one(&open), [0], "{open}");
+        }
+        // What anybody may have, nobody need vouch for.
+        let standard = r#"{"claim": {"name": "plan", "exact": "none"}}"#;
+        let rules = format!(
+            r#"{{"type": "standard", "when": {standard}}}, {{"type": "beta", "when": {plan}}}, {{"type": "vip", "when": {{"claim": {{"name": "sub", "exact": "a"}}}}}}"#
+        );
+        assert_eq!(of_any_issuer(&rules), [2]);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::source::Source;
 
 pub(crate) mod authentication;
 pub(crate) mod authorization;
+mod headers;
 pub(crate) mod host;
 pub(crate) mod peer;
 pub(crate) mod plugin;

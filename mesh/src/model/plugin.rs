@@ -105,45 +105,58 @@ pub struct Passage<'a> {
     pub plugins: Vec<&'a Plugin>,
     /// Those whose tokens the proxy verifies, each once.
     pub issuers: BTreeSet<&'a str>,
+    /// The headers that the proxy writes from these tokens, in lower case.
+    pub written: BTreeSet<String>,
 }
 
 impl Mesh {
-    /// What requests pass at each proxy. Of ports with the same plugins in the same order the first alone.
+    /// What requests pass at each proxy that has plugins. Of ports with the same plugins in the same order the first alone.
     pub fn passages(&self) -> Vec<Passage<'_>> {
-        let mut passages: Vec<Passage<'_>> = Vec::new();
-        for workload in &self.workloads {
-            let gateway = workload.gateway_ports.iter().copied().map(Traffic::Gateway);
-            let traffic: Vec<Traffic> = match workload.role {
-                Role::Plain => Vec::new(),
-                Role::Gateway => gateway.collect(),
-                Role::Sidecar => {
-                    let inbound = workload.ports().into_iter().map(Traffic::Inbound);
-                    inbound.chain([Traffic::Outbound]).collect()
-                }
-            };
-            let rules = authentication::rules(&self.authentications, workload);
-            let issuers: BTreeSet<&str> = rules.iter().map(|rule| rule.issuer.as_str()).collect();
-            let before = passages.len();
-            for traffic in traffic {
-                let plugins = chain(&self.plugins, workload, traffic);
-                let outbound = traffic == Traffic::Outbound;
-                let is_known = passages[before..].iter().any(|known| {
-                    known.plugins == plugins && (known.traffic == Traffic::Outbound) == outbound
-                });
-                if !plugins.is_empty() && !is_known {
-                    passages.push(Passage {
-                        workload,
-                        traffic,
-                        plugins,
-                        // What leaves an application has no token that was verified.
-                        issuers: if outbound {
-                            BTreeSet::new()
-                        } else {
-                            issuers.clone()
-                        },
-                    });
-                }
+        let passages = self
+            .workloads
+            .iter()
+            .flat_map(|workload| self.passages_of(workload));
+        passages
+            .filter(|passage| !passage.plugins.is_empty())
+            .collect()
+    }
+
+    /// What requests pass at the proxy of a workload, be it nothing. Of ports with the same plugins in the same order the first alone.
+    pub fn passages_of<'a>(&'a self, workload: &'a Workload) -> Vec<Passage<'a>> {
+        let gateway = workload.gateway_ports.iter().copied().map(Traffic::Gateway);
+        let traffic: Vec<Traffic> = match workload.role {
+            Role::Plain => Vec::new(),
+            Role::Gateway => gateway.collect(),
+            Role::Sidecar => {
+                let inbound = workload.ports().into_iter().map(Traffic::Inbound);
+                inbound.chain([Traffic::Outbound]).collect()
             }
+        };
+        let rules = authentication::rules(&self.authentications, workload);
+        let issuers: BTreeSet<&str> = rules.iter().map(|rule| rule.issuer.as_str()).collect();
+        let written = self.written_from_tokens(workload);
+        let mut passages: Vec<Passage<'_>> = Vec::new();
+        for traffic in traffic {
+            let plugins = chain(&self.plugins, workload, traffic);
+            let outbound = traffic == Traffic::Outbound;
+            let is_known = passages.iter().any(|known| {
+                known.plugins == plugins && (known.traffic == Traffic::Outbound) == outbound
+            });
+            if is_known {
+                continue;
+            }
+            // What leaves an application has no token that was verified.
+            let (issuers, written) = match outbound {
+                true => Default::default(),
+                false => (issuers.clone(), written.clone()),
+            };
+            passages.push(Passage {
+                workload,
+                traffic,
+                plugins,
+                issuers,
+                written,
+            });
         }
         passages
     }

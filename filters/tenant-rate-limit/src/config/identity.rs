@@ -238,11 +238,11 @@ pub(super) fn missing(
     }
 }
 
-/// The sources, and the first by which clients choose who they are.
+/// The sources, and those by which clients choose who they are.
 pub(super) fn sources(
     written: &[SourceWritten],
     problems: &mut Problems,
-) -> Option<(Vec<Source>, Option<ByClients>)> {
+) -> Option<(Vec<Source>, Vec<ByClients>)> {
     const PATH: &str = "tenant.from";
     if written.is_empty() {
         return problems.refuse(
@@ -253,7 +253,7 @@ pub(super) fn sources(
     problems.at_most(written.len(), MAX_SOURCES, PATH, "sources");
     let mut sources = Vec::with_capacity(written.len());
     let mut known = Vec::with_capacity(written.len());
-    let mut by_clients = None;
+    let mut by_clients = Vec::new();
     for (index, written) in written.iter().enumerate() {
         let path = format!("{PATH}[{index}]");
         let vouched = flag(&path, "vouched", written.vouched, problems);
@@ -271,12 +271,10 @@ pub(super) fn sources(
                         "is said of what the proxy has verified itself, leave it out",
                     );
                 }
-                Some(what) if vouched == Some(false) && by_clients.is_none() => {
-                    by_clients = Some(ByClients {
-                        source: index,
-                        what,
-                    });
-                }
+                Some(what) if vouched == Some(false) => by_clients.push(ByClients {
+                    source: index,
+                    what,
+                }),
                 _ => {}
             }
         }

@@ -77,6 +77,7 @@ impl Conditions<'_> {
                 );
             }
         }
+        self.each_once(&conditions, path, problems)?;
         match conditions.pop() {
             Some(only) if conditions.is_empty() => Some(only),
             last => {
@@ -84,6 +85,26 @@ impl Conditions<'_> {
                 Some(Condition::All(conditions))
             }
         }
+    }
+
+    /// Tells a condition that is in a list twice.
+    fn each_once(
+        &mut self,
+        conditions: &[Condition],
+        path: &str,
+        problems: &mut Problems,
+    ) -> Option<()> {
+        for (i, condition) in conditions.iter().enumerate() {
+            let mut earlier = conditions.iter().take(i);
+            let steps = &mut self.steps;
+            if let Some(other) = earlier.position(|other| other.is_same(condition, steps)) {
+                return problems.refuse(
+                    format!("{path}[{i}]"),
+                    format!("says the same as {path}[{other}], take one out"),
+                );
+            }
+        }
+        Some(())
     }
 
     fn each(
@@ -201,6 +222,7 @@ impl Conditions<'_> {
                 );
             }
             let mut conditions = self.each(conditions, &path, deeper, left, problems)?;
+            self.each_once(&conditions, &path, problems)?;
             return match conditions.pop() {
                 Some(only) if conditions.is_empty() => Some(only),
                 last => {

@@ -138,7 +138,30 @@ fn of_value(value: &str, path: &str, problems: &mut Problems) {
     }
 }
 
-pub(super) fn keys(written: Vec<KeyConfig>, problems: &mut Problems) -> Option<Rc<[Key]>> {
+/// What is known of a variable of the module's environment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Variable {
+    /// It is this.
+    Is(String),
+    /// It is there, but not what it is: that only the proxy knows.
+    Elsewhere,
+    /// It is not there.
+    Missing,
+}
+
+/// A variable of the environment that this runs in. Elsewhere than in a proxy nobody knows it, and a configuration is checked as if it were there.
+pub(super) fn own(name: &str) -> Variable {
+    if cfg!(not(target_os = "wasi")) {
+        return Variable::Elsewhere;
+    }
+    std::env::var(name).map_or(Variable::Missing, Variable::Is)
+}
+
+pub(super) fn keys(
+    written: Vec<KeyConfig>,
+    environment: &dyn Fn(&str) -> Variable,
+    problems: &mut Problems,
+) -> Option<Rc<[Key]>> {
     let path = "stickyKeys";
     bounded(written.len(), MAX_KEYS, path, "keys", problems)?;
     let count = written.len();
@@ -159,7 +182,10 @@ pub(super) fn keys(written: Vec<KeyConfig>, problems: &mut Problems) -> Option<R
         }
         let (secret, field) = match (secret, env) {
             (Some(secret), None) => (Some(secret), "secret"),
-            (None, Some(name)) => (variable(&name, &format!("{path}.env"), problems), "env"),
+            (None, Some(name)) => (
+                variable(&name, environment, &format!("{path}.env"), problems),
+                "env",
+            ),
             _ => {
                 problems.tell(path, "has not exactly one of secret and env, write one");
                 continue;
@@ -184,14 +210,17 @@ pub(super) fn keys(written: Vec<KeyConfig>, problems: &mut Problems) -> Option<R
     (keys.len() == count).then(|| keys.into())
 }
 
-/// The secret in the module's environment. Elsewhere than in a proxy nobody knows it, and a configuration is checked as if it were there.
-fn variable(name: &str, path: &str, problems: &mut Problems) -> Option<String> {
-    if cfg!(not(target_os = "wasi")) {
-        return Some("no proxy, no secret: this one signs nothing".to_owned());
-    }
-    match std::env::var(name) {
-        Ok(secret) => Some(secret),
-        Err(_) => problems.refuse(
+/// The secret in the module's environment.
+fn variable(
+    name: &str,
+    environment: &dyn Fn(&str) -> Variable,
+    path: &str,
+    problems: &mut Problems,
+) -> Option<String> {
+    match environment(name) {
+        Variable::Is(secret) => Some(secret),
+        Variable::Elsewhere => Some("no proxy, no secret: this one signs nothing".to_owned()),
+        Variable::Missing => problems.refuse(
             path,
             format!(
                 "the module's environment has no {name:?}, name it in the plugin's vmConfig.env"

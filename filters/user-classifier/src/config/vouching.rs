@@ -1,5 +1,7 @@
 //! What a type may rest on: what was verified of a request, and not what whoever sends it writes as he likes.
 
+use std::collections::BTreeSet;
+
 use super::Compiled;
 use crate::classifier::Rule;
 use crate::condition::{Condition, Subject, Test, Truth};
@@ -19,6 +21,13 @@ pub enum Tenants<'a> {
         /// Its tier.
         tier: &'a str,
     },
+    /// Nobody in front finds tenants, but it writes these of the two headers from something that it verified, and takes them away from clients.
+    Written {
+        /// The tenant's id.
+        id: bool,
+        /// The tenant's tier.
+        tier: bool,
+    },
     /// Clients write them as they like.
     Anyones,
 }
@@ -33,8 +42,13 @@ pub struct Unfounded<'a> {
 }
 
 impl Compiled {
-    /// The rules that give a type which may not be self-assigned to requests of which nothing was verified, if tenants are what `tenants` says.
-    pub fn unfounded<'a>(&'a self, tenants: Tenants<'a>) -> impl Iterator<Item = Unfounded<'a>> {
+    /// The rules that give a type which may not be self-assigned to requests of which nothing was verified, if tenants are what `tenants` says. A rule may
+    /// give anything for a test that `is_anyones` holds for, if it asks for nothing else: what is meant for those who are nobody.
+    pub fn unfounded<'a>(
+        &'a self,
+        tenants: Tenants<'a>,
+        is_anyones: impl Fn(&Subject, &Test) -> bool,
+    ) -> impl Iterator<Item = Unfounded<'a>> {
         let grounds = Grounds {
             subjects: self.classifier.subjects(),
             at_gateway: self.trusted.is_none(),
@@ -42,7 +56,16 @@ impl Compiled {
         };
         let rules = self.classifier.rules().iter().enumerate();
         rules.filter_map(move |(position, rule)| {
-            let unfounded = !self.self_assignable.contains(&rule.user_type)
+            let for_anybody = match &rule.condition {
+                Condition::Is(subject, test) => {
+                    let subject = grounds.subjects.get(*subject);
+                    subject.is_some_and(|subject| is_anyones(subject, test))
+                }
+                _ => false,
+            };
+            let unfounded = !for_anybody
+                && !self.self_assignable.contains(&rule.user_type)
+                && !rule.gives_only(self.default.as_deref())
                 && grounds.missing(&rule.condition).is_some();
             unfounded.then_some(Unfounded {
                 rule: position,
@@ -50,42 +73,130 @@ impl Compiled {
             })
         })
     }
-}
 
-/// A rule that rests on claims.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OfClaims {
-    /// The position of the rule.
-    pub rule: usize,
-    /// Whether it asks who issued the token, or gives what anybody may give himself.
-    pub names_issuer: bool,
-}
-
-impl Compiled {
-    /// The rules that ask for claims.
-    pub fn claims(&self) -> Vec<OfClaims> {
-        let subjects = self.classifier.subjects();
-        let of_rule = |(position, rule): (usize, &Rule)| {
-            let tests = [true, false].map(|outcome| rule.condition.tests(outcome));
-            let claim = |subject: &usize| match subjects.get(*subject) {
-                Some(Subject::Claim(path)) => Some(path.as_slice()),
-                _ => None,
+    /// The positions of the rules that ask for claims.
+    pub fn claims(&self) -> Vec<usize> {
+        self.rules_that(|condition, subjects| {
+            let of_claim = |(subject, _): &(usize, &Test)| {
+                matches!(subjects.get(*subject), Some(Subject::Claim(_)))
             };
-            let mut claims = tests
-                .iter()
-                .flatten()
-                .filter_map(|(subject, _)| claim(subject));
-            claims.next()?;
-            let [holding, _] = &tests;
-            let mut holding = holding.iter().filter_map(|(subject, _)| claim(subject));
-            Some(OfClaims {
-                rule: position,
-                names_issuer: self.self_assignable.contains(&rule.user_type)
-                    || holding.any(|path| path == ["iss"]),
+            let mut outcomes = [true, false].into_iter();
+            outcomes.any(|outcome| condition.tests(outcome).iter().any(of_claim))
+        })
+    }
+
+    /// The positions of the rules that a claim can make hold whichever of these issuers made it, and that give what not everybody may give himself.
+    pub fn of_any_issuer(&self, issuers: &BTreeSet<&str>) -> Vec<usize> {
+        let mut rules = self.rules_that(|condition, subjects| {
+            ways(condition, true, &|subject, test| {
+                of_issuer(subjects.get(subject), test, issuers)
             })
-        };
+            .by_any
+        });
+        let all = self.classifier.rules();
+        rules.retain(|position| {
+            all.get(*position).is_some_and(|rule| {
+                !self.self_assignable.contains(&rule.user_type)
+                    && !rule.gives_only(self.default.as_deref())
+            })
+        });
+        rules
+    }
+
+    fn rules_that(&self, holds: impl Fn(&Condition, &Subjects) -> bool) -> Vec<usize> {
+        let subjects = self.classifier.subjects();
         let rules = self.classifier.rules().iter().enumerate();
-        rules.filter_map(of_rule).collect()
+        let found = rules.filter(|(_, rule)| holds(&rule.condition, subjects));
+        found.map(|(position, _)| position).collect()
+    }
+}
+
+impl Rule {
+    /// Whether it gives the type that everybody has for whom no rule holds, and says nothing else.
+    fn gives_only(&self, default: Option<&str>) -> bool {
+        default == Some(self.user_type.as_str()) && self.outputs.is_empty() && self.sticky.is_none()
+    }
+}
+
+/// How a condition can come out as it is wanted, with no test passed that tells whose token it is.
+#[derive(Clone, Copy)]
+struct Ways {
+    /// With nothing of a claim.
+    without: bool,
+    /// By a claim.
+    by_any: bool,
+}
+
+/// What a test says of issuers.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum OfIssuer {
+    /// It is of no claim.
+    NoClaim,
+    /// It is of a claim that any of them may have made.
+    Any,
+    /// It does not pass for all of them.
+    Some,
+}
+
+fn of_issuer(subject: Option<&Subject>, test: &Test, issuers: &BTreeSet<&str>) -> OfIssuer {
+    match (subject, test) {
+        (
+            Some(Subject::Claim(path)),
+            Test::Exact(_) | Test::OneOf(_) | Test::Hashed { .. } | Test::Pattern(_),
+        ) if path == &["iss"] => {
+            let mut issuers = issuers.iter();
+            match issuers.all(|issuer| test.holds(issuer.as_bytes()) == Truth::Yes) {
+                true => OfIssuer::Any,
+                false => OfIssuer::Some,
+            }
+        }
+        (Some(Subject::Claim(_)), _) => OfIssuer::Any,
+        _ => OfIssuer::NoClaim,
+    }
+}
+
+fn ways(
+    condition: &Condition,
+    outcome: bool,
+    of_issuer: &dyn Fn(usize, &Test) -> OfIssuer,
+) -> Ways {
+    let each = |conditions: &[Condition], all: bool| {
+        let mut ways = conditions
+            .iter()
+            .map(|condition| ways(condition, outcome, of_issuer));
+        let either = |a: Ways, b: Ways| Ways {
+            without: a.without || b.without,
+            by_any: a.by_any || b.by_any,
+        };
+        let both = |a: Ways, b: Ways| Ways {
+            without: a.without && b.without,
+            by_any: (a.by_any && (b.by_any || b.without)) || (a.without && b.by_any),
+        };
+        let first = ways.next().unwrap_or(Ways {
+            without: all,
+            by_any: false,
+        });
+        match all {
+            true => ways.fold(first, both),
+            false => ways.fold(first, either),
+        }
+    };
+    match condition {
+        Condition::All(conditions) => each(conditions, outcome),
+        Condition::Any(conditions) => each(conditions, !outcome),
+        Condition::Not(condition) => ways(condition, !outcome, of_issuer),
+        Condition::Is(subject, test) if outcome => {
+            let of_issuer = of_issuer(*subject, test);
+            Ways {
+                without: of_issuer == OfIssuer::NoClaim,
+                by_any: of_issuer == OfIssuer::Any,
+            }
+        }
+        // What fails, fails also without a token.
+        Condition::Is(..) | Condition::Time(_) | Condition::Percent(_) => Ways {
+            without: true,
+            by_any: false,
+        },
     }
 }
 
@@ -141,8 +252,8 @@ impl Grounds<'_> {
             Subject::Claim(_) => true,
             // Any gateway is a peer, for everybody whose requests it passes on.
             Subject::Peer => !matches!(test, Test::Present),
-            Subject::Tenant => self.is_tenant_verified(test, |(id, _)| id),
-            Subject::Tier => self.is_tenant_verified(test, |(_, tier)| tier),
+            Subject::Tenant => self.is_tenant_verified(test, |id, _| id, |id, _| id),
+            Subject::Tier => self.is_tenant_verified(test, |_, tier| tier, |_, tier| tier),
             // A sidecar believes what whoever is connected says of those before him.
             Subject::Source => self.at_gateway && !from_anywhere,
             Subject::Header(_)
@@ -158,7 +269,8 @@ impl Grounds<'_> {
     fn is_tenant_verified<'a>(
         &'a self,
         test: &Test,
-        part: impl Fn((&'a str, &'a str)) -> &'a str,
+        part: impl Fn(&'a str, &'a str) -> &'a str,
+        is_written: impl Fn(bool, bool) -> bool,
     ) -> bool {
         let names_some = match test {
             Test::Exact(_) | Test::OneOf(_) | Test::Hashed { .. } => true,
@@ -173,8 +285,9 @@ impl Grounds<'_> {
             && match self.tenants {
                 Tenants::Vouched => true,
                 Tenants::Strangers { id, tier } => {
-                    test.holds(part((id, tier)).as_bytes()) == Truth::No
+                    test.holds(part(id, tier).as_bytes()) == Truth::No
                 }
+                Tenants::Written { id, tier } => is_written(id, tier),
                 Tenants::Anyones => false,
             }
     }
