@@ -113,6 +113,8 @@ Examples:
       the shop of this workspace, with an issuer of tokens of its own (`tollgate token`)
   tollgate up --demo
       the same with customers, about 80 requests a second for ten minutes
+  tollgate up --demo --prometheus
+      with a Prometheus beside it, to ask for what was counted: its address is in the table
   tollgate up --manifests istio/overlays/bundle --manifests istio/overlays/local/issuer --replicas 1
       two kustomize folders, one pod per Deployment
   tollgate up --run 'payment-service=sh -c \"exec python3 -m http.server $PORT\"'
@@ -155,6 +157,18 @@ pub struct UpArgs {
     #[arg(long, value_name = "URL", value_parser = parse_database)]
     #[arg(env = "TOLLGATE_DATABASE", hide_env_values = true)]
     pub database: Option<DatabaseUrl>,
+
+    /// Run a Prometheus too, which reads from every Envoy what a cluster's would read: the one on PATH
+    #[arg(long)]
+    pub prometheus: bool,
+
+    /// The Prometheus to run [default: `prometheus` on PATH]
+    #[arg(long, value_name = "PATH", requires = "prometheus")]
+    pub prometheus_bin: Option<PathBuf>,
+
+    /// Port of Prometheus on 127.0.0.1 [default: 9090 if it is free, else any]
+    #[arg(long, value_name = "PORT", requires = "prometheus", value_parser = clap::value_parser!(u16).range(1..))]
+    pub prometheus_port: Option<u16>,
 
     /// Send the shop customers for ten minutes: tenants of every tier, VIPs, and one who wants more than allowed
     #[arg(long)]

@@ -5,7 +5,7 @@
 //! [`certificates`]; the proxies' configuration is written ([`xds`]); the [`local_mesh`] starts it all under a
 //! [`supervisor`] and a [`mod@guard`], awaits [`readiness`], and [`events`] tell what happens and what to [try first](mod@tries). Then it is
 //! [`live`]: what is edited in the manifests reaches the proxies while they serve. A [`view`] shows the [`statistics`] of its
-//! proxies, and the customers of a [`demo`] may come.
+//! proxies, the customers of a [`demo`] may come, and a [`mod@prometheus`] may keep what was counted.
 
 mod certificates;
 mod demo;
@@ -20,6 +20,7 @@ mod local_mesh;
 mod manifests;
 mod papers;
 pub(crate) mod ports;
+mod prometheus;
 mod readiness;
 mod run_directory;
 pub(crate) mod signals;
@@ -55,6 +56,7 @@ use images::Images;
 use local_mesh::{LocalMesh, Parts};
 use manifests::Means;
 use ports::Held;
+use prometheus::Prometheus;
 use run_directory::RunDirectory;
 use signals::Signals;
 use statistics::{Counters, Proxy};
@@ -178,6 +180,8 @@ async fn start(
         .map(|gateway| tries(manifests, issuer, gateway, admin));
     reporter.tell(&Event::Ready {
         gateway,
+        prometheus: mesh.prometheus().map(Prometheus::url),
+        prometheus_version: mesh.prometheus().map(|it| it.version().to_owned()),
         root_certificate: mesh.run().root_certificate(),
         workloads,
         tries: tries.unwrap_or_default(),
@@ -224,6 +228,7 @@ async fn serve(
     let (declared, counters) = watch::channel(Counters::declared(mesh.plugins()));
     let subject = Subject {
         gateway: gateway.unwrap_or_else(|| "none".to_owned()),
+        prometheus: mesh.prometheus().map(Prometheus::url),
         proxies: proxies.collect(),
         counters,
         demo: demo.as_ref().map(Demo::ends),
@@ -346,6 +351,12 @@ async fn prepare(args: UpArgs, reporter: &Reporter) -> anyhow::Result<Prepared> 
 
     site::check_gateway(args.gateway_port, &mesh.workloads)?;
     let gateway = site::gateway_port(args.gateway_port)?;
+    let prometheus = if args.prometheus {
+        let (bin, port) = (args.prometheus_bin, args.prometheus_port);
+        Some(blocking(move || Prometheus::find(bin.as_deref(), port)).await?)
+    } else {
+        None
+    };
 
     reporter.tell(&Event::Building);
     let wanted = Wanted::new(args.envoy);
@@ -370,6 +381,7 @@ async fn prepare(args: UpArgs, reporter: &Reporter) -> anyhow::Result<Prepared> 
         modules: workspace.modules(),
         workers: args.workers,
         database: args.database,
+        prometheus,
     };
     let source = live::Source {
         reader,

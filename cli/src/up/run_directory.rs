@@ -4,6 +4,7 @@
 //! pods/<pod>/      the Envoy's configuration and the pod's certificate
 //! logs/<pod>/      service.log, envoy.log, access.log
 //! data/            the services' databases
+//! prometheus/      the configuration of Prometheus, and its data, if there is one
 //! root.pem         the certificate of the run's own authority
 //! ```
 //!
@@ -62,6 +63,14 @@ impl RunDirectory {
     /// Where the services' databases are.
     pub(crate) fn data(&self) -> PathBuf {
         self.path.join("data")
+    }
+
+    /// The folder of Prometheus, made.
+    pub(crate) fn prometheus(&self) -> anyhow::Result<PathBuf> {
+        let path = self.path.join("prometheus");
+        std::fs::create_dir_all(&path)
+            .with_context(|| format!("cannot make {}", path.display()))?;
+        Ok(path)
     }
 
     /// The root certificate.
