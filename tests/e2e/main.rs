@@ -126,6 +126,7 @@ fn main() -> ExitCode {
             [
                 limits::a_quota_is_exact_over_four_workers,
                 metrics::the_four_counters_are_exact,
+                metrics::the_command_adds_up_what_the_envoys_have_counted,
             ]
         );
         trials!(

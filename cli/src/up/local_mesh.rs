@@ -21,10 +21,12 @@ use super::prometheus::{self, Prometheus, Target};
 use super::readiness::{self, Awaited, Proxy, Sign};
 use super::run_directory::RunDirectory;
 use super::site::Places;
+use super::status::{Status, StatusOfProxy};
 use super::supervisor::{Exit, Start, Supervisor};
 use super::xds;
 use crate::args::DatabaseUrl;
 use crate::envoy::Envoy;
+use crate::metrics::declared;
 
 /// How the proxy is called in events and logs.
 const ENVOY: &str = "envoy";
@@ -305,6 +307,24 @@ impl LocalMesh {
     /// What its plugins were told.
     pub(crate) fn plugins(&self) -> &[Plugin] {
         &self.parts.mesh.plugins
+    }
+
+    /// What it tells other commands, with these plugins.
+    pub(crate) fn status(&self, plugins: &[Plugin]) -> anyhow::Result<Status> {
+        let proxies = self.pods()?.into_iter().filter_map(|pod| {
+            Some(StatusOfProxy {
+                workload: pod.name,
+                namespace: pod.namespace,
+                pod: pod.pod,
+                admin: pod.admin?,
+            })
+        });
+        Ok(Status {
+            gateway: self.gateway(),
+            prometheus: self.prometheus().map(Prometheus::url),
+            proxies: proxies.collect(),
+            metrics: declared(plugins),
+        })
     }
 
     /// All pods, the gateways last.

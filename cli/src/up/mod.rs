@@ -26,6 +26,7 @@ mod run_directory;
 pub(crate) mod signals;
 mod site;
 mod statistics;
+pub(crate) mod status;
 pub(crate) mod supervisor;
 mod tries;
 mod view;
@@ -48,6 +49,9 @@ use crate::issuer::{self, Issuer};
 use crate::workspace::Workspace;
 
 pub(crate) use guard::{guard, guarded};
+pub(crate) use statistics::counters::section;
+#[cfg(test)]
+pub(crate) use statistics::counters::tests::plugins as plugins_of;
 
 use demo::{Demo, Plan};
 use events::{Event, Reporter};
@@ -173,11 +177,11 @@ async fn start(
         started = mesh.start() => started?,
     }
     let (gateway, workloads) = (mesh.gateway(), mesh.pods()?);
-    let gateways = workloads.iter().filter(|pod| pod.outbound_proxy.is_none());
-    let admin = gateways.filter_map(|pod| pod.admin).next();
+    // Before it is said that everything serves: who hears it may ask for metrics.
+    mesh.status(mesh.plugins())?.write(mesh.run())?;
     let tries = gateway
         .as_deref()
-        .map(|gateway| tries(manifests, issuer, gateway, admin));
+        .map(|gateway| tries(manifests, issuer, gateway));
     reporter.tell(&Event::Ready {
         gateway,
         prometheus: mesh.prometheus().map(Prometheus::url),
@@ -225,7 +229,7 @@ async fn serve(
             pod: pod.pod,
         })
     });
-    let (declared, counters) = watch::channel(Counters::declared(mesh.plugins()));
+    let (counters_now, counters) = watch::channel(Counters::declared(mesh.plugins()));
     let subject = Subject {
         gateway: gateway.unwrap_or_else(|| "none".to_owned()),
         prometheus: mesh.prometheus().map(Prometheus::url),
@@ -235,8 +239,11 @@ async fn serve(
     };
     let live = mesh.live(source)?;
     let view = View::open(format, reporter.screen(), subject);
-    let edits = live.follow(reporter, |mesh| {
-        declared.send_replace(Counters::declared(&mesh.plugins));
+    let edits = live.follow(reporter, |edited| {
+        counters_now.send_replace(Counters::declared(&edited.plugins));
+        // The Envoys have just been told by files of the same folder; what could be said of this one would be said of those.
+        let status = mesh.status(&edited.plugins);
+        let _ = status.and_then(|status| status.write(mesh.run()));
     });
     let mut edits = std::pin::pin!(edits);
     let reason = loop {
