@@ -14,7 +14,7 @@ use crate::bench::Case;
 use crate::check::plugins;
 use crate::envoy::Release;
 use crate::simulate::log::Format as LogFormat;
-use crate::{hash_ids, simulate, token};
+use crate::{hash_ids, metrics, simulate, token};
 
 const ABOUT: &str =
     "Runs the manifests of an Istio mesh on this machine, on real Envoys, without Kubernetes";
@@ -25,6 +25,7 @@ Examples:
   tollgate up --demo                       the same, with customers: see limits and the canary at work
   tollgate up --manifests ./my-mesh        the manifests of another folder
   tollgate check                           the same manifests, without running them: everything that is wrong
+  tollgate metrics                         what the Envoys of the running mesh have counted
   tollgate token --user alice              a token that a mesh with istio/overlays/local takes
   tollgate explain http://shop/products    what a request is to user-classifier, and why
   tollgate simulate --config limits.yaml --log access.log
@@ -65,6 +66,9 @@ pub enum Command {
     /// Check manifests and plugin configurations without running them
     #[command(long_about = CHECK_LONG, after_help = CHECK_HELP)]
     Check(CheckArgs),
+    /// Print what a running mesh has counted
+    #[command(long_about = METRICS_LONG, after_help = METRICS_HELP)]
+    Metrics(MetricsArgs),
     /// Print a token of the local issuer
     #[command(long_about = TOKEN_LONG, after_help = TOKEN_HELP)]
     Token(TokenArgs),
@@ -113,6 +117,8 @@ Examples:
       the shop of this workspace, with an issuer of tokens of its own (`tollgate token`)
   tollgate up --demo
       the same with customers, about 80 requests a second for ten minutes
+  tollgate up --demo --prometheus
+      with a Prometheus beside it, to ask for what was counted: its address is in the table
   tollgate up --manifests istio/overlays/bundle --manifests istio/overlays/local/issuer --replicas 1
       two kustomize folders, one pod per Deployment
   tollgate up --run 'payment-service=sh -c \"exec python3 -m http.server $PORT\"'
@@ -156,6 +162,18 @@ pub struct UpArgs {
     #[arg(env = "TOLLGATE_DATABASE", hide_env_values = true)]
     pub database: Option<DatabaseUrl>,
 
+    /// Run a Prometheus too, which reads from every Envoy what a cluster's would read: the one on PATH
+    #[arg(long)]
+    pub prometheus: bool,
+
+    /// The Prometheus to run [default: `prometheus` on PATH]
+    #[arg(long, value_name = "PATH", requires = "prometheus")]
+    pub prometheus_bin: Option<PathBuf>,
+
+    /// Port of Prometheus on 127.0.0.1 [default: 9090 if it is free, else any]
+    #[arg(long, value_name = "PORT", requires = "prometheus", value_parser = clap::value_parser!(u16).range(1..))]
+    pub prometheus_port: Option<u16>,
+
     /// Send the shop customers for ten minutes: tenants of every tier, VIPs, and one who wants more than allowed
     #[arg(long)]
     pub demo: bool,
@@ -163,6 +181,68 @@ pub struct UpArgs {
     /// How to say what happens
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
+}
+
+const METRICS_LONG: &str = "\
+Print what a running mesh has counted
+
+Asks every Envoy of a running `tollgate up` for the metrics of its filters, sums up the pods of each workload, and prints a table a
+metric, with what the manifests say of it. Values that the manifests multiply (`scale`) are shown as they were; histograms as count,
+sum and estimated percentiles, which Envoy brings up to date every 5 s. Counters count from when their Envoy was started.";
+
+const METRICS_HELP: &str = "\
+Examples:
+  tollgate metrics
+      everything that the filters of the running mesh have counted
+  tollgate metrics 'shop_orders*' --label tenant=acme
+      some metrics of one tenant; with several values of one label, any of them
+  tollgate metrics shop_requests_total --by tenant --by status
+      summed up over all other labels
+  tollgate metrics --mesh 8081
+      of several running meshes the one with its gateway there
+  tollgate metrics --url http://127.0.0.1:15090
+      an Envoy that runs elsewhere: on a cluster, behind `kubectl port-forward POD 15090`
+  tollgate metrics --format json | jq '.metrics[] | {name, sum: ([.series[].value] | add)}'
+
+Exit codes: 0 printed; 1 nothing runs, an Envoy did not answer (what the others counted is printed), or something else failed;
+2 the command line is wrong.";
+
+/// `tollgate metrics …`
+#[derive(Clone, Debug, Args)]
+pub struct MetricsArgs {
+    /// Metrics by their names, in which * stands for anything [default: all]
+    #[arg(value_name = "METRIC")]
+    pub names: Vec<String>,
+
+    /// Only series with this label (workload is one); may be repeated
+    #[arg(long, value_name = "NAME=VALUE", value_parser = metrics::parse_label)]
+    pub label: Vec<metrics::LabelFilter>,
+
+    /// Sum up over all labels but these; may be repeated [default: over nothing but pods]
+    #[arg(long, value_name = "LABEL")]
+    pub by: Vec<String>,
+
+    /// Of several running meshes the one with this gateway (URL or port), or this run's folder
+    #[arg(long, value_name = "GATEWAY", conflicts_with = "url")]
+    pub mesh: Option<String>,
+
+    /// Ask this instead of a running mesh: the admin interface or stats port of an Envoy; may be repeated
+    #[arg(long, value_name = "URL")]
+    pub url: Vec<String>,
+
+    /// How to print it
+    #[arg(long, value_enum, default_value_t)]
+    pub format: MetricsFormat,
+}
+
+/// Who reads metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum MetricsFormat {
+    /// For people: a table a metric
+    #[default]
+    Text,
+    /// For scripts: one JSON object
+    Json,
 }
 
 const CHECK_LONG: &str = "\
@@ -784,6 +864,7 @@ mod tests {
         let mut command = Cli::command();
         for (name, about) in [
             ("up", UP_LONG),
+            ("metrics", METRICS_LONG),
             ("check", CHECK_LONG),
             ("token", TOKEN_LONG),
             ("hash-ids", HASH_IDS_LONG),

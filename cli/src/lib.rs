@@ -1,7 +1,7 @@
 //! The `tollgate` command as a library, so that tests can use its parts.
 //!
 //! [`args`] is the command line, [`up`] runs a mesh, [`mod@check`] reads its manifests, [`mod@token`] signs for its users, [`mod@hash_ids`] keeps them out of manifests, [`mod@explain`] says what they are, [`mod@simulate`] what limits would have done,
-//! [`mod@bench`] measures what its filters cost,
+//! [`mod@metrics`] what was counted, [`mod@bench`] measures what its filters cost,
 //! [`build`] makes what a mesh runs, [`envoy`] finds the proxy,
 //! [`workspace`] knows where the sources are, and [`error`] how failures are told.
 
@@ -15,6 +15,7 @@ pub mod error;
 mod explain;
 mod hash_ids;
 mod issuer;
+mod metrics;
 mod simulate;
 #[cfg(test)]
 mod testing;
@@ -42,6 +43,11 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             let runtime =
                 tokio::runtime::Runtime::new().context("cannot start the asynchronous runtime")?;
             runtime.block_on(bench::run(args))
+        }
+        Command::Metrics(args) => {
+            let runtime =
+                tokio::runtime::Runtime::new().context("cannot start the asynchronous runtime")?;
+            runtime.block_on(metrics::run(args))
         }
         Command::Up(args) => {
             let runtime =

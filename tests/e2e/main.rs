@@ -17,6 +17,8 @@
 //! `TOLLGATE_TEST_SEED=7` makes up other attempts to be somebody else than the usual ones.
 //! `TOLLGATE_TEST_POSTGRES` is the URL of a PostgreSQL whose user may create databases (`.ci/postgres` starts one for a command);
 //! without it, what needs one is reported as ignored.
+//! `TOLLGATE_TEST_PROMETHEUS` is the Prometheus for those that need one, else it is the one on `PATH`; without either they are
+//! reported as ignored.
 
 mod access;
 mod bench;
@@ -34,6 +36,7 @@ mod live;
 mod load;
 mod metrics;
 mod orders;
+mod prometheus;
 mod resilience;
 mod routing;
 mod rules;
@@ -123,6 +126,7 @@ fn main() -> ExitCode {
             [
                 limits::a_quota_is_exact_over_four_workers,
                 metrics::the_four_counters_are_exact,
+                metrics::the_command_adds_up_what_the_envoys_have_counted,
             ]
         );
         trials!(
@@ -296,8 +300,19 @@ fn main() -> ExitCode {
             .map(|()| Completion::Completed)
             .map_err(|error| format!("{error:#}").into())
     }));
+    for (name, test) in prometheus::TESTS {
+        trials.push(Trial::ignorable_test(format!("prometheus::{name}"), || {
+            let Some(program) = prometheus::program() else {
+                return Ok(Completion::ignored_with(prometheus::WITHOUT));
+            };
+            test(&program)
+                .map(|()| Completion::Completed)
+                .map_err(|error| format!("{error:#}").into())
+        }));
+    }
     for (module, tests) in [
         ("demo", demo::TESTS),
+        ("prometheus", prometheus::WITHOUT_ONE),
         ("tokens", tokens::TESTS),
         ("in_flight", in_flight::TESTS),
         ("shares", shares::TESTS),

@@ -1,11 +1,12 @@
-//! The business numbers in the Envoys' Prometheus output.
+//! The business numbers in the Envoys' Prometheus output, and what `tollgate metrics` makes of them.
 
 use std::collections::BTreeMap;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
-use serde_json::json;
-use tollgate_tests::{LocalMesh, Metrics, Target};
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use tollgate_tests::{LocalMesh, Metrics, Target, tollgate};
 
 use crate::client::Client;
 
@@ -204,6 +205,146 @@ pub(crate) async fn the_four_counters_are_exact(mesh: &LocalMesh) -> Result<()> 
         }
     }
     Ok(())
+}
+
+pub(crate) async fn the_command_adds_up_what_the_envoys_have_counted(
+    mesh: &LocalMesh,
+) -> Result<()> {
+    // Nobody else is globex here.
+    let client = Client::of(mesh)?.bearing(mesh.bearer("alice", "globex")?);
+    for path in ["/products", "/products", "/products/mug"] {
+        let answer = client.get(path, &[]).await?;
+        ensure!(answer.status == 200, "{answer:?}");
+    }
+    let order = client
+        .post("/orders", &[], &json!({"userId": "alice"}))
+        .await?;
+    ensure!(order.status == 201, "{order:?}");
+
+    // As scripts get it: every series of the tenant, by who has counted it. The order asks for the user, the cart and two products.
+    let expected: BTreeMap<String, u64> = [
+        ("shop_orders_total ingressgateway 201", 1),
+        ("shop_requests_total ingressgateway /orders 201", 1),
+        ("shop_requests_total ingressgateway /products 200", 2),
+        ("shop_requests_total ingressgateway /products/{id} 200", 1),
+        (
+            "shop_service_requests_total cart-service /cart/{userId} 200",
+            1,
+        ),
+        ("shop_service_requests_total order-service /orders 201", 1),
+        (
+            "shop_service_requests_total product-service /products 200",
+            2,
+        ),
+        (
+            "shop_service_requests_total product-service /products/{id} 200",
+            3,
+        ),
+        (
+            "shop_service_requests_total user-service /users/{id} 200",
+            1,
+        ),
+    ]
+    .map(|(series, count)| (series.to_owned(), count))
+    .into();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let globex = ["--label", "tenant=globex"];
+    loop {
+        let said = command(
+            mesh,
+            &[&["shop_*", "--format", "json"], &globex[..]].concat(),
+        )?;
+        ensure!(said.code == Some(0), "{said:?}");
+        let found = counted(&serde_json::from_str(&said.output)?)?;
+        if found == expected {
+            break;
+        }
+        ensure!(
+            Instant::now() < deadline,
+            "{found:#?} are printed, expected {expected:#?}"
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+
+    // As people get it, below what the metric is.
+    let tables: [(&[&str], &str); 2] = [
+        (
+            &["shop_orders_total"],
+            "  workload        status  tenant  user_type  value\n  ingressgateway  201     globex  vip            1\n",
+        ),
+        (
+            &["shop_service_req*", "--by", "workload", "--by", "status"],
+            "  workload         status  value\n  cart-service     200         1\n  order-service    201         1\n  \
+             product-service  200         5\n  user-service     200         1\n  total                        8\n",
+        ),
+    ];
+    for (args, expected) in tables {
+        let said = command(mesh, &[args, &globex[..]].concat())?;
+        let (heading, table) = said.output.split_once('\n').context("nothing is printed")?;
+        ensure!(
+            said.code == Some(0) && heading.contains(" (counter)") && table == expected,
+            "{args:?}: {said:?}"
+        );
+    }
+
+    // What cannot have been meant.
+    for (args, error) in [
+        (
+            &["shop_order_total"][..],
+            "error: no metric is called shop_order_total\nhint: did you mean shop_orders_total?\n",
+        ),
+        (
+            &["shop_orders_total", "--by", "tier"],
+            "error: no label is called tier\nhint: there is status, tenant, user_type, workload\n",
+        ),
+    ] {
+        let said = command(mesh, args)?;
+        ensure!(
+            said.code == Some(1) && said.output.is_empty() && said.errors == error,
+            "{args:?}: {said:?}"
+        );
+    }
+    Ok(())
+}
+
+/// What a command said.
+#[derive(Debug)]
+struct Said {
+    code: Option<i32>,
+    output: String,
+    errors: String,
+}
+
+/// `tollgate metrics` of this mesh; others may run.
+fn command(mesh: &LocalMesh, args: &[&str]) -> Result<Said> {
+    let output = Command::new(tollgate()?)
+        .args(["metrics", "--mesh", mesh.gateway()])
+        .args(args)
+        .output()?;
+    Ok(Said {
+        code: output.status.code(),
+        output: String::from_utf8(output.stdout)?,
+        errors: String::from_utf8(output.stderr)?,
+    })
+}
+
+/// Every series as `metric workload [route] status`.
+fn counted(told: &Value) -> Result<BTreeMap<String, u64>> {
+    let mut found = BTreeMap::new();
+    for metric in told["metrics"].as_array().context("no metrics")? {
+        for series in metric["series"].as_array().context("no series")? {
+            let label = |name: &str| series["labels"][name].as_str();
+            let name = [metric["name"].as_str(), series["workload"].as_str()];
+            let parts = name.into_iter().chain([label("route"), label("status")]);
+            let series_name = Vec::from_iter(parts.flatten()).join(" ");
+            let value = series["value"].as_u64().context("no value")?;
+            ensure!(
+                found.insert(series_name, value).is_none(),
+                "a series is there twice: {told:#}"
+            );
+        }
+    }
+    Ok(found)
 }
 
 /// The metrics of a workload once `value` of them is `expected`: a request is logged just after its answer has gone out.

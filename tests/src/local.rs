@@ -37,6 +37,8 @@ pub struct Options {
     pub database: Option<String>,
     /// Whether the demo's customers come.
     pub demo: bool,
+    /// The Prometheus that runs beside the mesh.
+    pub prometheus: Option<PathBuf>,
 }
 
 impl Default for Options {
@@ -47,6 +49,7 @@ impl Default for Options {
             run: Vec::new(),
             database: None,
             demo: false,
+            prometheus: None,
         }
     }
 }
@@ -68,6 +71,7 @@ pub struct LocalMesh {
     child: Child,
     events: Mutex<Events>,
     gateway: String,
+    prometheus: Option<String>,
     envoy_version: String,
     workloads: Vec<Workload>,
     manifests: Manifests,
@@ -157,6 +161,10 @@ pub(crate) fn up(manifests: &Manifests, options: &Options) -> Result<Command> {
     if options.demo {
         command.arg("--demo");
     }
+    if let Some(prometheus) = &options.prometheus {
+        command.args(["--prometheus", "--prometheus-bin"]);
+        command.arg(prometheus);
+    }
     if let Some(envoy) = envoy()? {
         command.arg("--envoy").arg(envoy);
     }
@@ -243,6 +251,7 @@ impl LocalMesh {
             child,
             events,
             gateway: String::new(),
+            prometheus: None,
             envoy_version: String::new(),
             workloads: Vec::new(),
             manifests,
@@ -252,6 +261,7 @@ impl LocalMesh {
         mesh.envoy_version = text(&starting, "envoyVersion")?;
         let ready = mesh.await_event("ready", START)?;
         mesh.gateway = text(&ready, "gateway")?;
+        mesh.prometheus = ready["prometheus"].as_str().map(str::to_owned);
         let workloads = ready["workloads"]
             .as_array()
             .context("`ready` has no workloads")?;
@@ -264,13 +274,16 @@ impl LocalMesh {
         &self.envoy_version
     }
 
+    /// Base URL of the Prometheus beside it.
+    pub fn prometheus(&self) -> Result<&str> {
+        let url = self.prometheus.as_deref();
+        url.context("the mesh runs without Prometheus")
+    }
+
     /// Its processes.
     pub fn processes(&self) -> Result<Vec<Process>> {
         let events = self.events();
-        let ready = events.seen.iter().filter(|e| e["event"] == "ready");
-        let logs = ready
-            .flat_map(|e| e["workloads"].as_array().into_iter().flatten())
-            .filter_map(|w| w["logs"].as_str());
+        let logs = events.seen.iter().filter_map(|e| e["logs"].as_str());
         processes(&Vec::from_iter(logs.map(PathBuf::from)))
     }
 

@@ -47,6 +47,11 @@ pub(crate) enum Event {
     /// Everything serves.
     Ready {
         gateway: Option<String>,
+        /// The Prometheus beside the mesh.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        prometheus: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        prometheus_version: Option<String>,
         root_certificate: PathBuf,
         workloads: Vec<Pod>,
         /// For people.
@@ -216,11 +221,17 @@ fn text(out: &mut impl Write, event: &Event) -> io::Result<()> {
         }
         Event::Ready {
             gateway,
+            prometheus,
+            prometheus_version,
             root_certificate,
             workloads,
             tries,
         } => {
-            ready(out, gateway.as_deref(), root_certificate, workloads, tries)?;
+            places(out, root_certificate, workloads)?;
+            if let (Some(url), Some(version)) = (prometheus, prometheus_version) {
+                writeln!(out, "metrics   {url} (Prometheus {version})")?;
+            }
+            ready(out, gateway.as_deref(), tries)?;
         }
         Event::Exited {
             pod,
@@ -275,13 +286,7 @@ fn text(out: &mut impl Write, event: &Event) -> io::Result<()> {
     out.flush()
 }
 
-fn ready(
-    out: &mut impl Write,
-    gateway: Option<&str>,
-    root: &std::path::Path,
-    pods: &[Pod],
-    tries: &[Try],
-) -> io::Result<()> {
+fn places(out: &mut impl Write, root: &std::path::Path, pods: &[Pod]) -> io::Result<()> {
     let port = |address: Option<SocketAddr>| {
         address.map_or_else(|| "-".to_owned(), |address| address.port().to_string())
     };
@@ -334,7 +339,10 @@ fn ready(
     if let Some(logs) = pods.first().and_then(|pod| pod.logs.parent()) {
         writeln!(out, "logs      {}/<pod>/", shown(logs.display()))?;
     }
-    writeln!(out, "root CA   {}", shown(root.display()))?;
+    writeln!(out, "root CA   {}", shown(root.display()))
+}
+
+fn ready(out: &mut impl Write, gateway: Option<&str>, tries: &[Try]) -> io::Result<()> {
     let Some(gateway) = gateway else {
         writeln!(
             out,
@@ -400,6 +408,8 @@ mod tests {
     fn ready_is_one_line_of_json_with_the_names_scripts_rely_on() {
         let event = Event::Ready {
             gateway: Some("http://127.0.0.1:8080".to_owned()),
+            prometheus: None,
+            prometheus_version: None,
             root_certificate: PathBuf::from("/run/root.pem"),
             workloads: pods(),
             tries: Vec::new(),
@@ -549,9 +559,33 @@ mod tests {
     }
 
     #[test]
+    fn a_prometheus_is_told_to_scripts_and_to_people() {
+        let event = Event::Ready {
+            gateway: None,
+            prometheus: Some("http://127.0.0.1:9090".to_owned()),
+            prometheus_version: Some("2.42.0".to_owned()),
+            root_certificate: PathBuf::from("/run/root.pem"),
+            workloads: Vec::new(),
+            tries: Vec::new(),
+        };
+        assert_eq!(
+            said(json, &event),
+            "{\"event\":\"ready\",\"gateway\":null,\"prometheus\":\"http://127.0.0.1:9090\",\"prometheusVersion\":\"2.42.0\",\
+             \"rootCertificate\":\"/run/root.pem\",\"workloads\":[]}\n"
+        );
+        let text = said(text, &event);
+        assert!(
+            text.contains("\nroot CA   /run/root.pem\nmetrics   http://127.0.0.1:9090 (Prometheus 2.42.0)\nready, "),
+            "{text}"
+        );
+    }
+
+    #[test]
     fn the_table_is_aligned_and_says_what_to_try() {
         let event = Event::Ready {
             gateway: Some("http://127.0.0.1:8080".to_owned()),
+            prometheus: None,
+            prometheus_version: None,
             root_certificate: PathBuf::from("/run/root.pem"),
             workloads: pods(),
             tries: vec![Try {

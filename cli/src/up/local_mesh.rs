@@ -17,13 +17,16 @@ use super::images::Images;
 use super::inotify;
 use super::live::{self, Live};
 use super::ports::Held;
+use super::prometheus::{self, Prometheus, Target};
 use super::readiness::{self, Awaited, Proxy, Sign};
 use super::run_directory::RunDirectory;
 use super::site::Places;
+use super::status::{Status, StatusOfProxy};
 use super::supervisor::{Exit, Start, Supervisor};
 use super::xds;
 use crate::args::DatabaseUrl;
 use crate::envoy::Envoy;
+use crate::metrics::declared;
 
 /// How the proxy is called in events and logs.
 const ENVOY: &str = "envoy";
@@ -42,6 +45,8 @@ pub(crate) struct Parts {
     pub(crate) workers: u32,
     /// The URL of the user's own database, if the services are to use it.
     pub(crate) database: Option<DatabaseUrl>,
+    /// What keeps the metrics, if anything is to.
+    pub(crate) prometheus: Option<Prometheus>,
 }
 
 /// A mesh on this machine.
@@ -80,7 +85,13 @@ impl LocalMesh {
         };
         mesh.tell()?;
         let watched = mesh.told.values().map(|told| told.subscriptions().len());
-        inotify::require(watched.sum())?;
+        let mut watched: usize = watched.sum();
+        if let Some(prometheus) = &mesh.parts.prometheus {
+            prometheus.write(&mesh.run.prometheus()?, &mesh.targets()?)?;
+            // The list of its targets.
+            watched += 1;
+        }
+        inotify::require(watched)?;
         Ok((mesh, exits))
     }
 
@@ -126,9 +137,29 @@ impl LocalMesh {
         Ok(())
     }
 
+    /// The proxies, as Prometheus finds them.
+    fn targets(&self) -> anyhow::Result<Vec<Target>> {
+        let mut targets = Vec::new();
+        for workload in &self.parts.mesh.workloads {
+            for pod in workload.pods() {
+                if workload.role != Role::Plain {
+                    let admin = self.places.of(&pod)?.admin;
+                    targets.push(Target::new(workload, &pod, admin));
+                }
+            }
+        }
+        Ok(targets)
+    }
+
     /// Starts every process at once and waits until everything serves.
     pub(crate) async fn start(&self) -> anyhow::Result<()> {
         let mut awaited = Vec::new();
+        if let Some(prometheus) = &self.parts.prometheus {
+            let logs = self.run.pod_logs(prometheus::NAME)?;
+            let (start, sign) = prometheus.start(&self.run.prometheus()?, &logs);
+            self.supervisor.start(start).await?;
+            awaited.push(sign);
+        }
         for workload in &self.parts.mesh.workloads {
             for pod in workload.pods() {
                 let logs = self.run.pod_logs(&pod.name)?;
@@ -263,6 +294,11 @@ impl LocalMesh {
             .map(|address| format!("http://{address}"))
     }
 
+    /// What keeps the metrics.
+    pub(crate) fn prometheus(&self) -> Option<&Prometheus> {
+        self.parts.prometheus.as_ref()
+    }
+
     /// The folder of this run.
     pub(crate) fn run(&self) -> &RunDirectory {
         &self.run
@@ -271,6 +307,24 @@ impl LocalMesh {
     /// What its plugins were told.
     pub(crate) fn plugins(&self) -> &[Plugin] {
         &self.parts.mesh.plugins
+    }
+
+    /// What it tells other commands, with these plugins.
+    pub(crate) fn status(&self, plugins: &[Plugin]) -> anyhow::Result<Status> {
+        let proxies = self.pods()?.into_iter().filter_map(|pod| {
+            Some(StatusOfProxy {
+                workload: pod.name,
+                namespace: pod.namespace,
+                pod: pod.pod,
+                admin: pod.admin?,
+            })
+        });
+        Ok(Status {
+            gateway: self.gateway(),
+            prometheus: self.prometheus().map(Prometheus::url),
+            proxies: proxies.collect(),
+            metrics: declared(plugins),
+        })
     }
 
     /// All pods, the gateways last.

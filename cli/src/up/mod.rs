@@ -5,7 +5,7 @@
 //! [`certificates`]; the proxies' configuration is written ([`xds`]); the [`local_mesh`] starts it all under a
 //! [`supervisor`] and a [`mod@guard`], awaits [`readiness`], and [`events`] tell what happens and what to [try first](mod@tries). Then it is
 //! [`live`]: what is edited in the manifests reaches the proxies while they serve. A [`view`] shows the [`statistics`] of its
-//! proxies, and the customers of a [`demo`] may come.
+//! proxies, the customers of a [`demo`] may come, and a [`mod@prometheus`] may keep what was counted.
 
 mod certificates;
 mod demo;
@@ -20,11 +20,13 @@ mod local_mesh;
 mod manifests;
 mod papers;
 pub(crate) mod ports;
+mod prometheus;
 mod readiness;
 mod run_directory;
 pub(crate) mod signals;
 mod site;
 mod statistics;
+pub(crate) mod status;
 pub(crate) mod supervisor;
 mod tries;
 mod view;
@@ -47,6 +49,9 @@ use crate::issuer::{self, Issuer};
 use crate::workspace::Workspace;
 
 pub(crate) use guard::{guard, guarded};
+pub(crate) use statistics::counters::section;
+#[cfg(test)]
+pub(crate) use statistics::counters::tests::plugins as plugins_of;
 
 use demo::{Demo, Plan};
 use events::{Event, Reporter};
@@ -55,6 +60,7 @@ use images::Images;
 use local_mesh::{LocalMesh, Parts};
 use manifests::Means;
 use ports::Held;
+use prometheus::Prometheus;
 use run_directory::RunDirectory;
 use signals::Signals;
 use statistics::{Counters, Proxy};
@@ -171,13 +177,15 @@ async fn start(
         started = mesh.start() => started?,
     }
     let (gateway, workloads) = (mesh.gateway(), mesh.pods()?);
-    let gateways = workloads.iter().filter(|pod| pod.outbound_proxy.is_none());
-    let admin = gateways.filter_map(|pod| pod.admin).next();
+    // Before it is said that everything serves: who hears it may ask for metrics.
+    mesh.status(mesh.plugins())?.write(mesh.run())?;
     let tries = gateway
         .as_deref()
-        .map(|gateway| tries(manifests, issuer, gateway, admin));
+        .map(|gateway| tries(manifests, issuer, gateway));
     reporter.tell(&Event::Ready {
         gateway,
+        prometheus: mesh.prometheus().map(Prometheus::url),
+        prometheus_version: mesh.prometheus().map(|it| it.version().to_owned()),
         root_certificate: mesh.run().root_certificate(),
         workloads,
         tries: tries.unwrap_or_default(),
@@ -221,17 +229,21 @@ async fn serve(
             pod: pod.pod,
         })
     });
-    let (declared, counters) = watch::channel(Counters::declared(mesh.plugins()));
+    let (counters_now, counters) = watch::channel(Counters::declared(mesh.plugins()));
     let subject = Subject {
         gateway: gateway.unwrap_or_else(|| "none".to_owned()),
+        prometheus: mesh.prometheus().map(Prometheus::url),
         proxies: proxies.collect(),
         counters,
         demo: demo.as_ref().map(Demo::ends),
     };
     let live = mesh.live(source)?;
     let view = View::open(format, reporter.screen(), subject);
-    let edits = live.follow(reporter, |mesh| {
-        declared.send_replace(Counters::declared(&mesh.plugins));
+    let edits = live.follow(reporter, |edited| {
+        counters_now.send_replace(Counters::declared(&edited.plugins));
+        // The Envoys have just been told by files of the same folder; what could be said of this one would be said of those.
+        let status = mesh.status(&edited.plugins);
+        let _ = status.and_then(|status| status.write(mesh.run()));
     });
     let mut edits = std::pin::pin!(edits);
     let reason = loop {
@@ -346,6 +358,12 @@ async fn prepare(args: UpArgs, reporter: &Reporter) -> anyhow::Result<Prepared> 
 
     site::check_gateway(args.gateway_port, &mesh.workloads)?;
     let gateway = site::gateway_port(args.gateway_port)?;
+    let prometheus = if args.prometheus {
+        let (bin, port) = (args.prometheus_bin, args.prometheus_port);
+        Some(blocking(move || Prometheus::find(bin.as_deref(), port)).await?)
+    } else {
+        None
+    };
 
     reporter.tell(&Event::Building);
     let wanted = Wanted::new(args.envoy);
@@ -370,6 +388,7 @@ async fn prepare(args: UpArgs, reporter: &Reporter) -> anyhow::Result<Prepared> 
         modules: workspace.modules(),
         workers: args.workers,
         database: args.database,
+        prometheus,
     };
     let source = live::Source {
         reader,

@@ -4,12 +4,14 @@
 //! pods/<pod>/      the Envoy's configuration and the pod's certificate
 //! logs/<pod>/      service.log, envoy.log, access.log
 //! data/            the services' databases
+//! prometheus/      the configuration of Prometheus, and its data, if there is one
+//! mesh.json        what the mesh tells other commands, while it runs
 //! root.pem         the certificate of the run's own authority
 //! ```
 //!
 //! The folder stays when the run ends, for its logs; the last few are kept.
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -64,6 +66,14 @@ impl RunDirectory {
         self.path.join("data")
     }
 
+    /// The folder of Prometheus, made.
+    pub(crate) fn prometheus(&self) -> anyhow::Result<PathBuf> {
+        let path = self.path.join("prometheus");
+        std::fs::create_dir_all(&path)
+            .with_context(|| format!("cannot make {}", path.display()))?;
+        Ok(path)
+    }
+
     /// The root certificate.
     pub(crate) fn root_certificate(&self) -> PathBuf {
         self.path.join("root.pem")
@@ -110,6 +120,22 @@ fn lock_file(run: &Path) -> std::io::Result<File> {
         .create(true)
         .append(true)
         .open(run.join(LOCK))
+}
+
+/// The folders of the runs that go on, the oldest first.
+pub(crate) fn running(target: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(target.join("tollgate").join("runs")) else {
+        return Vec::new();
+    };
+    let runs = entries.flatten().map(|entry| entry.path());
+    let mut running: Vec<PathBuf> = runs.filter(|run| is_running(run)).collect();
+    running.sort();
+    running
+}
+
+fn is_running(run: &Path) -> bool {
+    File::open(run.join(LOCK))
+        .is_ok_and(|lock| matches!(lock.try_lock(), Err(TryLockError::WouldBlock)))
 }
 
 /// None if the run lasts, or nobody can tell.

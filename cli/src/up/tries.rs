@@ -4,7 +4,6 @@
 //! those of the plugins at the gateway.
 
 use std::cmp::Reverse;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -39,12 +38,11 @@ pub(crate) struct Try {
     pub(crate) command: String,
 }
 
-/// What to try at a gateway (`http://…`) whose Envoy has this admin interface, where this local issuer is believed, if any is.
+/// What to try at a gateway (`http://…`) where this local issuer is believed, if any is.
 pub(crate) fn tries(
     manifests: &Manifests,
     issuer: Option<&Arc<Issuer>>,
     gateway: &str,
-    admin: Option<SocketAddr>,
 ) -> Vec<Try> {
     let mut workloads = manifests.mesh.workloads.iter();
     let workload = workloads.find(|workload| workload.role == Role::Gateway);
@@ -132,10 +130,10 @@ pub(crate) fn tries(
         .as_ref()
         .and_then(|limits| limits.metrics.refused.clone());
     let counters = counted.map(|metric| metric.name).chain(refused);
-    if let (Some(begin), Some(admin)) = (common_beginning(counters), admin) {
+    if let Some(begin) = common_beginning(counters) {
         tries.push(Try {
-            what: "what the gateway has counted".to_owned(),
-            command: format!("curl -s http://{admin}/stats/prometheus | grep ^{begin}"),
+            what: "what the Envoys have counted".to_owned(),
+            command: format!("{} metrics '{begin}*'", this_program()),
         });
     }
     tries
@@ -377,8 +375,7 @@ mod tests {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let paths: Vec<_> = paths.iter().map(|path| root.join(path)).collect();
         let manifests = tollgate_mesh::load_watched(&paths).result.unwrap();
-        let admin = SocketAddr::from(([127, 0, 0, 1], 20004));
-        let mut tries = tries(&manifests, issuer, "http://127.0.0.1:8080", Some(admin));
+        let mut tries = tries(&manifests, issuer, "http://127.0.0.1:8080");
         for Try { command, .. } in &mut tries {
             *command = command.replace(&this_program(), "target/release/tollgate");
         }
@@ -419,7 +416,8 @@ mod tests {
                          curl -s -o /dev/null -w '%{{http_code}} ' -H \"authorization: Bearer $T\" \\\n  \
                          'http://127.0.0.1:8080/products?[1-15]'"
                     ),
-                    "what the gateway has counted: curl -s http://127.0.0.1:20004/stats/prometheus | grep ^shop_".to_owned(),
+                    "what the Envoys have counted: target/release/tollgate metrics 'shop_*'"
+                        .to_owned(),
                 ],
                 "{shop}"
             );
@@ -429,7 +427,7 @@ mod tests {
             said(&["."]),
             [
                 "an answer of product-service: curl -i http://127.0.0.1:8080/products",
-                "what the gateway has counted: curl -s http://127.0.0.1:20004/stats/prometheus | grep ^shop_",
+                "what the Envoys have counted: target/release/tollgate metrics 'shop_*'",
             ]
         );
     }

@@ -14,7 +14,8 @@
 //!   the pods of StatefulSets, which do not run here, are in none.
 //! - Filters that only Istio's build of Envoy has are left out: metadata exchange, `istio.alpn`, `istio.stats`. So are
 //!   tracing, and the metadata that only these and `istioctl` read.
-//! - No stats matcher: local proxies keep all their stats. What becomes a Prometheus label is decided as on a cluster, by
+//! - No stats matcher: local proxies keep all their stats, and who wants only what a cluster exports asks them for that
+//!   ([`ExportedStats`](crate::model::ExportedStats)). What becomes a Prometheus label is decided as on a cluster, by
 //!   the pods' annotation `sidecar.istio.io/extraStatTags` alone. Istio's expressions for labels are written so that
 //!   Envoy tries hardly any of them on every stat.
 

@@ -21,6 +21,7 @@ pub(crate) mod plugin;
 mod reach;
 pub(crate) mod routing;
 pub(crate) mod service;
+pub(crate) mod stats;
 pub(crate) mod workload;
 
 pub use authentication::Authentication;
@@ -30,6 +31,7 @@ pub use peer::MutualTls;
 pub use plugin::{Passage, Plugin, Traffic};
 pub use routing::{Gateway, VirtualService};
 pub use service::{Protocol, Service, ServicePort, Target};
+pub use stats::ExportedStats;
 pub use workload::{
     Container, ContainerPort, DATABASE_URL, HttpProbe, Image, PROXY, PodName, Role, Workload,
 };

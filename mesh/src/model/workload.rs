@@ -6,6 +6,7 @@ use std::fmt;
 use super::host::CLUSTER_DOMAIN;
 use super::peer::MutualTls;
 use super::quoted_list;
+use super::stats;
 use crate::api::apps::{DeploymentSpec, PodTemplateSpec, StatefulSetSpec};
 use crate::api::core::{KeySelector, NamespaceSpec};
 use crate::api::meta::LabelSelector;
@@ -237,7 +238,7 @@ const EXTRA_STAT_TAGS: &str = "sidecar.istio.io/extraStatTags";
 pub(crate) const STATS_FLUSH_INTERVAL: &str = "sidecar.istio.io/statsFlushInterval";
 
 /// Annotations and labels of pods by which Istio is told things that this library honours, or that change nothing on one
-/// machine: how much the proxy may use, what it logs, which of its own stats it keeps (local proxies keep all).
+/// machine: how much the proxy may use, and what it logs.
 const KNOWN: [&str; 14] = [
     INJECT,
     TEMPLATES,
@@ -248,9 +249,9 @@ const KNOWN: [&str; 14] = [
     "sidecar.istio.io/proxyMemory",
     "sidecar.istio.io/proxyMemoryLimit",
     "sidecar.istio.io/logLevel",
-    "sidecar.istio.io/statsInclusionPrefixes",
-    "sidecar.istio.io/statsInclusionSuffixes",
-    "sidecar.istio.io/statsInclusionRegexps",
+    stats::PREFIXES,
+    stats::SUFFIXES,
+    stats::EXPRESSIONS,
     "service.istio.io/canonical-name",
     "service.istio.io/canonical-revision",
 ];
@@ -331,6 +332,7 @@ fn build(described: Described<'_>, objects: &Objects, problems: &mut Vec<Problem
             ));
         }
     }
+    stats::check(source, annotations, problems);
     if template.spec.enable_service_links == Some(true) {
         problems.push(source.unimplemented(
             "spec.template.spec.enableServiceLinks",

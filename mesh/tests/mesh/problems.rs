@@ -75,6 +75,17 @@ fn of_workloads() {
         ],
     );
     says(
+        &deployment(
+            "",
+            "sidecar.istio.io/statsInclusionRegexps: '[0-9]{1,3}'",
+            CONTAINER,
+        ),
+        &[
+            "more.yaml:9: spec.template.metadata.annotations[\"sidecar.istio.io/statsInclusionRegexps\"]: \"[0-9]{1\" is not a \
+             regular expression: unclosed counted repetition; commas stand between expressions, and cannot be in one",
+        ],
+    );
+    says(
         &deployment(", istio.io/rev: canary", "", CONTAINER),
         &[
             "more.yaml:8: spec.template.metadata.labels[\"istio.io/rev\"]: is not implemented by \

@@ -1,5 +1,6 @@
 //! What Deployments become.
 
+use regex_lite::Regex;
 use tollgate_mesh::model::{HttpProbe, MutualTls, Role};
 
 use crate::{configuration, shop, shop_and, workload};
@@ -128,4 +129,60 @@ fn how_often_histograms_are_summed_up_can_be_annotated() {
         configuration(&mesh, "cart-service-0").bootstrap["stats_flush_interval"],
         "5s"
     );
+}
+
+/// Which of these stats a workload with these annotations exports.
+fn exported(annotations: &str, stats: &[&'static str]) -> Vec<&'static str> {
+    let mesh = shop_and(&format!(
+        "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: a, namespace: ecommerce}}\nspec:\n  selector: {{matchLabels: \
+         {{app: a}}}}\n  template:\n    metadata: {{labels: {{app: a}}, annotations: {{{annotations}}}}}\n    spec: {{containers: \
+         [{{name: a, image: a}}]}}\n",
+    ));
+    let expression = workload(&mesh, "a").exported_stats().expression();
+    let expression = Regex::new(&expression).expect("an expression");
+    let exported = stats.iter().copied();
+    exported.filter(|stat| expression.is_match(stat)).collect()
+}
+
+#[test]
+fn what_a_cluster_exports_is_istios_list_and_what_pods_ask_for() {
+    let stats = [
+        "wasmcustom.tenant=.=acme;.;shop_requests_total",
+        "wasm.envoy.wasm.runtime.v8.active",
+        "cluster_manager.cluster_added",
+        "listener_manager.listener_added",
+        "server.uptime",
+        "http.inbound_0.0.0.0_3001;.rbac.denied",
+        "http.inbound_0.0.0.0_3001;.rbac.istio_dry_run_deny_.shadow_allowed",
+        "vhost.product-service:3001.route.canary.upstream_rq_200",
+        // On a cluster nobody sees these unless pods ask for them.
+        "cluster.outbound|3001||product-service.ecommerce.svc.cluster.local;.upstream_rq_200",
+        "http.outbound_0.0.0.0_8080;.downstream_rq_2xx",
+        "http.127.0.0.1_3001.downstream_rq_2xx",
+        "http.inbound_0.0.0.0_3001;.rbac.denied_by_nobody",
+        "filesystem.write_completed",
+        "cluster.wasm;.upstream_rq_200",
+    ];
+    assert_eq!(exported("", &stats), stats[..8]);
+    for (annotation, stat) in [
+        (
+            "sidecar.istio.io/statsInclusionPrefixes: 'cluster.outbound|3001,no'",
+            stats[8],
+        ),
+        (
+            "sidecar.istio.io/statsInclusionPrefixes: 'http.{pod_ip}_'",
+            stats[10],
+        ),
+        (
+            "sidecar.istio.io/statsInclusionSuffixes: _completed",
+            stats[12],
+        ),
+        // Of the whole name, and a point is any character there.
+        (
+            r"sidecar.istio.io/statsInclusionRegexps: 'outbound,http\.outbound.*_2xx'",
+            stats[9],
+        ),
+    ] {
+        assert_eq!(exported(annotation, &stats)[8..], [stat], "{annotation}");
+    }
 }

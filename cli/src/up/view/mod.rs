@@ -35,6 +35,8 @@ const LINE_EVERY: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(crate) struct Subject {
     pub(crate) gateway: String,
+    /// The Prometheus beside the mesh, if there is one.
+    pub(crate) prometheus: Option<String>,
     pub(crate) proxies: Vec<Proxy>,
     /// What the mesh's plugins declare, which may change while it runs.
     pub(crate) counters: watch::Receiver<Counters>,
@@ -122,6 +124,7 @@ async fn redraw(
         keys.arm();
         let about = About {
             gateway: &subject.gateway,
+            prometheus: subject.prometheus.as_deref(),
             demo: subject
                 .demo
                 .map(|end| end.saturating_duration_since(Instant::now())),

@@ -30,6 +30,7 @@ const BAR: usize = 30;
 #[derive(Clone, Debug)]
 pub(crate) struct About<'a> {
     pub(crate) gateway: &'a str,
+    pub(crate) prometheus: Option<&'a str>,
     /// What is left of the demo, if there is one.
     pub(crate) demo: Option<Duration>,
     /// The time that rates are over.
@@ -52,6 +53,11 @@ pub(crate) fn lines(figures: &Figures, about: &About<'_>, size: Size) -> Vec<Lin
         0 => part(FAINT, "demo is over"),
         left => part(PLAIN, format!("demo: {}:{:02} left", left / 60, left % 60)),
     }));
+    gateway.extend(
+        about
+            .prometheus
+            .map(|url| part(PLAIN, format!("prometheus {url}"))),
+    );
     add(1, paragraph("gateway", gateway, columns));
     add(0, paragraph("requests", totals(figures), columns));
     add(2, tenants(&figures.tenants, columns));
@@ -447,6 +453,7 @@ mod tests {
 
     const ABOUT: About<'_> = About {
         gateway: "http://127.0.0.1:8080",
+        prometheus: None,
         demo: Some(Duration::from_secs(581)),
         window: Duration::from_secs(5),
         keys: true,
@@ -490,6 +497,23 @@ mod tests {
                 columns: 0,
                 rows: 0,
             },
+        );
+    }
+
+    #[test]
+    fn a_prometheus_stands_beside_the_gateway() {
+        let about = About {
+            prometheus: Some("http://127.0.0.1:9090"),
+            ..ABOUT
+        };
+        let size = Size {
+            columns: 100,
+            rows: 24,
+        };
+        let first = lines(&figures(), &about, size)[1].write(false);
+        assert_eq!(
+            first.trim_end(),
+            "gateway   http://127.0.0.1:8080   demo: 9:41 left   prometheus http://127.0.0.1:9090"
         );
     }
 

@@ -1,0 +1,180 @@
+//! What the manifests say of metrics: Envoy exports names, labels and numbers, and neither what they mean nor in which unit.
+//!
+//! A configuration is read by the names of its fields alone, after its filter has accepted it: a field that a metric does not
+//! have says nothing about it.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tollgate_mesh::model::Plugin;
+
+use crate::up::section;
+
+/// A metric that a plugin was told to count.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Declared {
+    pub(crate) name: String,
+    /// `counter`, `gauge`, `histogram`.
+    #[serde(rename = "type")]
+    pub(crate) kind: String,
+    /// What it means.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) help: Option<String>,
+    /// What its values were multiplied with, because Envoy counts whole numbers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) scale: Option<u64>,
+    /// In what its values are counted, where that is known: `ms`, `bytes`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) unit: Option<String>,
+}
+
+impl Declared {
+    fn new(name: &str, kind: &str, help: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            kind: kind.to_owned(),
+            help: Some(help.to_owned()),
+            scale: None,
+            unit: None,
+        }
+    }
+}
+
+/// The limiter's metrics by the field that names them, what they are, and what its page says of them.
+const OF_THE_LIMITER: [(&str, &str, &str); 6] = [
+    ("admitted", "counter", "Requests that pass the limits."),
+    ("refused", "counter", "Requests that a limit refused."),
+    (
+        "shadowed",
+        "counter",
+        "Requests that a limit in shadow would have refused.",
+    ),
+    ("tracked", "gauge", "Tenants that have a record."),
+    (
+        "evictions",
+        "counter",
+        "Records that were given up because all their limits were at rest.",
+    ),
+    (
+        "contention",
+        "counter",
+        "Charges that had to be tried again because another worker was faster.",
+    ),
+];
+
+/// The counters that business-metrics has of itself: the field that names them, what they are called without it, and what they mean.
+const OF_BUSINESS_METRICS: [(&str, &str, &str); 2] = [
+    (
+        "foldedMetric",
+        "tollgate_folded_total",
+        "Requests that are counted as other because of maxSeries.",
+    ),
+    (
+        "skippedMetric",
+        "tollgate_skipped_total",
+        "Requests whose values could not be counted, by reason.",
+    ),
+];
+
+/// All that these plugins were told to count, in their order, each name once.
+pub(crate) fn declared(plugins: &[Plugin]) -> Vec<Declared> {
+    let mut all: Vec<Declared> = Vec::new();
+    let mut add = |metric: Declared| {
+        if !all.iter().any(|other| other.name == metric.name) {
+            all.push(metric);
+        }
+    };
+    for plugin in plugins {
+        if let Some(counted) = section(plugin, "business-metrics") {
+            let metrics = counted["metrics"].as_array();
+            let metrics = metrics.map(Vec::as_slice).unwrap_or_default();
+            metrics.iter().filter_map(business).for_each(&mut add);
+            // Where nothing has a value, there is nothing to skip.
+            let skips = metrics.iter().any(|metric| metric["value"].is_object());
+            for (field, name, help) in OF_BUSINESS_METRICS {
+                if field != "skippedMetric" || skips {
+                    let name = counted[field].as_str().unwrap_or(name);
+                    add(Declared::new(name, "counter", help));
+                }
+            }
+        }
+        if let Some(limits) = section(plugin, "tenant-rate-limit") {
+            for (field, kind, help) in OF_THE_LIMITER {
+                if let Some(name) = limits["metrics"][field].as_str() {
+                    add(Declared::new(name, kind, help));
+                }
+            }
+        }
+    }
+    all
+}
+
+/// An item of `metrics` of business-metrics.
+fn business(metric: &Value) -> Option<Declared> {
+    let text = |field: &str| metric[field].as_str().map(str::to_owned);
+    Some(Declared {
+        name: text("name")?,
+        kind: text("type").unwrap_or_else(|| "counter".to_owned()),
+        help: text("help"),
+        scale: metric["value"]["scale"].as_u64().filter(|scale| *scale > 1),
+        unit: match metric["value"]["from"].as_str() {
+            Some("duration") => Some("ms".to_owned()),
+            Some("requestBytes" | "responseBytes") => Some("bytes".to_owned()),
+            _ => None,
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::up::plugins_of;
+
+    #[test]
+    fn what_a_metric_is_stands_in_the_manifests() {
+        let manifests = "\
+apiVersion: extensions.istio.io/v1alpha1
+kind: WasmPlugin
+metadata: {name: a, namespace: istio-system}
+spec:
+  url: oci://example.com/business-metrics:1
+  pluginConfig:
+    metrics:
+    - {name: orders_total, help: Orders that were placed.}
+    - {name: revenue_cents_total, value: {responseHeader: x-total, scale: 100}}
+    - {name: order_ms, type: histogram, value: {from: duration}}
+---
+apiVersion: extensions.istio.io/v1alpha1
+kind: WasmPlugin
+metadata: {name: b, namespace: istio-system}
+spec:
+  url: oci://example.com/tollgate:1
+  pluginConfig:
+    tenantRateLimit: {metrics: {tracked: tenants, refused: refused_total}}
+    businessMetrics: {foldedMetric: folded_total, metrics: [{name: orders_total, help: Not the first.}]}
+";
+        let folded = "Requests that are counted as other because of maxSeries.";
+        let skipped = "Requests whose values could not be counted, by reason.";
+        assert_eq!(
+            declared(&plugins_of(manifests)),
+            [
+                Declared::new("orders_total", "counter", "Orders that were placed."),
+                Declared {
+                    help: None,
+                    scale: Some(100),
+                    ..Declared::new("revenue_cents_total", "counter", "")
+                },
+                Declared {
+                    help: None,
+                    unit: Some("ms".to_owned()),
+                    ..Declared::new("order_ms", "histogram", "")
+                },
+                Declared::new("tollgate_folded_total", "counter", folded),
+                Declared::new("tollgate_skipped_total", "counter", skipped),
+                Declared::new("folded_total", "counter", folded),
+                Declared::new("refused_total", "counter", "Requests that a limit refused."),
+                Declared::new("tenants", "gauge", "Tenants that have a record."),
+            ]
+        );
+    }
+}
