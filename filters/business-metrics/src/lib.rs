@@ -25,8 +25,12 @@
 
 pub mod config;
 pub mod filter;
+pub mod label;
 pub mod metrics;
+mod register;
 pub mod routes;
+pub mod series;
+pub mod value;
 
 pub use config::{Config, check};
 pub use filter::BusinessMetrics;
