@@ -35,7 +35,7 @@ pub use written::{
 
 use self::conditions::compile_when;
 use self::labels::{compile_label, label_name, label_value, metric_labels};
-use self::values::compile_value;
+use self::values::{Bodies, compile_value};
 use crate::metrics::{Condition, MAX_HEADERS, Metric, Metrics, SKIPPED_LABEL};
 use crate::routes::{Routes, Template};
 
@@ -65,6 +65,8 @@ pub const LONGEST_CLAIM_NAME: usize = 256;
 pub const LARGEST_SCALE: u64 = 1_000_000_000;
 /// The largest `max` of a value. Nine thousand such requests are as many as a Prometheus can count exactly.
 pub const LARGEST_NUMBER: u64 = 1_000_000_000_000;
+/// The largest `maxBodyBytes`.
+pub const LARGEST_BODY: u64 = 1 << 20;
 /// How long a metric's `help` may be.
 pub const LONGEST_HELP: usize = 256;
 
@@ -76,6 +78,22 @@ pub fn check(configuration: &[u8]) -> Result<(), Problems> {
 /// Reads and compiles a configuration (JSON).
 pub fn compile(configuration: &[u8]) -> Result<Metrics, Problems> {
     config::read(configuration, Config::compile)
+}
+
+/// The first field of a configuration (JSON) for which the filter must see bodies.
+pub fn reads_bodies(configuration: &[u8]) -> Option<String> {
+    let config: Config = config::parse(configuration).ok()?;
+    let values = config.metrics.iter().enumerate();
+    let mut fields = values.filter_map(|(i, metric)| {
+        let value = metric.value.as_ref()?;
+        let field = match (&value.request_body, &value.response_body) {
+            (Some(_), _) => "requestBody",
+            (None, Some(_)) => "responseBody",
+            (None, None) => return None,
+        };
+        Some(format!("metrics[{i}].value.{field}"))
+    });
+    fields.next()
 }
 
 impl Config {
@@ -92,6 +110,15 @@ impl Config {
                 format!(
                     "{} is out of range, write 1 to {MAX_SERIES}",
                     self.max_series
+                ),
+            );
+        }
+        if !(1..=LARGEST_BODY).contains(&self.max_body_bytes) {
+            problems.tell(
+                "maxBodyBytes",
+                format!(
+                    "{} is out of range, write 1 to {LARGEST_BODY}",
+                    self.max_body_bytes
                 ),
             );
         }
@@ -118,6 +145,7 @@ impl Config {
         }
 
         self.name_metrics(problems);
+        let mut bodies = Bodies::default();
         let mut metrics = Vec::with_capacity(self.metrics.len());
         for (i, metric) in self.metrics.iter().enumerate() {
             let path = format!("metrics[{i}]");
@@ -150,7 +178,9 @@ impl Config {
                     None => Condition::default(),
                 },
                 value: match &metric.value {
-                    Some(value) => compile_value(value, &format!("{path}.value"), problems),
+                    Some(value) => {
+                        compile_value(value, &mut bodies, &format!("{path}.value"), problems)
+                    }
                     None => None,
                 },
             });
@@ -164,7 +194,8 @@ impl Config {
         );
         let headers = metrics.further_headers();
         problems.at_most(headers, MAX_HEADERS, "metrics", "different headers");
-        Some(metrics)
+        let [request, response] = bodies.asked(self.max_body_bytes, problems);
+        Some(metrics.asking(request, response))
     }
 
     /// Refuses names that Prometheus or the proxy would mix up.
@@ -317,7 +348,7 @@ mod tests {
             ),
             (
                 r#"{"metric": []}"#,
-                r#"metric: unknown field "metric", expected one of "labels", "routes", "metrics", "maxSeries", "foldedMetric", "skippedMetric""#,
+                r#"metric: unknown field "metric", expected one of "labels", "routes", "metrics", "maxSeries", "foldedMetric", "skippedMetric", "maxBodyBytes""#,
             ),
             (
                 r#"{"metrics": [["x_total", "counter", null, []]]}"#,
@@ -567,7 +598,7 @@ mod tests {
             ),
             (
                 r#"{"name": "x", "value": {}}"#,
-                "metrics[0].value: does not say where the number is, write from, header or responseHeader",
+                "metrics[0].value: does not say where the number is, write from, header, responseHeader, requestBody or responseBody",
             ),
             (
                 r#"{"name": "x", "type": "histogram", "value": {"from": "duration"}}, {"name": "x_count"}"#,
@@ -586,6 +617,14 @@ mod tests {
                 "metrics[0].value.responseHeader: \":status\" is not a header here but a part of the request line, write a header's name",
             ),
             (
+                r#"{"name": "x", "value": {"responseBody": "$.total"}}"#,
+                "metrics[0].value.responseBody: \"$.total\" is not a JSON pointer: it starts with \"/\", write \"/total\"",
+            ),
+            (
+                r#"{"name": "x", "value": {"requestBody": "/a", "responseBody": "/a"}}"#,
+                "metrics[0].value: has requestBody and responseBody, write one of them",
+            ),
+            (
                 r#"{"name": "x", "value": {"header": "x-total", "scale": 0}}"#,
                 "metrics[0].value.scale: 0 is out of range, write 1 to 1000000000",
             ),
@@ -599,7 +638,7 @@ mod tests {
             ),
             (
                 r#"{"name": "x", "value": {"from": "duration", "scale": 10}}"#,
-                "metrics[0].value.scale: is for numbers of headers, duration is a whole number already: take it out",
+                "metrics[0].value.scale: is for numbers of headers and bodies, duration is a whole number already: take it out",
             ),
             (
                 r#"{"name": "tollgate_skipped_total"}"#,
@@ -620,6 +659,39 @@ mod tests {
                 assert_eq!(check(metric.as_bytes()), Ok(()));
             }
         }
+    }
+
+    #[test]
+    fn bodies_are_asked_for_a_few_numbers_each() {
+        let metrics = |count: usize| {
+            let metric =
+                |n| format!(r#"{{"name": "m{n}_total", "value": {{"responseBody": "/n{n}"}}}}"#);
+            (0..count).map(metric).collect::<Vec<_>>().join(",")
+        };
+        let config = |metrics: &str| format!(r#"{{"metrics": [{metrics}]}}"#);
+        assert_eq!(check(config(&metrics(8)).as_bytes()), Ok(()));
+        assert_eq!(
+            error(&config(&metrics(9))),
+            "metrics: 9 different pointers into bodies of responses are too many, write at most 8"
+        );
+        let same = r#"{"name": "twice_total", "value": {"responseBody": "/n1", "scale": 2}}"#;
+        let both = format!("{},{same}", metrics(8));
+        assert_eq!(check(config(&both).as_bytes()), Ok(()));
+        assert_eq!(
+            error(r#"{"metrics": [{"name": "x"}], "maxBodyBytes": 2000000}"#),
+            "maxBodyBytes: 2000000 is out of range, write 1 to 1048576"
+        );
+        assert_eq!(
+            reads_bodies(
+                config(r#"{"name": "a"}, {"name": "b", "value": {"requestBody": "/x"}}"#)
+                    .as_bytes()
+            ),
+            Some("metrics[1].value.requestBody".to_owned())
+        );
+        assert_eq!(
+            reads_bodies(config(r#"{"name": "a", "value": {"from": "duration"}}"#).as_bytes()),
+            None
+        );
     }
 
     #[test]

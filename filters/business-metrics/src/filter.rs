@@ -7,7 +7,7 @@ use std::rc::Rc;
 use tollgate_common::Refusal;
 use tollgate_common::claims::METADATA;
 use tollgate_host::{
-    Action, HeaderMap, Host, HostError, Map, MetricId, MetricKind, Plugin, Request, Stream,
+    Action, Chunk, HeaderMap, Host, HostError, Map, MetricId, MetricKind, Plugin, Request, Stream,
 };
 
 use crate::config::compile;
@@ -99,6 +99,33 @@ impl Stream for Measurement {
     fn on_unreadable_trailers(&mut self, error: HostError, _host: &mut dyn Host) -> Action {
         log::debug!("the proxy does not show a request's trailers: {error:?}");
         Action::Continue
+    }
+
+    fn on_request_body(&mut self, chunk: &Chunk, host: &mut dyn Host) {
+        if let Some(captured) = &mut self.captured {
+            captured.request_body.read(chunk, host);
+        }
+    }
+
+    fn on_response_headers(&mut self, host: &mut dyn Host) {
+        let metrics = &self.meters.metrics;
+        let Some(captured) = &mut self.captured else {
+            return;
+        };
+        if metrics.asks_response(captured) {
+            match host.headers(Map::ResponseHeaders) {
+                Ok(headers) => metrics.respond(captured, &headers),
+                Err(error) => {
+                    log::debug!("the proxy does not show a response's headers: {error:?}")
+                }
+            }
+        }
+    }
+
+    fn on_response_body(&mut self, chunk: &Chunk, host: &mut dyn Host) {
+        if let Some(captured) = &mut self.captured {
+            captured.response_body.read(chunk, host);
+        }
     }
 
     fn on_log(&mut self, host: &mut dyn Host) {
@@ -260,6 +287,7 @@ mod tests {
     use proptest::sample::select;
     use std::collections::BTreeMap;
     use tollgate_common::refusal;
+    use tollgate_host::Body;
     use tollgate_host::memory::{Call, MemoryHost, Phase};
 
     /// The configuration of the shop's gateway.
@@ -908,6 +936,103 @@ mod tests {
             ("missing", 2),
         ] {
             assert_eq!(skipped(&host, reason), Some(count), "{reason}");
+        }
+    }
+
+    /// What orders are worth, by the body of the response and by that of the request.
+    const REVENUE: &str = r#"{
+        "labels": {"tenant": {"from": "tenant", "values": ["acme"]}},
+        "routes": ["/orders"],
+        "metrics": [
+            {"name": "revenue_cents_total", "when": {"method": "POST", "route": "/orders", "status": 201}, "value": {"responseBody": "/totalCents"}, "labels": ["tenant"]},
+            {"name": "tips_cents_total", "when": {"method": "POST", "route": "/orders", "status": 201}, "value": {"requestBody": "/tip", "scale": 100}},
+            {"name": "requests_total"}
+        ],
+        "maxBodyBytes": 100
+    }"#;
+
+    const JSON: (&str, &str) = ("content-type", "application/json");
+
+    /// A request and its response, each body in these pieces. Says how often the proxy was asked for headers and for pieces of bodies on the way.
+    fn exchange(
+        filter: &BusinessMetrics,
+        host: &mut MemoryHost,
+        (headers, body): (&[(&str, &str)], &[&[u8]]),
+        (status, response, response_body): (u16, &[(&str, &str)], &[&[u8]]),
+    ) -> (u64, u64) {
+        host.begin(headers);
+        let mut stream = filter.stream();
+        stream.on_request_headers(&mut Request::read(host).unwrap(), host);
+        host.reset_calls();
+        for piece in body {
+            let chunk = host.chunk(Body::Request, piece, false);
+            stream.on_request_body(&chunk, host);
+        }
+        host.begin_response(status, response);
+        stream.on_response_headers(host);
+        for piece in response_body {
+            let chunk = host.chunk(Body::Response, piece, false);
+            stream.on_response_body(&chunk, host);
+        }
+        host.phase = Phase::Log;
+        let calls = (host.calls(Call::Headers), host.calls(Call::Body));
+        host.set_attribute(&["response", "code"], &u64::from(status).to_le_bytes());
+        stream.on_log(host);
+        calls
+    }
+
+    #[test]
+    fn numbers_of_bodies_are_exact_or_skipped_with_the_reason() {
+        let mut host = MemoryHost::new();
+        let filter = filter(REVENUE, &mut host);
+        let order = [
+            (":method", "POST"),
+            (":path", "/orders"),
+            ("x-tenant-id", "acme"),
+            JSON,
+        ];
+        let tip: &[&[u8]] = &[br#"{"userId": "a", "ti"#, br#"p": 0.29}"#];
+        let total: &[&[u8]] = &[br#"{"id": 7, "totalC"#, br#"ents": 4590}"#];
+        let long = "x".repeat(101);
+        let packed = [JSON, ("content-encoding", "gzip")];
+        let whole = exchange(&filter, &mut host, (&order, tip), (201, &[JSON], total));
+        assert_eq!(whole, (1, 4));
+        // A failed order is worth nothing, and its answer is not looked at.
+        let failed = exchange(&filter, &mut host, (&order, tip), (503, &[JSON], total));
+        assert_eq!(failed, (1, 2));
+        for (response, body) in [
+            (&packed[..], total),
+            (&[JSON][..], &[long.as_bytes()]),
+            (&[JSON], &[br#"{"totalCents": 45"#]),
+            (&[JSON], &[b"<ok/>"]),
+            (&[JSON], &[br#"{"totalCents": 45.5}"#]),
+            (&[JSON], &[]),
+            (&[("content-type", "text/event-stream")], &[b"data: 1\n\n"]),
+        ] {
+            exchange(&filter, &mut host, (&order, tip), (201, response, body));
+        }
+        // Others' bodies pass without a call.
+        let get = [(":method", "GET"), (":path", "/orders"), JSON];
+        let other = exchange(&filter, &mut host, (&get, tip), (201, &[JSON], total));
+        assert_eq!(other, (0, 0));
+        assert_eq!(
+            host.metric_value("tenant=.=acme;.;revenue_cents_total"),
+            Some(4_590)
+        );
+        assert_eq!(host.metric_value("tips_cents_total"), Some(8 * 29));
+        assert_eq!(host.metric_value("requests_total"), Some(10));
+        for (reason, count) in [
+            ("compressed", 1),
+            ("oversized", 1),
+            ("truncated", 1),
+            ("not_json", 1),
+            ("fraction", 1),
+            ("missing", 1),
+            ("content_type", 1),
+            ("negative", 0),
+        ] {
+            let name = format!("reason=.={reason};.;tollgate_skipped_total");
+            assert_eq!(host.metric_value(&name), Some(count), "{reason}");
         }
     }
 

@@ -12,6 +12,7 @@ use tollgate_common::header::{TENANT_ID, TENANT_TIER, USER_TYPE};
 use tollgate_common::{Claims, Refusal, StringMatch, series_name};
 use tollgate_host::{Copies, HeaderMap, Host, MetricKind};
 
+use crate::body::{Asked, Body};
 use crate::config::{MAX_LABELS, MAX_METRIC_LABELS, MAX_METRICS};
 use crate::label::{DECLARED, LATER, Label, NONE, OTHER, PENDING, Source};
 use crate::register::Register;
@@ -116,8 +117,12 @@ pub trait Outcome {
 }
 
 /// What is kept of a request until it is done.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Captured {
+    /// The body of the request, as far as it is read.
+    pub request_body: Body,
+    /// The body of the response, likewise.
+    pub response_body: Body,
     labels: [u16; MAX_LABELS],
     /// The values of labels that are [`PENDING`].
     pending: Vec<(usize, Box<[u8]>)>,
@@ -145,6 +150,8 @@ pub struct Metrics {
     max_series: u64,
     folded_metric: String,
     skipped_metric: String,
+    request_body: Option<Asked>,
+    response_body: Option<Asked>,
 }
 
 #[derive(Debug)]
@@ -247,6 +254,18 @@ impl Metrics {
             max_series,
             folded_metric,
             skipped_metric,
+            request_body: None,
+            response_body: None,
+        }
+    }
+
+    /// The same metrics, with what their values ask of the bodies of requests and of responses.
+    #[must_use]
+    pub fn asking(self, request_body: Option<Asked>, response_body: Option<Asked>) -> Self {
+        Self {
+            request_body,
+            response_body,
+            ..self
         }
     }
 
@@ -316,6 +335,8 @@ impl Metrics {
             metrics: 0,
             grpc: is_grpc(shown.get(CONTENT_TYPE)),
             numbers: Vec::new(),
+            request_body: Body::Unasked,
+            response_body: Body::Unasked,
         };
         let mut labels = 0;
         for (position, metric) in self.metrics.iter().enumerate().take(MAX_METRICS) {
@@ -327,6 +348,13 @@ impl Metrics {
                     captured.numbers.push((position, value));
                 }
             }
+        }
+        if let (Some(asked), Identity::Headers) = (&self.request_body, identity)
+            && self.any(captured.metrics, |value| {
+                matches!(value, Value::RequestBody(..))
+            })
+        {
+            captured.request_body = Body::after(headers, asked);
         }
         let claims = (labels & self.claims != 0)
             .then(metadata)
@@ -369,6 +397,47 @@ impl Metrics {
             }
         }
         captured
+    }
+
+    /// Whether one of these metrics has such a value.
+    fn any(&self, metrics: u32, is: fn(&Value) -> bool) -> bool {
+        let metrics = self
+            .metrics
+            .iter()
+            .enumerate()
+            .filter(|(position, _)| metrics & (1 << position) != 0);
+        let mut values = metrics.filter_map(|(_, compiled)| compiled.metric.value.as_ref());
+        values.any(is)
+    }
+
+    /// Whether a number of the request is in the body of its response, so that [`Metrics::respond`] is to see the headers of that.
+    pub fn asks_response(&self, captured: &Captured) -> bool {
+        self.response_body.is_some()
+            && self.any(captured.metrics, |value| {
+                matches!(value, Value::ResponseBody(..))
+            })
+    }
+
+    /// The response has these headers: its body is read if it may be, for a metric that is about such a response.
+    pub fn respond(&self, captured: &mut Captured, headers: &HeaderMap) {
+        let Some(asked) = &self.response_body else {
+            return;
+        };
+        let status = match headers.copies(":status") {
+            Copies::One(status) => std::str::from_utf8(status)
+                .ok()
+                .and_then(|status| status.parse().ok()),
+            _ => None,
+        };
+        let is_about = |(position, compiled): (usize, &CompiledMetric)| {
+            captured.metrics & (1 << position) != 0
+                && matches!(compiled.metric.value, Some(Value::ResponseBody(..)))
+                && compiled.suits_response(|| status, || headers)
+        };
+        let metrics = self.metrics.iter().enumerate().take(MAX_METRICS);
+        if metrics.into_iter().any(is_about) {
+            captured.response_body = Body::after(headers, asked);
+        }
     }
 
     /// One pass over the headers, however many of them matter.
@@ -432,6 +501,12 @@ impl Metrics {
                 }
                 Some(Value::ResponseHeader(name, decimal)) => {
                     decimal.of_header(outcome.response_headers().copies(name))
+                }
+                Some(Value::RequestBody(pointer, decimal)) => {
+                    captured.request_body.number(*pointer, *decimal)
+                }
+                Some(Value::ResponseBody(pointer, decimal)) => {
+                    captured.response_body.number(*pointer, *decimal)
                 }
             };
             let value = match value {
@@ -596,20 +671,28 @@ impl CompiledMetric {
     }
 
     fn suits_outcome(&self, grpc: bool, outcome: &dyn Outcome) -> bool {
+        let statuses = &self.metric.condition.grpc_statuses;
+        let is_listed = |status| statuses.contains(&status);
+        self.suits_response(|| outcome.status(), || outcome.response_headers())
+            && (statuses.is_empty() || grpc && outcome.grpc_status().is_some_and(is_listed))
+    }
+
+    /// What is known as soon as there is a response. Neither is asked for without need.
+    fn suits_response<'h>(
+        &self,
+        status: impl Fn() -> Option<u16>,
+        headers: impl Fn() -> &'h HeaderMap,
+    ) -> bool {
         let Condition {
             statuses,
-            grpc_statuses,
             response_headers,
             ..
         } = &self.metric.condition;
-        let is_status = |status| statuses.iter().any(|range| range.contains(&status));
-        let is_grpc_status = |status| grpc_statuses.contains(&status);
-        (statuses.is_empty() || outcome.status().is_some_and(is_status))
-            && (grpc_statuses.is_empty()
-                || grpc && outcome.grpc_status().is_some_and(is_grpc_status))
-            && response_headers.iter().all(|(name, test)| {
-                matches!(outcome.response_headers().copies(name), Copies::One(value) if test.matches(value))
-            })
+        let is_listed = |status| statuses.iter().any(|range| range.contains(&status));
+        (statuses.is_empty() || status().is_some_and(is_listed))
+            && response_headers.iter().all(
+                |(name, test)| matches!(headers().copies(name), Copies::One(value) if test.matches(value)),
+            )
     }
 }
 

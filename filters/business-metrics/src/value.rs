@@ -16,6 +16,10 @@ pub enum Value {
     Header(String, Decimal),
     /// What a header of the response says, likewise.
     ResponseHeader(String, Decimal),
+    /// What the body of the request says, at the pointer of this position.
+    RequestBody(usize, Decimal),
+    /// What the body of the response says, likewise.
+    ResponseBody(usize, Decimal),
 }
 
 /// A number that the proxy knows of a request.
@@ -41,9 +45,9 @@ pub struct Decimal {
 /// Why a request that a metric is about has no number that counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Skip {
-    /// There is no such header.
+    /// There is no such header, no body, or nothing at the pointer.
     Missing,
-    /// It is no number as JSON writes them, or is there more than once.
+    /// It is no number as JSON writes them, or a header is there more than once.
     Malformed,
     /// It is below zero.
     Negative,
@@ -51,6 +55,16 @@ pub enum Skip {
     Fraction,
     /// It is larger than it may be.
     TooLarge,
+    /// The body is not of a type that is JSON.
+    ContentType,
+    /// The body is compressed.
+    Compressed,
+    /// The body is larger than may be read.
+    Oversized,
+    /// The body broke off.
+    Truncated,
+    /// The body is not JSON.
+    NotJson,
 }
 
 impl Skip {
@@ -62,6 +76,11 @@ impl Skip {
             Self::Negative => "negative",
             Self::Fraction => "fraction",
             Self::TooLarge => "too_large",
+            Self::ContentType => "content_type",
+            Self::Compressed => "compressed",
+            Self::Oversized => "oversized",
+            Self::Truncated => "truncated",
+            Self::NotJson => "not_json",
         }
     }
 
@@ -73,6 +92,20 @@ impl Skip {
         Self::Fraction,
         Self::TooLarge,
     ];
+
+    /// What may be wrong with one in a body.
+    pub const OF_BODIES: [Self; 10] = [
+        Self::Missing,
+        Self::Malformed,
+        Self::Negative,
+        Self::Fraction,
+        Self::TooLarge,
+        Self::ContentType,
+        Self::Compressed,
+        Self::Oversized,
+        Self::Truncated,
+        Self::NotJson,
+    ];
 }
 
 impl Value {
@@ -81,6 +114,7 @@ impl Value {
         match self {
             Self::Known(_) => &[],
             Self::Header(..) | Self::ResponseHeader(..) => &Skip::OF_DECIMALS,
+            Self::RequestBody(..) | Self::ResponseBody(..) => &Skip::OF_BODIES,
         }
     }
 }

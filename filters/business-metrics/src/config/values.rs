@@ -1,14 +1,55 @@
 //! Values: which number a request counts.
 
+use std::rc::Rc;
+
+use tollgate_common::body::{MAX_POINTERS, Pointer, Pointers};
 use tollgate_common::{Problems, header};
 
 use super::written::{ValueConfig, ValueFrom};
 use super::{LARGEST_NUMBER, LARGEST_SCALE};
+use crate::body::Asked;
 use crate::value::{Decimal, Number, Value};
+
+/// The pointers that the values of a configuration follow, each once.
+#[derive(Debug, Default)]
+pub(super) struct Bodies {
+    request: Vec<Pointer>,
+    response: Vec<Pointer>,
+}
+
+impl Bodies {
+    /// What that asks of the bodies of requests and of responses.
+    pub(super) fn asked(self, most: u64, problems: &mut Problems) -> [Option<Asked>; 2] {
+        let what = ["bodies of requests", "bodies of responses"];
+        let mut what = what.into_iter();
+        [self.request, self.response].map(|pointers| {
+            let what = format!(
+                "different pointers into {}",
+                what.next().unwrap_or_default()
+            );
+            problems.at_most(pointers.len(), MAX_POINTERS, "metrics", &what);
+            if pointers.is_empty() {
+                return None;
+            }
+            let pointers = Rc::new(Pointers::new(pointers).ok()?);
+            Some(Asked { pointers, most })
+        })
+    }
+}
+
+/// The position of a pointer.
+fn position(pointers: &mut Vec<Pointer>, pointer: &Pointer) -> usize {
+    let known = pointers.iter().position(|known| known == pointer);
+    known.unwrap_or_else(|| {
+        pointers.push(pointer.clone());
+        pointers.len() - 1
+    })
+}
 
 /// What a `value` says.
 pub(super) fn compile_value(
     value: &ValueConfig,
+    bodies: &mut Bodies,
     path: &str,
     problems: &mut Problems,
 ) -> Option<Value> {
@@ -34,6 +75,8 @@ pub(super) fn compile_value(
         (value.from.is_some(), "from"),
         (value.header.is_some(), "header"),
         (value.response_header.is_some(), "responseHeader"),
+        (value.request_body.is_some(), "requestBody"),
+        (value.response_body.is_some(), "responseBody"),
     ];
     let given = given.iter().filter(|(given, _)| *given);
     let given: Vec<&str> = given.map(|(_, name)| *name).collect();
@@ -49,10 +92,18 @@ pub(super) fn compile_value(
         let name = problems.take(header::name(name, &at("responseHeader")))?;
         return Some(Value::ResponseHeader(name, decimal));
     }
+    if let Some(pointer) = &value.request_body {
+        let pointer = position(&mut bodies.request, pointer);
+        return Some(Value::RequestBody(pointer, decimal));
+    }
+    if let Some(pointer) = &value.response_body {
+        let pointer = position(&mut bodies.response, pointer);
+        return Some(Value::ResponseBody(pointer, decimal));
+    }
     let Some(from) = value.from else {
         return problems.refuse(
             path,
-            "does not say where the number is, write from, header or responseHeader",
+            "does not say where the number is, write from, header, responseHeader, requestBody or responseBody",
         );
     };
     let (word, number) = match from {
@@ -64,13 +115,11 @@ pub(super) fn compile_value(
         (value.scale.is_some(), "scale"),
         (value.max.is_some(), "max"),
     ] {
-        if given
-            && problems.as_written(path, "header")
-            && problems.as_written(path, "responseHeader")
-        {
+        let others = ["header", "responseHeader", "requestBody", "responseBody"];
+        if given && others.iter().all(|other| problems.as_written(path, other)) {
             problems.tell(
                 at(field),
-                format!("is for numbers of headers, {word} is a whole number already: take it out"),
+                format!("is for numbers of headers and bodies, {word} is a whole number already: take it out"),
             );
         }
     }

@@ -5,13 +5,14 @@ use std::ops::RangeInclusive;
 
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
+use tollgate_common::body::Pointer;
 use tollgate_common::config::{optional_whole_number, whole_number};
 use tollgate_common::{OneOrMany, StringMatch, UniqueMap, mapping};
 
 #[cfg(feature = "schema")]
 use super::{
-    LARGEST_NUMBER, LARGEST_SCALE, LONGEST_HELP, MAX_ADMITTED, MAX_LABELS, MAX_LENGTH,
-    MAX_METRIC_LABELS, MAX_METRICS, MAX_ROUTES, MAX_SERIES, MAX_VALUES,
+    LARGEST_BODY, LARGEST_NUMBER, LARGEST_SCALE, LONGEST_HELP, MAX_ADMITTED, MAX_LABELS,
+    MAX_LENGTH, MAX_METRIC_LABELS, MAX_METRICS, MAX_ROUTES, MAX_SERIES, MAX_VALUES,
 };
 
 /// The configuration of a business-metrics filter.
@@ -54,6 +55,14 @@ pub struct Config {
         schemars(with = "tollgate_common::schema::MetricName")
     )]
     pub skipped_metric: String,
+    /// How many bytes of a body are read for the numbers in it, 1 to 1,048,576. A request with a larger one is skipped.
+    #[serde(default = "default_max_body_bytes", deserialize_with = "whole_number")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = LARGEST_BODY)))]
+    pub max_body_bytes: u64,
+}
+
+fn default_max_body_bytes() -> u64 {
+    65_536
 }
 
 fn default_skipped_metric() -> String {
@@ -216,7 +225,7 @@ pub enum Kind {
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields, remote = "Self")]
 pub struct ValueConfig {
-    /// What the proxy knows of the request. Exactly one of this, `header` and `responseHeader`.
+    /// What the proxy knows of the request. Exactly one of this, `header`, `responseHeader`, `requestBody` and `responseBody`.
     pub from: Option<ValueFrom>,
     /// A header of the request, which has one number, written as in JSON: `19.99`. Nothing that a client says of itself is believed of a request that was
     /// answered before it got here.
@@ -231,6 +240,10 @@ pub struct ValueConfig {
         schemars(with = "Option<tollgate_common::schema::HeaderName>")
     )]
     pub response_header: Option<String>,
+    /// A JSON pointer (RFC 6901) to a number in the request's body, or to a text that is one: `/totalCents`. It needs a module that sees bodies.
+    pub request_body: Option<Pointer>,
+    /// The same in the response's body.
+    pub response_body: Option<Pointer>,
     /// What the number is multiplied by, 1 to 1,000,000,000; 1 if nothing is written. The proxy's metrics are whole numbers: 19.99 with 100 counts 1999. A
     /// request whose number is not whole then is skipped.
     #[serde(default, deserialize_with = "optional_whole_number")]
@@ -318,7 +331,16 @@ mod schema {
     }
 
     pub(super) fn value(schema: &mut Schema) {
-        exactly_one(schema, &["from", "header", "responseHeader"]);
+        exactly_one(
+            schema,
+            &[
+                "from",
+                "header",
+                "responseHeader",
+                "requestBody",
+                "responseBody",
+            ],
+        );
         // Those are whole numbers, and the proxy's own.
         let together = json_schema!({"from": {"properties": {"scale": false, "max": false}}});
         schema.insert("dependentSchemas".to_owned(), together.to_value());
