@@ -235,21 +235,24 @@ fn metrics() -> Case {
                 "channel": {"header": "x-channel", "values": ["web"]},
                 "route": {"from": "route"},
                 "status": {"from": "status"},
+                "plan": {"claim": ["shop", "plan"], "atMost": 5},
             },
             "routes": ["/orders", "/orders/{userId}"],
             "metrics": [
                 {"name": "requests_total", "labels": ["tenant", "route", "status"]},
                 {"name": "orders_total", "labels": ["tenant"], "when": {"method": ["POST", "PUT"], "route": "/orders", "status": [201, "5xx"]}},
                 {"name": "web_total", "when": {"path": {"exact": "/web"}, "headers": {"x-channel": {"exact": "web"}}}},
+                {"name": "revenue_total", "when": {"tenant": ["acme"], "grpcStatus": 0}, "value": {"responseHeader": "x-total", "scale": 100}},
             ],
             "maxSeries": 100,
             "foldedMetric": "folded_total",
+            "skippedMetric": "skipped_total",
         }),
         mistakes: vec![
             (
                 "/labels/tenant/from",
                 Some(json!("claim")),
-                "labels.tenant.from: unknown variant \"claim\", expected one of \"tenant\", \"tier\", \"userType\", \"route\", \"status\", \"statusClass\", \"method\"",
+                "labels.tenant.from: unknown variant \"claim\", expected one of \"tenant\", \"tier\", \"userType\", \"route\", \"status\", \"statusClass\", \"grpcStatus\", \"method\", \"limit\", \"reason\"",
             ),
             (
                 "/labels/channel/header",
@@ -279,7 +282,7 @@ fn metrics() -> Case {
             (
                 "/metrics/0/labels/1",
                 Some(json!("rout")),
-                "metrics[0].labels[1]: \"rout\" is not a label, write one of channel, route, status, tenant, or add it to labels",
+                "metrics[0].labels[1]: \"rout\" is not a label, write one of channel, plan, route, status, tenant, or add it to labels",
             ),
             (
                 "/metrics/1/when/method/0",
@@ -298,8 +301,8 @@ fn metrics() -> Case {
             ),
             (
                 "/metrics/2/type",
-                Some(json!("gauge")),
-                "metrics[2].type: unknown variant \"gauge\", expected \"counter\"",
+                Some(json!("summary")),
+                "metrics[2].type: unknown variant \"summary\", expected one of \"counter\", \"gauge\", \"histogram\"",
             ),
             (
                 "/metrics/2/when/path/exact",
@@ -310,6 +313,41 @@ fn metrics() -> Case {
                 "/metrics/2/when/headers",
                 Some(json!("x-channel")),
                 "metrics[2].when.headers: \"x-channel\" is given, expected a mapping",
+            ),
+            (
+                "/labels/plan/claim/1",
+                Some(json!("")),
+                "labels.plan.claim[1]: \"\" is not a claim's name, write for example \"plan\"",
+            ),
+            (
+                "/labels/plan/atMost",
+                Some(json!(-1)),
+                "labels.plan.atMost: -1 is given, expected a whole number, e.g. 100",
+            ),
+            (
+                "/metrics/3/when/tenant/0",
+                Some(json!("ACME")),
+                "metrics[3].when.tenant[0]: \"ACME\" never occurs, because tenants' ids are normalised: write \"acme\"",
+            ),
+            (
+                "/metrics/3/when/grpcStatus",
+                Some(json!("OK")),
+                "metrics[3].when.grpcStatus: \"OK\" is given, expected the number of a gRPC status, e.g. 14",
+            ),
+            (
+                "/metrics/3/value/scale",
+                Some(json!(0)),
+                "metrics[3].value.scale: 0 is out of range, write 1 to 1000000000",
+            ),
+            (
+                "/metrics/3/value/responseHeader",
+                Some(json!("x total")),
+                "metrics[3].value.responseHeader: \"x total\" is not a header's name, write for example \"x-user-id\"",
+            ),
+            (
+                "/skippedMetric",
+                Some(json!("skipped-total")),
+                "skippedMetric: \"skipped-total\" is not a metric's name, write 1 to 128 of a-z, A-Z, 0-9 and _, not starting with a digit",
             ),
             (
                 "/maxSeries",

@@ -43,7 +43,7 @@ impl Plugin for Tollgate {
             classifier,
             metrics: config
                 .business_metrics
-                .map(|metrics| BusinessMetrics::new(metrics, host)),
+                .map(|metrics| BusinessMetrics::new(metrics, plugin_name, host)),
         })
     }
 

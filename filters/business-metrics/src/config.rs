@@ -11,26 +11,33 @@
 //! - name: shop_orders_total
 //!   when: {method: POST, route: /orders, status: 2xx}
 //!   labels: [tenant]
+//! - name: shop_request_duration_milliseconds
+//!   type: histogram
+//!   value: {from: duration}
+//!   labels: [tenant]
 //! ```
 
+mod conditions;
+mod labels;
+mod values;
+mod written;
+
 use std::collections::HashSet;
-use std::fmt;
-use std::ops::RangeInclusive;
 
-use serde::Deserialize;
-use serde::de::{self, Deserializer, Visitor};
-use tollgate_common::config::{self, below, whole_number};
-use tollgate_common::header::{self, TENANT_ID, TENANT_TIER, USER_TYPE};
-use tollgate_common::metrics::{self, PROXY_TAGS};
-use tollgate_common::tenant::ID_RULE;
-use tollgate_common::{
-    ConfigError, NAME_RULE, OneOrMany, Problems, StringMatch, TenantId, UniqueMap, at_most,
-    is_name, mapping, refuse, series_name,
+use tollgate_common::config::{self, below};
+use tollgate_common::{ConfigError, Problems, at_most, metrics, refuse};
+use tollgate_host::MetricKind;
+
+pub use written::{
+    Config, FromConfig, GrpcStatus, Kind, LabelConfig, MetricConfig, StatusMatch, ValueConfig,
+    ValueFrom, When,
 };
-use tollgate_host::same_name;
 
-use crate::metrics::{Condition, Label, MAX_HEADERS, Metric, Metrics, Source};
-use crate::routes::{Routes, Template, without_query};
+use self::conditions::compile_when;
+use self::labels::{compile_label, label_name, label_value, metric_labels};
+use self::values::{Bodies, compile_value};
+use crate::metrics::{Condition, MAX_HEADERS, Metric, Metrics, SKIPPED_LABEL};
+use crate::routes::{Routes, Template};
 
 /// How many labels a configuration may name.
 pub const MAX_LABELS: usize = 16;
@@ -48,272 +55,20 @@ pub const MAX_CONDITIONS: usize = 64;
 pub const MAX_LENGTH: usize = 128;
 /// The largest `maxSeries`.
 pub const MAX_SERIES: u64 = 100_000;
-
-/// The configuration of a business-metrics filter.
-#[derive(Debug, Deserialize)]
-#[cfg_attr(
-    feature = "schema",
-    derive(schemars::JsonSchema),
-    schemars(rename = "BusinessMetrics", title = "business-metrics")
-)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, remote = "Self")]
-pub struct Config {
-    /// The labels that metrics may have, at most 16, by name: `a-z`, `A-Z`, `0-9`, `_`, not starting with a digit or `__`. No name is
-    /// the end of another.
-    #[serde(default)]
-    #[cfg_attr(feature = "schema", schemars(extend("default" = {}, "maxProperties" = MAX_LABELS, "propertyNames" = tollgate_common::schema::keys::<tollgate_common::schema::MetricName>())))]
-    pub labels: UniqueMap<LabelConfig>,
-    /// Route templates such as `/products/{id}`, at most 1,000; the first that matches a path is its route.
-    #[serde(default)]
-    #[cfg_attr(feature = "schema", schemars(length(max = MAX_ROUTES), inner(pattern("^/"), length(max = MAX_LENGTH))))]
-    pub routes: Vec<String>,
-    /// The metrics, 1 to 32.
-    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = MAX_METRICS)))]
-    pub metrics: Vec<MetricConfig>,
-    /// How many series one VM (so one worker of a proxy) defines, 1 to 100,000. A request of a further series is counted where
-    /// all labels of its metric are `other`.
-    #[serde(default = "default_max_series", deserialize_with = "whole_number")]
-    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = MAX_SERIES)))]
-    pub max_series: u64,
-    /// The counter, without labels, that tells how often `maxSeries` made that happen.
-    #[serde(default = "default_folded_metric")]
-    #[cfg_attr(
-        feature = "schema",
-        schemars(with = "tollgate_common::schema::MetricName")
-    )]
-    pub folded_metric: String,
-}
-
-fn default_max_series() -> u64 {
-    1_000
-}
-
-fn default_folded_metric() -> String {
-    "tollgate_folded_total".to_owned()
-}
-
-/// A label: where its value comes from, and which values it has. Any other value is `other`, and `none` is no value.
-#[derive(Debug, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "Label", transform = schema::label))]
-#[serde(rename_all = "camelCase", deny_unknown_fields, remote = "Self")]
-pub struct LabelConfig {
-    /// What the proxy or another filter knows of the request. Either this or `header`.
-    pub from: Option<FromConfig>,
-    /// A header of the request, in any case, instead of `from`. Sent more than once it is `other`.
-    #[cfg_attr(
-        feature = "schema",
-        schemars(with = "Option<tollgate_common::schema::HeaderName>")
-    )]
-    pub header: Option<String>,
-    /// The values that get a series of their own, 1 to 1,000, each once: for `tenant`, `tier`, `userType` and headers. The others
-    /// bring their own.
-    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = MAX_VALUES), inner(length(min = 1, max = MAX_LENGTH)), extend("uniqueItems" = true)))]
-    pub values: Option<Vec<String>>,
-}
-
-/// Where a label's value comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[cfg_attr(
-    feature = "schema",
-    derive(schemars::JsonSchema),
-    schemars(rename = "From")
-)]
-#[serde(rename_all = "camelCase")]
-pub enum FromConfig {
-    /// The tenant's id, as the tenant-rate-limit filter found it.
-    Tenant,
-    /// The tenant's tier, likewise.
-    Tier,
-    /// The user's type, as the user-classifier filter found it.
-    UserType,
-    /// The template of `routes` that the path matches.
-    Route,
-    /// The status of the response: `200`; `none` if there was no response.
-    Status,
-    /// The class of the status: `2xx`.
-    StatusClass,
-    /// The method.
-    Method,
-}
-
-impl FromConfig {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Tenant => "tenant",
-            Self::Tier => "tier",
-            Self::UserType => "userType",
-            Self::Route => "route",
-            Self::Status => "status",
-            Self::StatusClass => "statusClass",
-            Self::Method => "method",
-        }
-    }
-}
-
-/// A metric.
-#[derive(Debug, Deserialize)]
-#[cfg_attr(
-    feature = "schema",
-    derive(schemars::JsonSchema),
-    schemars(rename = "Metric")
-)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, remote = "Self")]
-pub struct MetricConfig {
-    /// Its name in Prometheus, to which nothing is added: 1 to 128 of `a-z`, `A-Z`, `0-9` and `_`, not starting with a digit.
-    #[cfg_attr(
-        feature = "schema",
-        schemars(with = "tollgate_common::schema::MetricName")
-    )]
-    pub name: String,
-    /// What kind of metric it is.
-    #[serde(rename = "type", default)]
-    #[cfg_attr(feature = "schema", schemars(extend("default" = "counter")))]
-    pub kind: Kind,
-    /// Which requests it is about; all of them if there is no `when`.
-    pub when: Option<When>,
-    /// The names of its labels, at most 8, each one of `labels`.
-    #[serde(default)]
-    #[cfg_attr(feature = "schema", schemars(length(max = MAX_METRIC_LABELS), extend("uniqueItems" = true)))]
-    pub labels: Vec<String>,
-}
-
-/// The kinds of metric.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "camelCase")]
-pub enum Kind {
-    /// The number of requests.
-    #[default]
-    Counter,
-}
-
-/// Which requests a metric is about: those for which everything given here holds.
-#[derive(Debug, Default, Deserialize)]
-#[cfg_attr(
-    feature = "schema",
-    derive(schemars::JsonSchema),
-    schemars(transform = schema::when)
-)]
-#[serde(
-    rename_all = "camelCase",
-    deny_unknown_fields,
-    default,
-    remote = "Self"
-)]
-pub struct When {
-    /// The method, or several.
-    pub method: OneOrMany<String>,
-    /// The route, or several: templates of `routes`.
-    pub route: OneOrMany<String>,
-    /// The path, without its query.
-    pub path: Option<StringMatch>,
-    /// Headers of the request. Of a header that it has more than once no condition holds, nor of any header of
-    /// a request that was answered before it got here.
-    pub headers: UniqueMap<StringMatch>,
-    /// The status of the response (`201`), a class of them (`2xx`), or several.
-    pub status: OneOrMany<StatusMatch>,
-}
-
-mapping!(Config, LabelConfig, MetricConfig, When);
-
-/// What the fields say together, and what has a parser of its own.
-#[cfg(feature = "schema")]
-mod schema {
-    use std::borrow::Cow;
-
-    use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-    use tollgate_common::schema::exactly_one;
-
-    use super::StatusMatch;
-
-    pub(super) fn label(schema: &mut Schema) {
-        exactly_one(schema, &["from", "header"]);
-    }
-
-    pub(super) fn when(schema: &mut Schema) {
-        schema.insert("minProperties".to_owned(), 1.into());
-    }
-
-    impl JsonSchema for StatusMatch {
-        fn inline_schema() -> bool {
-            true
-        }
-
-        fn schema_name() -> Cow<'static, str> {
-            "StatusMatch".into()
-        }
-
-        fn json_schema(_: &mut SchemaGenerator) -> Schema {
-            json_schema!({
-                "title": "number or class",
-                "anyOf": [
-                    {"type": "integer", "minimum": 100, "maximum": 599},
-                    {"type": "string", "pattern": "^[1-5]xx$"},
-                ],
-                "examples": [201, "2xx"],
-            })
-        }
-    }
-}
-
-/// A status or a class of them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StatusMatch(RangeInclusive<u16>);
-
-impl StatusMatch {
-    /// The statuses it stands for.
-    pub fn range(&self) -> RangeInclusive<u16> {
-        self.0.clone()
-    }
-}
-
-impl<'de> Deserialize<'de> for StatusMatch {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Status;
-
-        impl Visitor<'_> for Status {
-            type Value = StatusMatch;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a status, e.g. 201, or a class, e.g. \"2xx\"")
-            }
-
-            fn visit_u64<E: de::Error>(self, value: u64) -> Result<StatusMatch, E> {
-                match u16::try_from(value) {
-                    Ok(code @ 100..=599) => Ok(StatusMatch(code..=code)),
-                    _ => Err(E::custom(format!(
-                        "{value} is not a status, write one from 100 to 599"
-                    ))),
-                }
-            }
-
-            fn visit_i64<E: de::Error>(self, value: i64) -> Result<StatusMatch, E> {
-                Err(E::custom(format!(
-                    "{value} is not a status, write one from 100 to 599"
-                )))
-            }
-
-            fn visit_str<E: de::Error>(self, value: &str) -> Result<StatusMatch, E> {
-                match value.as_bytes() {
-                    [digit @ b'1'..=b'5', b'x', b'x'] => {
-                        let first = u16::from(digit - b'0') * 100;
-                        Ok(StatusMatch(first..=first + 99))
-                    }
-                    _ => match value.parse::<u16>() {
-                        Ok(code @ 100..=599) => {
-                            Err(E::custom(format!("{value:?} is text, write {code}")))
-                        }
-                        _ => Err(E::custom(format!(
-                            "{value:?} is not a status, write e.g. 201 or \"2xx\""
-                        ))),
-                    },
-                }
-            }
-        }
-
-        deserializer.deserialize_any(Status)
-    }
-}
+/// The largest `atMost` of a label.
+pub const MAX_ADMITTED: u64 = 1_000;
+/// How many names the path of a claim may have.
+pub const MAX_CLAIM_NAMES: usize = 8;
+/// How long each of these may be.
+pub const LONGEST_CLAIM_NAME: usize = 256;
+/// The largest `scale` of a value.
+pub const LARGEST_SCALE: u64 = 1_000_000_000;
+/// The largest `max` of a value. Nine thousand such requests are as many as a Prometheus can count exactly.
+pub const LARGEST_NUMBER: u64 = 1_000_000_000_000;
+/// The largest `maxBodyBytes`.
+pub const LARGEST_BODY: u64 = 1 << 20;
+/// How long a metric's `help` may be.
+pub const LONGEST_HELP: usize = 256;
 
 /// Everything for which a filter would refuse this configuration (JSON).
 pub fn check(configuration: &[u8]) -> Result<(), Problems> {
@@ -323,6 +78,22 @@ pub fn check(configuration: &[u8]) -> Result<(), Problems> {
 /// Reads and compiles a configuration (JSON).
 pub fn compile(configuration: &[u8]) -> Result<Metrics, Problems> {
     config::read(configuration, Config::compile)
+}
+
+/// The first field of a configuration (JSON) for which the filter must see bodies.
+pub fn reads_bodies(configuration: &[u8]) -> Option<String> {
+    let config: Config = config::parse(configuration).ok()?;
+    let values = config.metrics.iter().enumerate();
+    let mut fields = values.filter_map(|(i, metric)| {
+        let value = metric.value.as_ref()?;
+        let field = match (&value.request_body, &value.response_body) {
+            (Some(_), _) => "requestBody",
+            (None, Some(_)) => "responseBody",
+            (None, None) => return None,
+        };
+        Some(format!("metrics[{i}].value.{field}"))
+    });
+    fields.next()
 }
 
 impl Config {
@@ -342,34 +113,63 @@ impl Config {
                 ),
             );
         }
+        if !(1..=LARGEST_BODY).contains(&self.max_body_bytes) {
+            problems.tell(
+                "maxBodyBytes",
+                format!(
+                    "{} is out of range, write 1 to {LARGEST_BODY}",
+                    self.max_body_bytes
+                ),
+            );
+        }
         problems.take(metrics::name(&self.folded_metric, "foldedMetric"));
+        problems.take(metrics::name(&self.skipped_metric, "skippedMetric"));
 
         let templates = compile_routes(&self.routes, problems);
+        let skips = self
+            .metrics
+            .iter()
+            .filter_map(|metric| metric.value.as_ref())
+            .any(|value| value.from.is_none());
         let mut names: Vec<&str> = Vec::with_capacity(self.labels.len());
         let mut labels = Vec::with_capacity(self.labels.len());
         for (name, label) in self.labels.iter() {
             let path = below("labels", name);
-            problems.take_key("labels", label_name(name, &names, &path));
+            // Also beside the label of requests that are skipped, if there can be any.
+            let others = names.iter().copied();
+            let skipped = (skips && name != SKIPPED_LABEL).then_some(SKIPPED_LABEL);
+            let others: Vec<&str> = others.chain(skipped).collect();
+            problems.take_key("labels", label_name(name, &others, &path));
             names.push(name);
             labels.push(compile_label(name, label, &self.routes, &path, problems));
         }
 
+        self.name_metrics(problems);
+        let mut bodies = Bodies::default();
         let mut metrics = Vec::with_capacity(self.metrics.len());
-        let mut metric_names = HashSet::from([self.folded_metric.as_str()]);
         for (i, metric) in self.metrics.iter().enumerate() {
             let path = format!("metrics[{i}]");
-            let name = format!("{path}.name");
-            if problems.take(metrics::name(&metric.name, &name)).is_some()
-                && !metric_names.insert(&metric.name)
+            if let Some(help) = &metric.help {
+                problems.take(one_line(help, &format!("{path}.help")));
+            }
+            let (kind, needs_value) = match metric.kind {
+                Kind::Counter => (MetricKind::Counter, None),
+                Kind::Gauge => (MetricKind::Gauge, Some("a gauge")),
+                Kind::Histogram => (MetricKind::Histogram, Some("a histogram")),
+            };
+            if let (Some(kind), None) = (needs_value, &metric.value)
+                && problems.as_written(&path, "value")
+                && problems.as_written(&path, "type")
             {
                 problems.tell(
-                    name,
-                    format!("{:?} is there twice, choose another name", metric.name),
+                    &path,
+                    format!("is {kind} without a value, write which number it shows in value"),
                 );
             }
-            let Kind::Counter = metric.kind;
             metrics.push(Metric {
                 name: metric.name.clone(),
+                kind,
+                help: metric.help.clone(),
                 labels: metric_labels(&metric.labels, &names, &format!("{path}.labels"), problems),
                 condition: match &metric.when {
                     Some(when) => {
@@ -377,19 +177,72 @@ impl Config {
                     }
                     None => Condition::default(),
                 },
+                value: match &metric.value {
+                    Some(value) => {
+                        compile_value(value, &mut bodies, &format!("{path}.value"), problems)
+                    }
+                    None => None,
+                },
             });
         }
         let metrics = Metrics::new(
             labels.into_iter().collect::<Option<_>>()?,
             Routes::new(templates?),
             metrics,
-            self.max_series as usize,
-            self.folded_metric,
+            self.max_series,
+            [self.folded_metric, self.skipped_metric],
         );
         let headers = metrics.further_headers();
         problems.at_most(headers, MAX_HEADERS, "metrics", "different headers");
-        Some(metrics)
+        let [request, response] = bodies.asked(self.max_body_bytes, problems);
+        Some(metrics.asking(request, response))
     }
+
+    /// Refuses names that Prometheus or the proxy would mix up.
+    fn name_metrics(&self, problems: &mut Problems) {
+        let histograms = self
+            .metrics
+            .iter()
+            .filter(|metric| metric.kind == Kind::Histogram);
+        let names: HashSet<String> = histograms
+            .flat_map(|metric| {
+                ["bucket", "sum", "count"].map(|part| format!("{}_{part}", metric.name))
+            })
+            .collect();
+        let mut known = HashSet::new();
+        let own = [
+            (&self.folded_metric, "foldedMetric"),
+            (&self.skipped_metric, "skippedMetric"),
+        ];
+        for (name, field) in own {
+            if names.contains(name) {
+                problems.tell(field, part_of_a_histogram(name));
+            } else if !known.insert(name.as_str()) {
+                problems.tell(field, there_twice(name));
+            }
+        }
+        for (i, metric) in self.metrics.iter().enumerate() {
+            let path = format!("metrics[{i}].name");
+            if problems.take(metrics::name(&metric.name, &path)).is_none() {
+                continue;
+            }
+            if names.contains(&metric.name) {
+                problems.tell(path, part_of_a_histogram(&metric.name));
+            } else if !known.insert(&metric.name) {
+                problems.tell(path, there_twice(&metric.name));
+            }
+        }
+    }
+}
+
+fn part_of_a_histogram(name: &str) -> String {
+    format!(
+        "{name:?} is what a part of the histogram before the last _ is called, choose another name"
+    )
+}
+
+fn there_twice(name: &str) -> String {
+    format!("{name:?} is there twice, choose another name")
 }
 
 fn compile_routes(routes: &[String], problems: &mut Problems) -> Option<Vec<Template>> {
@@ -422,313 +275,12 @@ fn compile_routes(routes: &[String], problems: &mut Problems) -> Option<Vec<Temp
     templates.into_iter().collect()
 }
 
-fn compile_label(
-    name: &str,
-    label: &LabelConfig,
-    routes: &[String],
-    path: &str,
-    problems: &mut Problems,
-) -> Option<Label> {
-    let of = |source, values: &[&str]| {
-        let values = values.iter().map(|value| (*value).to_owned()).collect();
-        Some(Label::new(name, source, values))
-    };
-    let from = match (label.from, &label.header) {
-        (Some(from), None) => from,
-        (None, Some(header)) => {
-            let header = problems.take(label_header(header, &format!("{path}.header")));
-            let values = declared(label, "a header", path, |_, _| Ok(()), problems);
-            return Some(Label::new(name, Source::Header(header?), values?));
-        }
-        (None, None) => {
-            return problems.refuse(
-                path,
-                "does not say where its value comes from, write from or header",
-            );
-        }
-        (Some(_), Some(_)) => {
-            return problems.refuse(path, "has from and header, write one of them");
-        }
-    };
-    if !problems.as_written(path, "from") {
-        return None;
-    }
-    let tier_rule: ValueRule = |value, path| match is_name(value) {
-        true => Ok(()),
-        false => refuse(path, format!("{value:?} is not a tier's name, {NAME_RULE}")),
-    };
-    let type_rule: ValueRule = |value, path| match is_name(value) {
-        true => Ok(()),
-        false => refuse(path, format!("{value:?} is not a type, {NAME_RULE}")),
-    };
-    let mut listed = |source, rule| {
-        let values = declared(label, from.as_str(), path, rule, problems)?;
-        Some(Label::new(name, source, values))
-    };
-    match from {
-        FromConfig::Tenant => listed(Source::Tenant, tenant_id),
-        FromConfig::Tier => listed(Source::Tier, tier_rule),
-        FromConfig::UserType => listed(Source::UserType, type_rule),
-        _ if label.values.is_some() => problems.refuse(
-            format!("{path}.values"),
-            format!(
-                "is not needed, {} brings its own values: take it out",
-                from.as_str()
-            ),
-        ),
-        FromConfig::Route if routes.is_empty() => {
-            if problems.as_written("routes", "") {
-                problems.tell(path, "needs route templates, write them in routes");
-            }
-            None
-        }
-        FromConfig::Route => Some(Label::new(name, Source::Route, routes.to_vec())),
-        FromConfig::Status => Some(Label::new(
-            name,
-            Source::Status,
-            (100..=599).map(|code: u16| code.to_string()).collect(),
-        )),
-        FromConfig::StatusClass => of(Source::StatusClass, &["1xx", "2xx", "3xx", "4xx", "5xx"]),
-        FromConfig::Method => of(
-            Source::Method,
-            &[
-                "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH",
-            ],
-        ),
-    }
-}
-
-type ValueRule = fn(&str, &str) -> Result<(), ConfigError>;
-
-/// The values that a label declares, each of which must be one that its source can have.
-fn declared(
-    label: &LabelConfig,
-    source: &str,
-    path: &str,
-    rule: ValueRule,
-    problems: &mut Problems,
-) -> Option<Vec<String>> {
-    let Some(values) = &label.values else {
-        return problems.refuse(
-            path,
-            format!(
-                "has no values, list those of {source} that are worth a series; all else is \"other\""
-            ),
-        );
-    };
-    let path = format!("{path}.values");
-    if values.is_empty() {
-        return problems.refuse(
-            path,
-            "is empty, list the values that are worth a series; all else is \"other\"",
-        );
-    }
-    problems.at_most(values.len(), MAX_VALUES, &path, "values");
-    let mut known = HashSet::with_capacity(values.len());
-    for (i, value) in values.iter().enumerate() {
-        let path = format!("{path}[{i}]");
-        let valid = label_value(value, &path).and_then(|()| rule(value, &path));
-        if problems.take(valid).is_some() && !known.insert(value) {
-            problems.tell(path, format!("{value:?} is there twice, take one out"));
-        }
-    }
-    Some(values.clone())
-}
-
-fn tenant_id(value: &str, path: &str) -> Result<(), ConfigError> {
-    match TenantId::normalise(value.as_bytes()) {
-        Some(id) if id.as_str() == value => Ok(()),
-        Some(id) => refuse(
-            path,
-            format!("{value:?} never occurs, because tenants' ids are normalised: write \"{id}\""),
-        ),
-        None => refuse(path, format!("{value:?} is not a tenant's id, {ID_RULE}")),
-    }
-}
-
-/// A value that comes out of a metric's name as it went in.
-fn label_value(value: &str, path: &str) -> Result<(), ConfigError> {
-    match value {
-        "" => return refuse(path, "is empty, write the value"),
-        "other" => {
-            return refuse(
-                path,
-                "\"other\" is what all values that are not listed are counted as, take it out",
-            );
-        }
-        "none" => {
-            return refuse(
-                path,
-                "\"none\" is what no value at all is counted as, take it out",
-            );
-        }
-        _ => {}
-    }
-    at_most(value.len(), MAX_LENGTH, path, "bytes")?;
-    if let Some(pattern) = PROXY_TAGS.iter().find(|pattern| value.contains(*pattern)) {
-        return refuse(
-            path,
-            format!(
-                "{value:?} contains {pattern:?}, which the proxy reads as the start of a label of its own; it can't be counted by itself"
-            ),
-        );
-    }
-    if series_name("", &[("", value)]) != format!("=.={value};.;") {
-        return refuse(
-            path,
-            format!(
-                "{value:?} can't be a label's value: control characters, a dot at its start, and a dot after \";\" or \"=\" break the labels"
-            ),
-        );
+fn one_line(help: &str, path: &str) -> Result<(), ConfigError> {
+    at_most(help.len(), LONGEST_HELP, path, "bytes")?;
+    if help.trim().is_empty() || help.contains(char::is_control) {
+        return refuse(path, format!("{help:?} is not a line of text, write one"));
     }
     Ok(())
-}
-
-fn label_name(name: &str, others: &[&str], path: &str) -> Result<(), ConfigError> {
-    if !metrics::is_name(name) || name.starts_with("__") {
-        return refuse(
-            path,
-            format!(
-                "{name:?} is not a label's name, write 1 to {MAX_LENGTH} of a-z, A-Z, 0-9 and _, not starting with a digit or __"
-            ),
-        );
-    }
-    if let Some(other) = others
-        .iter()
-        .find(|other| name.ends_with(*other) || other.ends_with(name))
-    {
-        let (longer, shorter) = if name.len() > other.len() {
-            (name, *other)
-        } else {
-            (*other, name)
-        };
-        return refuse(
-            path,
-            format!(
-                "the proxy can't tell {shorter:?} from the end of {longer:?}, rename one of the two labels"
-            ),
-        );
-    }
-    Ok(())
-}
-
-fn label_header(name: &str, path: &str) -> Result<String, ConfigError> {
-    let name = header::name(name, path)?;
-    for (owned, from) in [
-        (TENANT_ID, FromConfig::Tenant),
-        (TENANT_TIER, FromConfig::Tier),
-        (USER_TYPE, FromConfig::UserType),
-    ] {
-        if same_name(name.as_bytes(), owned.as_bytes()) {
-            return refuse(
-                path,
-                format!(
-                    "{name:?} is another filter's word, write `from: {}` instead",
-                    from.as_str()
-                ),
-            );
-        }
-    }
-    Ok(name)
-}
-
-fn metric_labels(
-    labels: &[String],
-    names: &[&str],
-    path: &str,
-    problems: &mut Problems,
-) -> Vec<usize> {
-    problems.at_most(labels.len(), MAX_METRIC_LABELS, path, "labels");
-    let mut positions = Vec::with_capacity(labels.len());
-    for (i, label) in labels.iter().enumerate() {
-        let path = format!("{path}[{i}]");
-        let Some(position) = names.iter().position(|name| name == label) else {
-            let known = match names {
-                [] => "write it in labels".to_owned(),
-                names => format!("write one of {}, or add it to labels", names.join(", ")),
-            };
-            if problems.as_written("labels", "") {
-                problems.tell(path, format!("{label:?} is not a label, {known}"));
-            }
-            continue;
-        };
-        if positions.contains(&position) {
-            problems.tell(path, format!("{label:?} is there twice, take one out"));
-        }
-        positions.push(position);
-    }
-    positions
-}
-
-fn compile_when(when: &When, routes: &[String], path: &str, problems: &mut Problems) -> Condition {
-    let mut condition = Condition {
-        path: when.path.clone(),
-        ..Condition::default()
-    };
-    let given = [
-        (when.method.is_given(), when.method.values().len(), "method"),
-        (when.route.is_given(), when.route.values().len(), "route"),
-        (when.status.is_given(), when.status.values().len(), "status"),
-        (!when.headers.is_empty(), when.headers.len(), "headers"),
-    ];
-    if when.path.is_none()
-        && given.iter().all(|(given, ..)| !given)
-        && problems.as_written(path, "headers")
-    {
-        problems.tell(path, "is empty and holds for all requests, take it out");
-    }
-    for (given, count, field) in given {
-        let path = format!("{path}.{field}");
-        if given && count == 0 {
-            problems.tell(&path, "is empty and never holds, list the values");
-        }
-        problems.at_most(count, MAX_CONDITIONS, &path, "values");
-    }
-    for (i, method) in when.method.values().iter().enumerate() {
-        let of_method = |byte: u8| byte.is_ascii_uppercase() || byte == b'-';
-        if method.is_empty() || !method.bytes().all(of_method) {
-            problems.tell(
-                when.method.path(&format!("{path}.method"), i),
-                format!("{method:?} is not a method, write for example \"POST\""),
-            );
-        }
-        condition.methods.push(method.clone());
-    }
-    for (i, route) in when.route.values().iter().enumerate() {
-        let position = routes.iter().position(|template| template == route);
-        if position.is_none() && problems.as_written("routes", "") {
-            problems.tell(
-                when.route.path(&format!("{path}.route"), i),
-                format!(
-                    "{route:?} is not one of the templates in routes, add it there or use path"
-                ),
-            );
-        }
-        condition.routes.extend(position);
-    }
-    let headers = format!("{path}.headers");
-    for (name, test) in when.headers.iter() {
-        if let Some(name) = problems.take(header::name(name, &below(&headers, name))) {
-            condition.headers.push((name, test.clone()));
-        }
-    }
-    condition.statuses = when
-        .status
-        .values()
-        .iter()
-        .map(StatusMatch::range)
-        .collect();
-    if let Some(StringMatch::Exact(text)) = &when.path
-        && (without_query(text.as_bytes()) != text.as_bytes() || !text.starts_with('/'))
-    {
-        problems.tell(
-            format!("{path}.path.exact"),
-            format!(
-                "{text:?} never matches, because a path starts with a slash and is matched without its query"
-            ),
-        );
-    }
-    condition
 }
 
 #[cfg(test)]
@@ -796,7 +348,7 @@ mod tests {
             ),
             (
                 r#"{"metric": []}"#,
-                r#"metric: unknown field "metric", expected one of "labels", "routes", "metrics", "maxSeries", "foldedMetric""#,
+                r#"metric: unknown field "metric", expected one of "labels", "routes", "metrics", "maxSeries", "foldedMetric", "skippedMetric", "maxBodyBytes""#,
             ),
             (
                 r#"{"metrics": [["x_total", "counter", null, []]]}"#,
@@ -811,16 +363,16 @@ mod tests {
                 "labels.a: a list is given, expected a mapping",
             ),
             (
-                r#"{"metrics": [{"name": "x", "type": "gauge"}]}"#,
-                r#"metrics[0].type: unknown variant "gauge", expected "counter""#,
+                r#"{"metrics": [{"name": "x", "type": "summary"}]}"#,
+                r#"metrics[0].type: unknown variant "summary", expected one of "counter", "gauge", "histogram""#,
             ),
             (
-                r#"{"metrics": [{"name": "x", "help": "y"}]}"#,
-                r#"metrics[0].help: unknown field "help", expected one of "name", "type", "when", "labels""#,
+                r#"{"metrics": [{"name": "x", "unit": "y"}]}"#,
+                r#"metrics[0].unit: unknown field "unit", expected one of "name", "help", "type", "when", "value", "labels""#,
             ),
             (
                 r#"{"labels": {"a": {"from": "claim"}}, "metrics": [{"name": "x"}]}"#,
-                r#"labels.a.from: unknown variant "claim", expected one of "tenant", "tier", "userType", "route", "status", "statusClass", "method""#,
+                r#"labels.a.from: unknown variant "claim", expected one of "tenant", "tier", "userType", "route", "status", "statusClass", "grpcStatus", "method", "limit", "reason""#,
             ),
             (
                 r#"{"labels": {"a": {"from": "status"}, "a": {"from": "status"}}, "metrics": [{"name": "x"}]}"#,
@@ -841,7 +393,7 @@ mod tests {
 
     #[test]
     fn labels_say_where_their_value_comes_from_and_what_it_may_be() {
-        let sourceless = "labels.l: does not say where its value comes from, write from or header";
+        let sourceless = "labels.l: does not say where its value comes from, write from, header, responseHeader, claim or constant";
         for (label, expected) in [
             ("{}", sourceless),
             (
@@ -850,11 +402,11 @@ mod tests {
             ),
             (
                 r#"{"from": "tenant"}"#,
-                "labels.l: has no values, list those of tenant that are worth a series; all else is \"other\"",
+                "labels.l: has no values, list those of tenant that are worth a series, or write how many are in atMost; all else is \"other\"",
             ),
             (
                 r#"{"header": "x"}"#,
-                "labels.l: has no values, list those of a header that are worth a series; all else is \"other\"",
+                "labels.l: has no values, list those of a header that are worth a series, or write how many are in atMost; all else is \"other\"",
             ),
             (
                 r#"{"from": "tier", "values": []}"#,
@@ -919,6 +471,46 @@ mod tests {
             (
                 r#"{"header": ":path", "values": ["a"]}"#,
                 "labels.l.header: \":path\" is not a header here but a part of the request line, write a header's name",
+            ),
+            (
+                r#"{"claim": [], "values": ["a"]}"#,
+                "labels.l.claim: names no claim, write for example plan, or [realm, plan] for one in another",
+            ),
+            (
+                r#"{"claim": ["realm", ""], "atMost": 5}"#,
+                "labels.l.claim[1]: \"\" is not a claim's name, write for example \"plan\"",
+            ),
+            (
+                r#"{"claim": "plan"}"#,
+                "labels.l: has no values, list those of a claim that are worth a series, or write how many are in atMost; all else is \"other\"",
+            ),
+            (
+                r#"{"from": "tenant", "atMost": 0}"#,
+                "labels.l.atMost: 0 is out of range, write 1 to 1000",
+            ),
+            (
+                r#"{"from": "reason", "atMost": 5}"#,
+                "labels.l.atMost: is not needed, reason brings its own values: take it out",
+            ),
+            (
+                r#"{"from": "limit", "values": ["Rate"]}"#,
+                "labels.l.values[0]: \"Rate\" is not a limit's name, write 1 to 64 of a-z, 0-9, _ and -, not starting with -",
+            ),
+            (
+                r#"{"constant": "a;.;b"}"#,
+                "labels.l.constant: \"a;.;b\" can't be a label's value: control characters, a dot at its start, and a dot after \";\" or \"=\" break the labels",
+            ),
+            (
+                r#"{"constant": "eu", "values": ["eu"]}"#,
+                "labels.l.values: is not needed, constant brings its own values: take it out",
+            ),
+            (
+                r#"{"responseHeader": "x y", "values": ["a"]}"#,
+                "labels.l.responseHeader: \"x y\" is not a header's name, write for example \"x-user-id\"",
+            ),
+            (
+                r#"{"header": "x", "claim": "y", "constant": "z"}"#,
+                "labels.l: has header and claim and constant, write one of them",
             ),
             (
                 r#"{"header": "x y", "values": ["a"]}"#,
@@ -986,6 +578,119 @@ mod tests {
         assert_eq!(
             metric_error(r#"{"name": "tollgate_folded_total"}"#),
             "metrics[0].name: \"tollgate_folded_total\" is there twice, choose another name"
+        );
+    }
+
+    #[test]
+    fn a_gauge_and_a_histogram_show_a_number() {
+        for (metric, expected) in [
+            (
+                r#"{"name": "x", "type": "gauge"}"#,
+                "metrics[0]: is a gauge without a value, write which number it shows in value",
+            ),
+            (
+                r#"{"name": "x", "type": "histogram"}"#,
+                "metrics[0]: is a histogram without a value, write which number it shows in value",
+            ),
+            (
+                r#"{"name": "x", "value": "duration"}"#,
+                "metrics[0].value: \"duration\" is given, expected a mapping",
+            ),
+            (
+                r#"{"name": "x", "value": {}}"#,
+                "metrics[0].value: does not say where the number is, write from, header, responseHeader, requestBody or responseBody",
+            ),
+            (
+                r#"{"name": "x", "type": "histogram", "value": {"from": "duration"}}, {"name": "x_count"}"#,
+                "metrics[1].name: \"x_count\" is what a part of the histogram before the last _ is called, choose another name",
+            ),
+            (
+                r#"{"name": "x", "value": {"header": "x-total", "from": "duration"}}"#,
+                "metrics[0].value: has from and header, write one of them",
+            ),
+            (
+                r#"{"name": "x", "value": {"header": "x total"}}"#,
+                "metrics[0].value.header: \"x total\" is not a header's name, write for example \"x-user-id\"",
+            ),
+            (
+                r#"{"name": "x", "value": {"responseHeader": ":status"}}"#,
+                "metrics[0].value.responseHeader: \":status\" is not a header here but a part of the request line, write a header's name",
+            ),
+            (
+                r#"{"name": "x", "value": {"responseBody": "$.total"}}"#,
+                "metrics[0].value.responseBody: \"$.total\" is not a JSON pointer: it starts with \"/\", write \"/total\"",
+            ),
+            (
+                r#"{"name": "x", "value": {"requestBody": "/a", "responseBody": "/a"}}"#,
+                "metrics[0].value: has requestBody and responseBody, write one of them",
+            ),
+            (
+                r#"{"name": "x", "value": {"header": "x-total", "scale": 0}}"#,
+                "metrics[0].value.scale: 0 is out of range, write 1 to 1000000000",
+            ),
+            (
+                r#"{"name": "x", "value": {"header": "x-total", "scale": 0.01}}"#,
+                "metrics[0].value.scale: 0.01 is given, expected a whole number, e.g. 100",
+            ),
+            (
+                r#"{"name": "x", "value": {"header": "x-total", "max": 1000000000001}}"#,
+                "metrics[0].value.max: 1000000000001 is out of range, write 1 to 1000000000000",
+            ),
+            (
+                r#"{"name": "x", "value": {"from": "duration", "scale": 10}}"#,
+                "metrics[0].value.scale: is for numbers of headers and bodies, duration is a whole number already: take it out",
+            ),
+            (
+                r#"{"name": "tollgate_skipped_total"}"#,
+                "metrics[0].name: \"tollgate_skipped_total\" is there twice, choose another name",
+            ),
+            (
+                r#"{"name": "x", "help": "a\nb"}"#,
+                "metrics[0].help: \"a\\nb\" is not a line of text, write one",
+            ),
+        ] {
+            assert_eq!(metric_error(metric), expected, "{metric}");
+        }
+        for value in ["duration", "requestBytes", "responseBytes"] {
+            for kind in ["counter", "gauge", "histogram"] {
+                let metric = format!(
+                    r#"{{"metrics": [{{"name": "x", "help": "What it is.", "type": "{kind}", "value": {{"from": "{value}"}}}}]}}"#
+                );
+                assert_eq!(check(metric.as_bytes()), Ok(()));
+            }
+        }
+    }
+
+    #[test]
+    fn bodies_are_asked_for_a_few_numbers_each() {
+        let metrics = |count: usize| {
+            let metric =
+                |n| format!(r#"{{"name": "m{n}_total", "value": {{"responseBody": "/n{n}"}}}}"#);
+            (0..count).map(metric).collect::<Vec<_>>().join(",")
+        };
+        let config = |metrics: &str| format!(r#"{{"metrics": [{metrics}]}}"#);
+        assert_eq!(check(config(&metrics(8)).as_bytes()), Ok(()));
+        assert_eq!(
+            error(&config(&metrics(9))),
+            "metrics: 9 different pointers into bodies of responses are too many, write at most 8"
+        );
+        let same = r#"{"name": "twice_total", "value": {"responseBody": "/n1", "scale": 2}}"#;
+        let both = format!("{},{same}", metrics(8));
+        assert_eq!(check(config(&both).as_bytes()), Ok(()));
+        assert_eq!(
+            error(r#"{"metrics": [{"name": "x"}], "maxBodyBytes": 2000000}"#),
+            "maxBodyBytes: 2000000 is out of range, write 1 to 1048576"
+        );
+        assert_eq!(
+            reads_bodies(
+                config(r#"{"name": "a"}, {"name": "b", "value": {"requestBody": "/x"}}"#)
+                    .as_bytes()
+            ),
+            Some("metrics[1].value.requestBody".to_owned())
+        );
+        assert_eq!(
+            reads_bodies(config(r#"{"name": "a", "value": {"from": "duration"}}"#).as_bytes()),
+            None
         );
     }
 
@@ -1093,6 +798,50 @@ mod tests {
                 format!("{at}.status: \"6xx\" is not a status, write e.g. 201 or \"2xx\""),
             ),
             (
+                r#"{"grpcStatus": 17}"#,
+                format!("{at}.grpcStatus: 17 is not a gRPC status, write one from 0 to 16"),
+            ),
+            (
+                r#"{"grpcStatus": ["OK"]}"#,
+                format!(
+                    "{at}.grpcStatus[0]: \"OK\" is given, expected the number of a gRPC status, e.g. 14"
+                ),
+            ),
+            (
+                r#"{"tenant": ["acme", "Globex"]}"#,
+                format!(
+                    "{at}.tenant[1]: \"Globex\" never occurs, because tenants' ids are normalised: write \"globex\""
+                ),
+            ),
+            (
+                r#"{"tier": []}"#,
+                format!("{at}.tier: is empty and never holds, list the values"),
+            ),
+            (
+                r#"{"userType": "Vip"}"#,
+                format!(
+                    "{at}.userType: \"Vip\" is not a type, write 1 to 64 of a-z, 0-9, _ and -, not starting with -"
+                ),
+            ),
+            (
+                r#"{"limit": "the rate"}"#,
+                format!(
+                    "{at}.limit: \"the rate\" is not a limit's name, write 1 to 64 of a-z, 0-9, _ and -, not starting with -"
+                ),
+            ),
+            (
+                r#"{"reason": "tired"}"#,
+                format!(
+                    "{at}.reason: \"tired\" is no reason for which the limiter refuses, write one of limited, too_costly, blocked, missing, unusable, contended, unavailable"
+                ),
+            ),
+            (
+                r#"{"responseHeaders": {"x y": {"exact": "a"}}}"#,
+                format!(
+                    "{at}.responseHeaders[\"x y\"]: \"x y\" is not a header's name, write for example \"x-user-id\""
+                ),
+            ),
+            (
                 r#"{"status": true}"#,
                 format!("{at}.status: true is given, expected a value or a list of values"),
             ),
@@ -1175,7 +924,7 @@ mod tests {
                 r#"{{"headers": {{{}}}}}"#,
                 numbers(28, &|i| format!(r#""x-{i}": {{"exact": "a"}}"#))
             )),
-            "metrics: 28 different headers are too many, write at most 27"
+            "metrics: 28 different headers are too many, write at most 26"
         );
         assert_eq!(
             when_error(&format!(

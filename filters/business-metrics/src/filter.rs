@@ -1,24 +1,30 @@
-//! The filter: reads the request and its status, asks the core, counts.
+//! The filter: reads the request and how it ended, asks the core, counts.
 
-use std::cell::RefCell;
+use std::borrow::Cow;
+use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
 
 use tollgate_common::Refusal;
-use tollgate_host::{Action, Host, HostError, Map, MetricId, MetricKind, Plugin, Request, Stream};
+use tollgate_common::claims::METADATA;
+use tollgate_host::{
+    Action, Chunk, HeaderMap, Host, HostError, Map, MetricId, MetricKind, Plugin, Request, Stream,
+};
 
 use crate::config::compile;
-use crate::metrics::{Captured, Identity, Metrics, Place, Series, SeriesKey};
+use crate::metrics::{Captured, Count, Identity, Metrics, Outcome, Settled};
+use crate::series::{Series, SeriesKey};
+use crate::value::{Number, Skip};
 
 /// The business metrics of one configuration.
 #[derive(Debug)]
 pub struct BusinessMetrics {
-    counters: Rc<Counters>,
+    meters: Rc<Meters>,
 }
 
 /// The metrics and the series of them that this VM has defined. A new configuration starts with none; the host knows
 /// those that it has already.
 #[derive(Debug)]
-struct Counters {
+struct Meters {
     metrics: Metrics,
     series: RefCell<Series<MetricId>>,
 }
@@ -28,16 +34,16 @@ impl Plugin for BusinessMetrics {
 
     fn configure(
         configuration: &[u8],
-        _plugin_name: &str,
+        plugin_name: &str,
         host: &mut dyn Host,
     ) -> Result<Self, String> {
         let metrics = compile(configuration).map_err(|error| error.to_string())?;
-        Ok(Self::new(metrics, host))
+        Ok(Self::new(metrics, plugin_name, host))
     }
 
     fn stream(&self) -> Measurement {
         Measurement {
-            counters: Rc::clone(&self.counters),
+            meters: Rc::clone(&self.meters),
             captured: None,
         }
     }
@@ -45,33 +51,41 @@ impl Plugin for BusinessMetrics {
 
 impl BusinessMetrics {
     /// The business metrics of a configuration that has been read.
-    pub fn new(metrics: Metrics, host: &mut dyn Host) -> Self {
-        // Defined now, so that it is there to be watched while it is still 0.
-        if let Err(error) = host.metric(MetricKind::Counter, metrics.folded_metric()) {
-            log::warn!("{} can't be defined: {error:?}", metrics.folded_metric());
+    pub fn new(mut metrics: Metrics, plugin_name: &str, host: &mut dyn Host) -> Self {
+        let series = metrics.share(plugin_name);
+        // Defined now, so that they are there to be watched while they are still 0.
+        let skipped = metrics.skips().into_iter();
+        let skipped = skipped.map(|skip| metrics.skipped_series(skip));
+        for name in skipped.chain([metrics.folded_metric().to_owned()]) {
+            if let Err(error) = host.metric(MetricKind::Counter, &name) {
+                log::warn!("{name} can't be defined: {error:?}");
+            }
         }
-        let series = RefCell::new(Series::new(metrics.max_series()));
+        let series = RefCell::new(Series::new(series));
         Self {
-            counters: Rc::new(Counters { metrics, series }),
+            meters: Rc::new(Meters { metrics, series }),
         }
+    }
+
+    /// Whether a label is a claim.
+    pub fn reads_claims(&self) -> bool {
+        self.meters.metrics.reads_claims()
     }
 }
 
 /// The measurement of one request.
 #[derive(Debug)]
 pub struct Measurement {
-    counters: Rc<Counters>,
+    meters: Rc<Meters>,
     /// `None` as long as the request has not come by: it may have been answered before.
     captured: Option<Captured>,
 }
 
 impl Stream for Measurement {
-    fn on_request_headers(&mut self, request: &mut Request, _host: &mut dyn Host) -> Action {
-        self.captured = Some(
-            self.counters
-                .metrics
-                .capture(request.headers(), Identity::Headers),
-        );
+    fn on_request_headers(&mut self, request: &mut Request, host: &mut dyn Host) -> Action {
+        let metadata = || request.metadata(host).ok().map(Cow::Borrowed);
+        let metrics = &self.meters.metrics;
+        self.captured = Some(metrics.capture(request.headers(), Identity::Headers, metadata));
         Action::Continue
     }
 
@@ -87,17 +101,49 @@ impl Stream for Measurement {
         Action::Continue
     }
 
-    fn on_log(&mut self, host: &mut dyn Host) {
-        let captured = match self.captured.take() {
-            Some(captured) => captured,
-            None => answered_before(&self.counters.metrics, host),
+    fn on_request_body(&mut self, chunk: &Chunk, host: &mut dyn Host) {
+        if let Some(captured) = &mut self.captured {
+            captured.request_body.read(chunk, host);
+        }
+    }
+
+    fn on_response_headers(&mut self, host: &mut dyn Host) {
+        let metrics = &self.meters.metrics;
+        let Some(captured) = &mut self.captured else {
+            return;
         };
-        for key in self.counters.metrics.series(captured, status(host)) {
-            if let Err(error) = self.counters.count(key, host) {
-                log::debug!(
-                    "{} is not counted: {error:?}",
-                    self.counters.metrics.name(key)
-                );
+        if metrics.asks_response(captured) {
+            match host.headers(Map::ResponseHeaders) {
+                Ok(headers) => metrics.respond(captured, &headers),
+                Err(error) => {
+                    log::debug!("the proxy does not show a response's headers: {error:?}")
+                }
+            }
+        }
+    }
+
+    fn on_response_body(&mut self, chunk: &Chunk, host: &mut dyn Host) {
+        if let Some(captured) = &mut self.captured {
+            captured.response_body.read(chunk, host);
+        }
+    }
+
+    fn on_log(&mut self, host: &mut dyn Host) {
+        let Meters { metrics, .. } = &*self.meters;
+        let mut captured = match self.captured.take() {
+            Some(captured) => captured,
+            None => answered_before(metrics, host),
+        };
+        let Settled { counts, skipped } = metrics.settle(&mut captured, &Ended::of(host));
+        for count in counts {
+            let key = metrics.series(count.metric, &mut captured, host);
+            if let Err(error) = self.meters.count(key, count, host) {
+                log::debug!("{} is not counted: {error:?}", metrics.name(key));
+            }
+        }
+        for skip in skipped {
+            if let Err(error) = self.meters.skip(skip, host) {
+                log::debug!("a request that is skipped is not counted: {error:?}");
             }
         }
     }
@@ -111,47 +157,124 @@ fn answered_before(metrics: &Metrics, host: &dyn Host) -> Captured {
         .flatten();
     let refusal = property.as_deref().and_then(Refusal::parse);
     let headers = host.headers(Map::RequestHeaders).unwrap_or_default();
-    metrics.capture(&headers, Identity::AnsweredBefore(refusal))
+    // Its claims were verified, whoever refused it.
+    let metadata = || host.property(&METADATA).ok().flatten().map(Cow::Owned);
+    metrics.capture(&headers, Identity::AnsweredBefore(refusal), metadata)
 }
 
 /// The key of [`tollgate_common::refusal::PROPERTY`] in the stream's filter state.
 const FILTER_STATE: &str = "wasm.tollgate.refused";
 
-/// The status of the response, a number of 8 bytes; 0 and nothing at all both mean that there was none.
-fn status(host: &dyn Host) -> Option<u16> {
-    let bytes = host.property(&["response", "code"]).ok().flatten()?;
-    let code = u64::from_le_bytes(bytes.try_into().ok()?);
-    (code > 0).then(|| u16::try_from(code).unwrap_or(u16::MAX))
+/// How a request ended, as the proxy tells it: a call for each thing that is asked for.
+struct Ended<'h> {
+    host: &'h dyn Host,
+    status: OnceCell<Option<u16>>,
+    grpc_status: OnceCell<Option<u16>>,
+    response_headers: OnceCell<HeaderMap>,
+    duration: OnceCell<Option<u64>>,
+    request_bytes: OnceCell<Option<u64>>,
+    response_bytes: OnceCell<Option<u64>>,
 }
 
-impl Counters {
-    fn count(&self, key: SeriesKey, host: &mut dyn Host) -> Result<(), HostError> {
-        let folded = self.metrics.folded(key);
-        let place = self.series.borrow().place(key, folded);
-        let id = match place {
-            Place::Defined(id) => id,
-            Place::Definable => self.define(key, folded, host)?,
-            Place::Folded => {
-                let counter = host.metric(MetricKind::Counter, self.metrics.folded_metric())?;
-                host.increment(counter, 1)?;
-                let place = self.series.borrow().place(folded, folded);
-                match place {
-                    Place::Defined(id) => id,
-                    Place::Definable | Place::Folded => self.define(folded, folded, host)?,
-                }
-            }
+impl<'h> Ended<'h> {
+    fn of(host: &'h dyn Host) -> Self {
+        Self {
+            host,
+            status: OnceCell::new(),
+            grpc_status: OnceCell::new(),
+            response_headers: OnceCell::new(),
+            duration: OnceCell::new(),
+            request_bytes: OnceCell::new(),
+            response_bytes: OnceCell::new(),
+        }
+    }
+
+    /// A number of 8 bytes.
+    fn property(&self, path: &'static str) -> Option<i64> {
+        let bytes = self.host.property(&[path]).ok().flatten()?;
+        Some(i64::from_le_bytes(bytes.try_into().ok()?))
+    }
+}
+
+impl Outcome for Ended<'_> {
+    /// 0 and nothing at all both mean that there was none.
+    fn status(&self) -> Option<u16> {
+        *self.status.get_or_init(|| {
+            let code = self.property("response\0code")?;
+            (code != 0).then(|| u16::try_from(code).unwrap_or(u16::MAX))
+        })
+    }
+
+    fn grpc_status(&self) -> Option<u16> {
+        *self.grpc_status.get_or_init(|| {
+            let status = self.property("response\0grpc_status")?;
+            Some(u16::try_from(status).unwrap_or(u16::MAX))
+        })
+    }
+
+    fn response_headers(&self) -> &HeaderMap {
+        self.response_headers
+            .get_or_init(|| self.host.headers(Map::ResponseHeaders).unwrap_or_default())
+    }
+
+    fn number(&self, number: Number) -> Option<u64> {
+        let (known, path, unit) = match number {
+            Number::Duration => (&self.duration, "request\0duration", NANOSECONDS),
+            Number::RequestBytes => (&self.request_bytes, "request\0size", 1),
+            Number::ResponseBytes => (&self.response_bytes, "response\0size", 1),
         };
+        *known.get_or_init(|| Some(u64::try_from(self.property(path)?).ok()? / unit))
+    }
+}
+
+/// In a millisecond.
+const NANOSECONDS: u64 = 1_000_000;
+
+impl Meters {
+    fn skip(&self, skip: Skip, host: &mut dyn Host) -> Result<(), HostError> {
+        let name = self.metrics.skipped_series(skip);
+        let id = host.metric(MetricKind::Counter, &name)?;
         host.increment(id, 1)
     }
 
+    fn count(&self, key: SeriesKey, count: Count, host: &mut dyn Host) -> Result<(), HostError> {
+        let mut series = self.series.borrow_mut();
+        let id = match series.defined(key) {
+            Some(id) => id,
+            None => self.define(key, count.kind, &mut series, host)?,
+        };
+        match count.kind {
+            // Nothing to add is an error to the proxy.
+            MetricKind::Counter if count.value == 0 => Ok(()),
+            MetricKind::Counter => {
+                host.increment(id, i64::try_from(count.value).unwrap_or(i64::MAX))
+            }
+            MetricKind::Gauge | MetricKind::Histogram => host.record(id, count.value),
+        }
+    }
+
+    /// The series of a key, or where there is no room for it that of its metric where all labels are `other`, which always has its place.
     fn define(
         &self,
         key: SeriesKey,
-        folded: SeriesKey,
+        kind: MetricKind,
+        series: &mut Series<MetricId>,
         host: &mut dyn Host,
     ) -> Result<MetricId, HostError> {
-        let id = host.metric(MetricKind::Counter, &self.metrics.name(key))?;
-        self.series.borrow_mut().define(key, folded, id);
+        let folded = self.metrics.folded(key);
+        let name = self.metrics.name(key);
+        if key == folded || series.admit(&name, host).unwrap_or(false) {
+            let id = host.metric(kind, &name)?;
+            series.define(key, id);
+            return Ok(id);
+        }
+        let counter = host.metric(MetricKind::Counter, self.metrics.folded_metric())?;
+        host.increment(counter, 1)?;
+        if let Some(id) = series.defined(folded) {
+            return Ok(id);
+        }
+        let id = host.metric(kind, &self.metrics.name(folded))?;
+        series.define(folded, id);
         Ok(id)
     }
 }
@@ -164,6 +287,7 @@ mod tests {
     use proptest::sample::select;
     use std::collections::BTreeMap;
     use tollgate_common::refusal;
+    use tollgate_host::Body;
     use tollgate_host::memory::{Call, MemoryHost, Phase};
 
     /// The configuration of the shop's gateway.
@@ -195,6 +319,11 @@ mod tests {
         /// Answered before it got to the filter: the refusal that the limiter left, if it was the limiter.
         answered_before: Option<Option<Vec<u8>>>,
         status: u64,
+        /// Of a verified token.
+        claims: Option<serde_json::Value>,
+        response: Vec<(&'static str, &'static str)>,
+        /// Numbers that the proxy knows, by their paths.
+        numbers: Vec<([&'static str; 2], i64)>,
     }
 
     impl Met {
@@ -205,9 +334,28 @@ mod tests {
                 .collect();
             Self {
                 headers,
-                answered_before: None,
                 status,
+                ..Self::default()
             }
+        }
+
+        fn claims(self, claims: serde_json::Value) -> Self {
+            Self {
+                claims: Some(claims),
+                ..self
+            }
+        }
+
+        fn response(self, headers: &[(&'static str, &'static str)]) -> Self {
+            Self {
+                response: headers.to_vec(),
+                ..self
+            }
+        }
+
+        fn number(mut self, path: [&'static str; 2], number: i64) -> Self {
+            self.numbers.push((path, number));
+            self
         }
 
         fn answered_before(self, refusal: Option<&str>) -> Self {
@@ -220,6 +368,9 @@ mod tests {
 
     fn run(filter: &BusinessMetrics, host: &mut MemoryHost, met: &Met) {
         host.begin(&met.headers);
+        if let Some(claims) = &met.claims {
+            host.set_claims(claims.clone());
+        }
         if let Some(Some(refusal)) = &met.answered_before {
             host.set_property(refusal::PROPERTY, refusal).unwrap();
         }
@@ -231,8 +382,16 @@ mod tests {
                 Action::Continue
             );
         }
+        end(stream, host, met);
+    }
+
+    fn end(mut stream: Measurement, host: &mut MemoryHost, met: &Met) {
         host.phase = Phase::Log;
+        host.response = HeaderMap::from_pairs(&met.response);
         host.set_attribute(&["response", "code"], &met.status.to_le_bytes());
+        for (path, number) in &met.numbers {
+            host.set_attribute(path, &number.to_le_bytes());
+        }
         host.reset_calls();
         stream.on_log(host);
     }
@@ -336,7 +495,13 @@ mod tests {
         run(&filter, &mut host, &order);
         assert_eq!(
             host.all_calls(),
-            BTreeMap::from([(Call::Property, 1), (Call::Metric, 2), (Call::Increment, 2)])
+            BTreeMap::from([
+                (Call::Property, 1),
+                (Call::Shared, 2),
+                (Call::SetShared, 2),
+                (Call::Metric, 2),
+                (Call::Increment, 2)
+            ])
         );
         // From its second request on a series costs its increment alone.
         run(&filter, &mut host, &order);
@@ -399,6 +564,579 @@ mod tests {
         }
         let name = "tenant=.=none;.;tier=.=none;.;user_type=.=none;.;route=.=/orders;.;status=.=200;.;shop_requests_total";
         assert_eq!(host.metric_value(name), Some(2));
+    }
+
+    #[test]
+    fn a_source_that_no_metric_needs_costs_no_call() {
+        let metric = |labels: &str, metric: &str| {
+            format!(
+                r#"{{"labels": {{{labels}}}, "metrics": [{{"name": "x", {metric} "labels": [{}]}}]}}"#,
+                if labels.is_empty() { "" } else { r#""l""# }
+            )
+        };
+        let duration = ["request", "duration"];
+        let met = Met::new(&[("content-type", "application/grpc")], 200)
+            .claims(serde_json::json!({"plan": "gold"}))
+            .response(&[("x-cache", "hit")])
+            .number(["response", "grpc_status"], 0)
+            .number(duration, 1)
+            .number(["request", "size"], 1)
+            .number(["response", "size"], 1);
+        let count = (Call::Increment, 1);
+        let property = (Call::Property, 1);
+        for (configuration, request, log) in [
+            (metric("", ""), vec![], vec![count]),
+            (
+                metric(r#""l": {"from": "method"}"#, ""),
+                vec![],
+                vec![count],
+            ),
+            (
+                metric(r#""l": {"constant": "eu"}"#, ""),
+                vec![],
+                vec![count],
+            ),
+            (
+                metric(r#""l": {"from": "limit", "atMost": 5}"#, ""),
+                vec![],
+                vec![count],
+            ),
+            (
+                metric(r#""l": {"from": "status"}"#, ""),
+                vec![],
+                vec![property, count],
+            ),
+            (
+                metric(
+                    r#""l": {"from": "statusClass"}"#,
+                    r#""when": {"status": "2xx"},"#,
+                ),
+                vec![],
+                vec![property, count],
+            ),
+            (
+                metric(
+                    r#""l": {"from": "grpcStatus"}"#,
+                    r#""when": {"grpcStatus": 0},"#,
+                ),
+                vec![],
+                vec![property, count],
+            ),
+            (
+                metric(r#""l": {"claim": "plan", "values": ["gold"]}"#, ""),
+                vec![property],
+                vec![count],
+            ),
+            (
+                metric(
+                    r#""l": {"responseHeader": "x-cache", "values": ["hit"]}"#,
+                    r#""when": {"responseHeaders": {"x-cache": {"exact": "hit"}}},"#,
+                ),
+                vec![],
+                vec![(Call::Headers, 1), count],
+            ),
+            (
+                metric("", r#""type": "histogram", "value": {"from": "duration"},"#),
+                vec![],
+                vec![property, (Call::Record, 1)],
+            ),
+            (
+                metric("", r#""value": {"from": "requestBytes"},"#),
+                vec![],
+                vec![property, count],
+            ),
+            (
+                metric("", r#""value": {"from": "responseBytes"},"#),
+                vec![],
+                vec![property, count],
+            ),
+            // Nothing is asked for a request that is none of any metric.
+            (
+                metric(
+                    r#""l": {"claim": "plan", "values": ["gold"]}"#,
+                    r#""when": {"method": "PUT", "status": 200},"#,
+                ),
+                vec![],
+                vec![],
+            ),
+            // And of one that turns out to be none, nothing more.
+            (
+                metric(
+                    r#""l": {"responseHeader": "x-cache", "values": ["hit"]}"#,
+                    r#""when": {"status": 404},"#,
+                ),
+                vec![],
+                vec![property],
+            ),
+        ] {
+            let mut host = MemoryHost::new();
+            let filter = filter(&configuration, &mut host);
+            // So that all series are there.
+            run(&filter, &mut host, &met);
+            host.begin(&met.headers);
+            host.set_claims(met.claims.clone().unwrap());
+            let mut stream = filter.stream();
+            let mut headers = Request::read(&host).unwrap();
+            host.reset_calls();
+            stream.on_request_headers(&mut headers, &mut host);
+            assert_eq!(
+                host.all_calls(),
+                request.into_iter().collect(),
+                "{configuration}"
+            );
+            end(stream, &mut host, &met);
+            assert_eq!(
+                host.all_calls(),
+                log.into_iter().collect(),
+                "{configuration}"
+            );
+        }
+    }
+
+    #[test]
+    fn labels_from_claims_responses_and_refusals() {
+        let mut host = MemoryHost::new();
+        let filter = filter(
+            r#"{
+                "labels": {
+                    "plan": {"claim": ["shop", "plan"], "values": ["gold", "7", "true"]},
+                    "cache": {"responseHeader": "X-Cache", "values": ["hit"]},
+                    "code": {"from": "grpcStatus"},
+                    "limit": {"from": "limit", "values": ["rate"]},
+                    "reason": {"from": "reason"},
+                    "zone": {"constant": "eu-1"}
+                },
+                "metrics": [{"name": "x_total", "labels": ["plan", "cache", "code", "limit", "reason", "zone"]}]
+            }"#,
+            &mut host,
+        );
+        let shop = |plan: serde_json::Value| serde_json::json!({"shop": {"plan": plan}});
+        let grpc = [("content-type", "application/grpc+proto")];
+        let plain = Met::new(&[], 200);
+        for (met, labels) in [
+            (plain.clone(), "none none none none none"),
+            (
+                plain
+                    .clone()
+                    .claims(shop("gold".into()))
+                    .response(&[("x-cache", "hit")]),
+                "gold hit none none none",
+            ),
+            (
+                plain
+                    .clone()
+                    .claims(shop(7.into()))
+                    .response(&[("x-cache", "hit"), ("x-cache", "hit")]),
+                "7 other none none none",
+            ),
+            (
+                plain.clone().claims(shop(true.into())),
+                "true none none none none",
+            ),
+            (
+                plain.clone().claims(shop(7.5.into())),
+                "other none none none none",
+            ),
+            (
+                plain.clone().claims(shop("".into())),
+                "none none none none none",
+            ),
+            (
+                plain.clone().claims(shop(serde_json::json!(["gold"]))),
+                "other none none none none",
+            ),
+            (
+                Met::new(&grpc, 200).number(["response", "grpc_status"], 14),
+                "none none 14 none none",
+            ),
+            (
+                Met::new(&grpc, 200).number(["response", "grpc_status"], 99),
+                "none none other none none",
+            ),
+            // Of a request that is none of gRPC a proxy makes a status of HTTP one of gRPC.
+            (
+                plain.clone().number(["response", "grpc_status"], 2),
+                "none none none none none",
+            ),
+            (
+                Met::new(&[], 429)
+                    .claims(shop("gold".into()))
+                    .answered_before(Some("acme premium rate limited")),
+                "gold none none rate limited",
+            ),
+            (
+                Met::new(&[], 429).answered_before(Some("acme premium daily limited")),
+                "none none none other limited",
+            ),
+            (
+                Met::new(&[], 403).answered_before(Some("acme premium ? blocked")),
+                "none none none none blocked",
+            ),
+        ] {
+            let [plan, cache, code, limit, reason] = labels.split(' ').collect::<Vec<_>>()[..]
+            else {
+                panic!("{labels}")
+            };
+            let name = format!(
+                "plan=.={plan};.;cache=.={cache};.;code=.={code};.;limit=.={limit};.;reason=.={reason};.;zone=.=eu-1;.;x_total"
+            );
+            let before = host.metric_value(&name).unwrap_or_default();
+            run(&filter, &mut host, &met);
+            assert_eq!(
+                host.metric_value(&name),
+                Some(before + 1),
+                "{met:?}: {:?}",
+                counts(&host)
+            );
+        }
+    }
+
+    #[test]
+    fn conditions_on_who_how_it_ended_and_what_refused_it() {
+        let mut host = MemoryHost::new();
+        let filter = filter(
+            r#"{
+                "metrics": [
+                    {"name": "acme_total", "when": {"tenant": "acme", "tier": ["premium"], "userType": "vip"}},
+                    {"name": "unavailable_total", "when": {"grpcStatus": [4, 14]}},
+                    {"name": "cached_total", "when": {"responseHeaders": {"X-Cache": {"exact": "hit"}}}},
+                    {"name": "rate_total", "when": {"limit": ["rate", "daily"], "tenant": "initech"}},
+                    {"name": "blocked_total", "when": {"reason": "blocked"}}
+                ]
+            }"#,
+            &mut host,
+        );
+        let acme = [
+            ("x-tenant-id", "acme"),
+            ("x-tenant-tier", "premium"),
+            ("user-type", "vip"),
+        ];
+        let grpc = Met::new(&[("content-type", "application/grpc")], 200);
+        let status = |status| grpc.clone().number(["response", "grpc_status"], status);
+        for met in [
+            Met::new(&acme, 200),
+            Met::new(&acme, 200).response(&[("x-cache", "hit")]),
+            Met::new(&acme[..2], 200).response(&[("x-cache", "hit"), ("x-cache", "hit")]),
+            // What a refused client says of itself is not believed.
+            Met::new(&acme, 429).answered_before(Some("initech free rate limited")),
+            Met::new(&acme, 429).answered_before(Some("acme premium rate limited")),
+            Met::new(&acme, 403).answered_before(Some("initech free ? blocked")),
+            status(14),
+            status(0),
+            Met::new(&[], 503).number(["response", "grpc_status"], 14),
+        ] {
+            run(&filter, &mut host, &met);
+        }
+        let expected = [
+            ("acme_total", 2),
+            ("blocked_total", 1),
+            ("cached_total", 1),
+            ("rate_total", 1),
+            (FOLDED, 0),
+            ("unavailable_total", 1),
+        ];
+        assert_eq!(
+            counts(&host),
+            expected
+                .map(|(name, count)| (name.to_owned(), count))
+                .into()
+        );
+    }
+
+    #[test]
+    fn values_are_added_set_and_recorded() {
+        let mut host = MemoryHost::new();
+        let filter = filter(
+            r#"{
+                "labels": {"method": {"from": "method"}},
+                "metrics": [
+                    {"name": "sent_bytes_total", "value": {"from": "responseBytes"}, "labels": ["method"]},
+                    {"name": "last_bytes", "type": "gauge", "value": {"from": "requestBytes"}},
+                    {"name": "duration_milliseconds", "type": "histogram", "value": {"from": "duration"}, "labels": ["method"]}
+                ]
+            }"#,
+            &mut host,
+        );
+        for (duration, request, response) in
+            [(1_999_999, 70, 1_000), (5_000_000_000, 3, 0), (0, 0, 24)]
+        {
+            let met = Met::new(&[], 200)
+                .number(["request", "duration"], duration)
+                .number(["request", "size"], request)
+                .number(["response", "size"], response);
+            run(&filter, &mut host, &met);
+        }
+        // The proxy knows nothing of it.
+        run(&filter, &mut host, &Met::new(&[], 0));
+        assert_eq!(
+            host.metric_value("method=.=GET;.;sent_bytes_total"),
+            Some(1_024)
+        );
+        assert_eq!(host.metric_value("last_bytes"), Some(0));
+        assert_eq!(
+            host.recorded("method=.=GET;.;duration_milliseconds"),
+            [1, 5_000, 0]
+        );
+    }
+
+    #[test]
+    fn numbers_of_headers_are_exact_or_skipped_with_the_reason() {
+        let mut host = MemoryHost::new();
+        let filter = filter(
+            r#"{
+                "labels": {"tenant": {"from": "tenant", "values": ["acme"]}},
+                "metrics": [
+                    {"name": "revenue_cents_total", "when": {"status": 201}, "value": {"responseHeader": "x-total", "scale": 100, "max": 100000}, "labels": ["tenant"]},
+                    {"name": "items_total", "when": {"status": 201}, "value": {"header": "x-items"}}
+                ]
+            }"#,
+            &mut host,
+        );
+        let skipped = |host: &MemoryHost, reason: &str| {
+            host.metric_value(&format!("reason=.={reason};.;tollgate_skipped_total"))
+        };
+        for reason in ["missing", "malformed", "negative", "fraction", "too_large"] {
+            assert_eq!(skipped(&host, reason), Some(0), "there to be watched");
+        }
+        let order = |total: &'static str, items: &'static str| {
+            Met::new(&[("x-tenant-id", "acme"), ("x-items", items)], 201)
+                .response(&[("x-total", total)])
+        };
+        for met in [
+            order("19.99", "2"),
+            order("0.07", "1"),
+            order("1000", "3"),
+            order("0", "0"),
+            order("1000.01", "1"),
+            order("-5", "1"),
+            order("19.999", "1"),
+            order("a lot", "one"),
+            order("19.99", "1").response(&[]),
+            order("19.99", "1").response(&[("x-total", "1"), ("x-total", "1")]),
+            // Not of a metric: it says nothing of it.
+            Met {
+                status: 500,
+                ..order("nothing", "nothing")
+            },
+            // A client's word is not taken of a request that was answered before it got here.
+            order("1", "1000000").answered_before(None),
+        ] {
+            run(&filter, &mut host, &met);
+        }
+        let of =
+            |tenant: &str| host.metric_value(&format!("tenant=.={tenant};.;revenue_cents_total"));
+        assert_eq!(of("acme"), Some(1_999 + 7 + 100_000));
+        assert_eq!(of("none"), Some(100));
+        assert_eq!(host.metric_value("items_total"), Some(2 + 1 + 3 + 5));
+        for (reason, count) in [
+            ("too_large", 1),
+            ("negative", 1),
+            ("fraction", 1),
+            ("malformed", 3),
+            ("missing", 2),
+        ] {
+            assert_eq!(skipped(&host, reason), Some(count), "{reason}");
+        }
+    }
+
+    /// What orders are worth, by the body of the response and by that of the request.
+    const REVENUE: &str = r#"{
+        "labels": {"tenant": {"from": "tenant", "values": ["acme"]}},
+        "routes": ["/orders"],
+        "metrics": [
+            {"name": "revenue_cents_total", "when": {"method": "POST", "route": "/orders", "status": 201}, "value": {"responseBody": "/totalCents"}, "labels": ["tenant"]},
+            {"name": "tips_cents_total", "when": {"method": "POST", "route": "/orders", "status": 201}, "value": {"requestBody": "/tip", "scale": 100}},
+            {"name": "requests_total"}
+        ],
+        "maxBodyBytes": 100
+    }"#;
+
+    const JSON: (&str, &str) = ("content-type", "application/json");
+
+    /// A request and its response, each body in these pieces. Says how often the proxy was asked for headers and for pieces of bodies on the way.
+    fn exchange(
+        filter: &BusinessMetrics,
+        host: &mut MemoryHost,
+        (headers, body): (&[(&str, &str)], &[&[u8]]),
+        (status, response, response_body): (u16, &[(&str, &str)], &[&[u8]]),
+    ) -> (u64, u64) {
+        host.begin(headers);
+        let mut stream = filter.stream();
+        stream.on_request_headers(&mut Request::read(host).unwrap(), host);
+        host.reset_calls();
+        for piece in body {
+            let chunk = host.chunk(Body::Request, piece, false);
+            stream.on_request_body(&chunk, host);
+        }
+        host.begin_response(status, response);
+        stream.on_response_headers(host);
+        for piece in response_body {
+            let chunk = host.chunk(Body::Response, piece, false);
+            stream.on_response_body(&chunk, host);
+        }
+        host.phase = Phase::Log;
+        let calls = (host.calls(Call::Headers), host.calls(Call::Body));
+        host.set_attribute(&["response", "code"], &u64::from(status).to_le_bytes());
+        stream.on_log(host);
+        calls
+    }
+
+    #[test]
+    fn numbers_of_bodies_are_exact_or_skipped_with_the_reason() {
+        let mut host = MemoryHost::new();
+        let filter = filter(REVENUE, &mut host);
+        let order = [
+            (":method", "POST"),
+            (":path", "/orders"),
+            ("x-tenant-id", "acme"),
+            JSON,
+        ];
+        let tip: &[&[u8]] = &[br#"{"userId": "a", "ti"#, br#"p": 0.29}"#];
+        let total: &[&[u8]] = &[br#"{"id": 7, "totalC"#, br#"ents": 4590}"#];
+        let long = "x".repeat(101);
+        let packed = [JSON, ("content-encoding", "gzip")];
+        let whole = exchange(&filter, &mut host, (&order, tip), (201, &[JSON], total));
+        assert_eq!(whole, (1, 4));
+        // A failed order is worth nothing, and its answer is not looked at.
+        let failed = exchange(&filter, &mut host, (&order, tip), (503, &[JSON], total));
+        assert_eq!(failed, (1, 2));
+        for (response, body) in [
+            (&packed[..], total),
+            (&[JSON][..], &[long.as_bytes()]),
+            (&[JSON], &[br#"{"totalCents": 45"#]),
+            (&[JSON], &[b"<ok/>"]),
+            (&[JSON], &[br#"{"totalCents": 45.5}"#]),
+            (&[JSON], &[]),
+            (&[("content-type", "text/event-stream")], &[b"data: 1\n\n"]),
+        ] {
+            exchange(&filter, &mut host, (&order, tip), (201, response, body));
+        }
+        // Others' bodies pass without a call.
+        let get = [(":method", "GET"), (":path", "/orders"), JSON];
+        let other = exchange(&filter, &mut host, (&get, tip), (201, &[JSON], total));
+        assert_eq!(other, (0, 0));
+        assert_eq!(
+            host.metric_value("tenant=.=acme;.;revenue_cents_total"),
+            Some(4_590)
+        );
+        assert_eq!(host.metric_value("tips_cents_total"), Some(8 * 29));
+        assert_eq!(host.metric_value("requests_total"), Some(10));
+        for (reason, count) in [
+            ("compressed", 1),
+            ("oversized", 1),
+            ("truncated", 1),
+            ("not_json", 1),
+            ("fraction", 1),
+            ("missing", 1),
+            ("content_type", 1),
+            ("negative", 0),
+        ] {
+            let name = format!("reason=.={reason};.;tollgate_skipped_total");
+            assert_eq!(host.metric_value(&name), Some(count), "{reason}");
+        }
+    }
+
+    /// A header that clients write, with room for three values.
+    const FIRST_COME: &str = r#"{
+        "labels": {"shop": {"header": "x-shop", "values": ["web"], "atMost": 3}, "status": {"from": "status"}},
+        "metrics": [
+            {"name": "requests_total", "labels": ["shop", "status"]},
+            {"name": "orders_total", "when": {"method": "POST", "status": 201}, "labels": ["shop"]}
+        ],
+        "maxSeries": 8
+    }"#;
+
+    #[test]
+    fn the_bounds_are_the_proxy_s_and_not_a_worker_s_or_a_configuration_s() {
+        let first = MemoryHost::new();
+        let mut hosts: Vec<MemoryHost> = (0..4).map(|_| first.worker()).collect();
+        let mut total = 0;
+        // Three configurations after each other, the last with another metric.
+        for configuration in [
+            FIRST_COME.to_owned(),
+            FIRST_COME.to_owned(),
+            FIRST_COME.replace("orders_total", "placed_total"),
+        ] {
+            let filters: Vec<BusinessMetrics> = hosts
+                .iter_mut()
+                .map(|host| filter(&configuration, host))
+                .collect();
+            for n in 0..400_u64 {
+                let worker = (n * 7 % 4) as usize;
+                let shop = format!("shop-{}", n % 50 + 50 * (n % 3));
+                let method = if n % 5 == 0 { "POST" } else { "GET" };
+                let met = Met::new(
+                    &[("x-shop", &shop), (":method", method)],
+                    [200, 201, 404, 500][(n / 3 % 4) as usize],
+                );
+                run(&filters[worker], &mut hosts[worker], &met);
+                total += 1;
+            }
+        }
+        let counts = counts(&first);
+        let shops: std::collections::BTreeSet<&str> = counts
+            .keys()
+            .filter_map(|name| name.strip_prefix("shop=.=")?.split_once(";.;"))
+            .map(|(shop, _)| shop)
+            .collect();
+        assert_eq!(shops.len(), 4, "{shops:?}");
+        assert!(shops.contains("other") && shops.contains("shop-0"));
+        // Without the series where all labels are `other`, and the counter without labels.
+        let together = |name: &str| {
+            name.replace("status=.=other;.;", "")
+                .starts_with("shop=.=other;.;")
+        };
+        let alone = counts.keys().filter(|name| {
+            name.contains("=.=")
+                && (!together(name)
+                    || name.contains("status=.=") && !name.contains("status=.=other"))
+        });
+        assert_eq!(alone.count(), 8, "{counts:#?}");
+        assert!(counts[FOLDED] > 0);
+        let requests = counts
+            .iter()
+            .filter(|(name, _)| name.ends_with("requests_total"));
+        assert_eq!(requests.map(|(_, count)| count).sum::<i64>(), total);
+    }
+
+    #[test]
+    fn a_value_takes_a_place_only_where_it_is_counted() {
+        let mut host = MemoryHost::new();
+        let filter = filter(
+            r#"{
+                "labels": {"shop": {"header": "x-shop", "atMost": 1}},
+                "metrics": [{"name": "orders_total", "when": {"status": 201}, "labels": ["shop"]}]
+            }"#,
+            &mut host,
+        );
+        for (shop, status) in [
+            ("mallory", 404),
+            ("mallory", 429),
+            ("acme", 201),
+            ("mallory", 201),
+        ] {
+            run(&filter, &mut host, &Met::new(&[("x-shop", shop)], status));
+        }
+        assert_eq!(host.metric_value("shop=.=acme;.;orders_total"), Some(1));
+        assert_eq!(host.metric_value("shop=.=other;.;orders_total"), Some(1));
+        assert_eq!(host.metric_names().len(), 3);
+    }
+
+    #[test]
+    fn without_shared_data_requests_are_counted_together() {
+        let mut host = MemoryHost::new();
+        let filter = filter(FIRST_COME, &mut host);
+        host.fail(Call::Shared, HostError::Status(10));
+        run(&filter, &mut host, &Met::new(&[("x-shop", "web")], 200));
+        host.heal(Call::Shared);
+        run(&filter, &mut host, &Met::new(&[("x-shop", "web")], 200));
+        let of = |shop: &str, status: &str| {
+            host.metric_value(&format!(
+                "shop=.={shop};.;status=.={status};.;requests_total"
+            ))
+        };
+        assert_eq!(of("other", "other"), Some(1));
+        assert_eq!(of("web", "200"), Some(1));
     }
 
     #[test]
@@ -673,6 +1411,7 @@ mod tests {
                     headers,
                     answered_before,
                     status,
+                    ..Met::default()
                 }
             },
         )

@@ -1,108 +1,52 @@
-//! Which series a finished request belongs to: from its headers, who it is from and its status, without a host call.
+//! Which metrics a finished request belongs to: from its headers, who it is from, and how it ended.
 //!
-//! A label's value is a small number, the position of a declared value, so that what a request leaves behind until it is done
-//! is a few bytes of fixed size, and a series is found without putting its name together.
+//! When the request's headers are here, [`Metrics::capture`] keeps what they say: which declared value each label has, which metrics the
+//! request may belong to. When it is done, [`Metrics::settle`] asks how it ended, for what a metric that is left needs and nothing
+//! else: a source that no metric uses costs no call to the proxy.
 
-use std::collections::HashMap;
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
 use tollgate_common::header::{TENANT_ID, TENANT_TIER, USER_TYPE};
-use tollgate_common::{Refusal, StringMatch, series_name};
-use tollgate_host::{Copies, HeaderMap};
+use tollgate_common::{Claims, Refusal, StringMatch, series_name};
+use tollgate_host::{Copies, HeaderMap, Host, MetricKind};
 
+use crate::body::{Asked, Body};
 use crate::config::{MAX_LABELS, MAX_METRIC_LABELS, MAX_METRICS};
+use crate::label::{DECLARED, LATER, Label, NONE, OTHER, PENDING, Source};
+use crate::register::Register;
 use crate::routes::{Routes, without_query};
+use crate::series::{self, SeriesKey};
+use crate::value::{Number, Skip, Value};
 
-/// How many different headers labels and conditions may look at, beside those that every configuration knows.
-pub const MAX_HEADERS: usize = 27;
+/// The label of the counter of requests that are skipped.
+pub const SKIPPED_LABEL: &str = "reason";
 
-/// A label's value where a request has none.
-const NONE: u16 = 0;
-/// A label's value where a request has one that is not declared.
-const OTHER: u16 = 1;
-/// The first declared value.
-const DECLARED: u16 = 2;
+/// Of what is in the shared data. Another layout has other keys.
+const LAYOUT: u32 = 1;
+
+/// How many different request headers labels and conditions may look at, beside those that every configuration knows.
+pub const MAX_HEADERS: usize = 26;
 
 // Where the values of these headers are found in what a request shows; further ones follow.
 const METHOD: usize = 0;
 const PATH: usize = 1;
-const TENANT: usize = 2;
-const TIER: usize = 3;
-const TYPE: usize = 4;
-const KNOWN_HEADERS: [&str; 5] = [":method", ":path", TENANT_ID, TENANT_TIER, USER_TYPE];
+const CONTENT_TYPE: usize = 2;
+const TENANT: usize = 3;
+const TIER: usize = 4;
+const TYPE: usize = 5;
+const KNOWN_HEADERS: [&str; 6] = [
+    ":method",
+    ":path",
+    "content-type",
+    TENANT_ID,
+    TENANT_TIER,
+    USER_TYPE,
+];
 
 // A key packs the values of a metric's labels, and the metrics of a request are the bits of a number.
-const _: () = assert!(MAX_METRIC_LABELS * 16 <= 128 && MAX_METRICS <= 32);
-
-/// Where a label's value comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// The tenant's id.
-    Tenant,
-    /// The tenant's tier.
-    Tier,
-    /// The user's type.
-    UserType,
-    /// The route; its values are the templates, in their order.
-    Route,
-    /// The status; its values are 100 to 599.
-    Status,
-    /// The status' class; its values are the classes 1 to 5.
-    StatusClass,
-    /// The method.
-    Method,
-    /// A header; its name in lower case.
-    Header(String),
-}
-
-/// A label and its values.
-#[derive(Debug)]
-pub struct Label {
-    name: String,
-    source: Source,
-    values: Vec<String>,
-    positions: HashMap<Box<[u8]>, u16>,
-}
-
-impl Label {
-    /// A label with these values, beside `none` and `other`. Those that don't fit into 16 bits are `other`.
-    pub fn new(name: impl Into<String>, source: Source, values: Vec<String>) -> Self {
-        let positions = (DECLARED..=u16::MAX)
-            .zip(&values)
-            .map(|(i, value)| (value.as_bytes().into(), i))
-            .collect();
-        Self {
-            name: name.into(),
-            source,
-            values,
-            positions,
-        }
-    }
-
-    fn position(&self, value: &[u8]) -> u16 {
-        self.positions.get(value).copied().unwrap_or(OTHER)
-    }
-
-    fn position_of(&self, value: Copies<'_>) -> u16 {
-        match value {
-            Copies::Absent | Copies::One(b"") => NONE,
-            Copies::One(value) => self.position(value),
-            Copies::Several => OTHER,
-        }
-    }
-
-    fn text(&self, position: u16) -> &str {
-        match position {
-            NONE => "none",
-            _ => {
-                let declared = position
-                    .checked_sub(DECLARED)
-                    .and_then(|i| self.values.get(usize::from(i)));
-                declared.map_or("other", String::as_str)
-            }
-        }
-    }
-}
+const _: () = assert!(MAX_METRIC_LABELS * 16 <= 128 && MAX_METRICS <= 32 && MAX_LABELS <= 32);
 
 /// Which requests a metric is about. What is empty says nothing.
 #[derive(Debug, Default)]
@@ -115,19 +59,39 @@ pub struct Condition {
     pub path: Option<StringMatch>,
     /// All of these headers, their names in lower case.
     pub headers: Vec<(String, StringMatch)>,
+    /// One of these tenants.
+    pub tenants: Vec<String>,
+    /// One of these tiers.
+    pub tiers: Vec<String>,
+    /// One of these types of user.
+    pub user_types: Vec<String>,
+    /// Refused by one of these limits.
+    pub limits: Vec<String>,
+    /// Refused for one of these reasons.
+    pub reasons: Vec<String>,
     /// One of these statuses.
     pub statuses: Vec<RangeInclusive<u16>>,
+    /// One of these statuses of a gRPC call.
+    pub grpc_statuses: Vec<u16>,
+    /// All of these headers of the response, their names in lower case.
+    pub response_headers: Vec<(String, StringMatch)>,
 }
 
-/// A counter.
+/// A metric.
 #[derive(Debug)]
 pub struct Metric {
     /// Its name.
     pub name: String,
+    /// Its kind.
+    pub kind: MetricKind,
+    /// What it tells, for people.
+    pub help: Option<String>,
     /// Its labels, by position.
     pub labels: Vec<usize>,
-    /// The requests it counts.
+    /// The requests it is about.
     pub condition: Condition,
+    /// What a request adds, or is recorded with; without it 1.
+    pub value: Option<Value>,
 }
 
 /// Whose word on tenant and type is to be taken.
@@ -140,20 +104,34 @@ pub enum Identity<'a> {
     AnsweredBefore(Option<Refusal<'a>>),
 }
 
-/// What is kept of a request until it is done.
-#[derive(Clone, Copy, Debug)]
-pub struct Captured {
-    labels: [u16; MAX_LABELS],
-    /// The metrics it belongs to if its status suits them, a bit each.
-    metrics: u32,
+/// How a request ended. Each of these may be a call to the proxy, and is asked for only if a metric needs it.
+pub trait Outcome {
+    /// The status of the response; `None` if there was none.
+    fn status(&self) -> Option<u16>;
+    /// The status of the call, if it was one of gRPC.
+    fn grpc_status(&self) -> Option<u16>;
+    /// The response's headers.
+    fn response_headers(&self) -> &HeaderMap;
+    /// A number that the proxy knows.
+    fn number(&self, number: Number) -> Option<u64>;
 }
 
-/// A series: a metric and a value for each of its labels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct SeriesKey {
-    metric: usize,
-    /// 16 bits for each of the metric's labels, the last one lowest.
-    values: u128,
+/// What is kept of a request until it is done.
+#[derive(Debug)]
+pub struct Captured {
+    /// The body of the request, as far as it is read.
+    pub request_body: Body,
+    /// The body of the response, likewise.
+    pub response_body: Body,
+    labels: [u16; MAX_LABELS],
+    /// The values of labels that are [`PENDING`].
+    pending: Vec<(usize, Box<[u8]>)>,
+    /// The metrics it belongs to if its end suits them, a bit each.
+    metrics: u32,
+    /// Whether it is a call of gRPC.
+    grpc: bool,
+    /// What its headers say in numbers, with the metric that each is for.
+    numbers: Vec<(usize, Result<u64, Skip>)>,
 }
 
 /// The metrics, ready to count.
@@ -162,13 +140,18 @@ pub struct Metrics {
     labels: Vec<Label>,
     routes: Routes,
     uses_routes: bool,
+    /// The labels from claims that metrics have, a bit each.
+    claims: u32,
     metrics: Vec<CompiledMetric>,
     /// The names of the headers to look at.
     headers: Vec<String>,
     /// For each label from a header the position in `headers`.
     label_headers: Vec<usize>,
-    max_series: usize,
+    max_series: u64,
     folded_metric: String,
+    skipped_metric: String,
+    request_body: Option<Asked>,
+    response_body: Option<Asked>,
 }
 
 #[derive(Debug)]
@@ -176,14 +159,25 @@ struct CompiledMetric {
     metric: Metric,
     /// The conditions on headers, by position in `headers`.
     headers: Vec<(usize, StringMatch)>,
+    /// Where in `headers` that of its value is.
+    value_header: usize,
+    /// Its labels, a bit each.
+    labels: u32,
 }
 
 /// What a request shows of the headers that matter.
-struct Shown<'a>([Copies<'a>; KNOWN_HEADERS.len() + MAX_HEADERS]);
+struct Shown<'a> {
+    headers: [Copies<'a>; KNOWN_HEADERS.len() + MAX_HEADERS],
+    limit: Option<&'a str>,
+    reason: Option<&'a str>,
+}
 
 impl<'a> Shown<'a> {
     fn get(&self, position: usize) -> Copies<'a> {
-        self.0.get(position).copied().unwrap_or(Copies::Absent)
+        self.headers
+            .get(position)
+            .copied()
+            .unwrap_or(Copies::Absent)
     }
 }
 
@@ -194,21 +188,23 @@ impl Metrics {
         labels: Vec<Label>,
         routes: Routes,
         metrics: Vec<Metric>,
-        max_series: usize,
-        folded_metric: String,
+        max_series: u64,
+        [folded_metric, skipped_metric]: [String; 2],
     ) -> Self {
         let mut headers: Vec<String> = KNOWN_HEADERS
             .iter()
             .map(|name| (*name).to_owned())
             .collect();
         let mut position = |name: &str| {
-            headers
-                .iter()
-                .position(|known| known == name)
-                .unwrap_or_else(|| {
+            // The one that all know is what a request is about, also of a request whose other headers are not believed.
+            let further = headers.iter().enumerate().skip(CONTENT_TYPE + 1);
+            match further.into_iter().find(|(_, known)| *known == name) {
+                Some((position, _)) => position,
+                None => {
                     headers.push(name.to_owned());
                     headers.len() - 1
-                })
+                }
+            }
         };
         let label_headers = labels
             .iter()
@@ -217,8 +213,8 @@ impl Metrics {
                 Source::Tier => TIER,
                 Source::UserType => TYPE,
                 Source::Method => METHOD,
-                Source::Route | Source::Status | Source::StatusClass => PATH,
                 Source::Header(name) => position(name),
+                _ => PATH,
             })
             .collect();
         let metrics: Vec<CompiledMetric> = metrics
@@ -228,23 +224,62 @@ impl Metrics {
                     .into_iter()
                     .map(|(name, test)| (position(&name), test))
                     .collect(),
+                value_header: match &metric.value {
+                    Some(Value::Header(name, _)) => position(name),
+                    _ => PATH,
+                },
+                labels: bits(metric.labels.iter().copied()),
                 metric,
             })
             .collect();
-        let uses_routes = labels.iter().any(|label| label.source == Source::Route)
+        let used = metrics.iter().fold(0, |bits, metric| bits | metric.labels);
+        let from = |is: fn(&Source) -> bool| {
+            let labels = labels.iter().enumerate();
+            let of_source = labels.filter(|(_, label)| is(&label.source));
+            used & bits(of_source.map(|(position, _)| position))
+        };
+        let uses_routes = from(|source| *source == Source::Route) != 0
             || metrics
                 .iter()
                 .any(|compiled| !compiled.metric.condition.routes.is_empty());
+        let claims = from(|source| matches!(source, Source::Claim(_)));
         Self {
             labels,
             routes,
             uses_routes,
+            claims,
             metrics,
             headers,
             label_headers,
             max_series,
             folded_metric,
+            skipped_metric,
+            request_body: None,
+            response_body: None,
         }
+    }
+
+    /// The same metrics, with what their values ask of the bodies of requests and of responses.
+    #[must_use]
+    pub fn asking(self, request_body: Option<Asked>, response_body: Option<Asked>) -> Self {
+        Self {
+            request_body,
+            response_body,
+            ..self
+        }
+    }
+
+    /// Lets the labels admit values as all workers of the proxy do whose plugin has this name, and says which list of series is theirs.
+    pub fn share(&mut self, plugin_name: &str) -> Register {
+        let prefix = format!("business-metrics/{LAYOUT}/{plugin_name}/");
+        for label in &mut self.labels {
+            label.share(&prefix);
+        }
+        Register::new(
+            format!("{prefix}series/").into_bytes(),
+            series::IN_SEGMENT,
+            self.max_series,
+        )
     }
 
     /// How many headers labels and conditions look at, beside those that every configuration knows.
@@ -252,18 +287,38 @@ impl Metrics {
         self.headers.len() - KNOWN_HEADERS.len()
     }
 
-    /// How many series one VM may define.
-    pub fn max_series(&self) -> usize {
-        self.max_series
-    }
-
     /// The counter of requests whose series was one too many.
     pub fn folded_metric(&self) -> &str {
         &self.folded_metric
     }
 
-    /// What a request's headers say about it.
-    pub fn capture(&self, headers: &HeaderMap, identity: Identity<'_>) -> Captured {
+    /// The series in which a request is counted that is skipped for this reason.
+    pub fn skipped_series(&self, skip: Skip) -> String {
+        series_name(&self.skipped_metric, &[(SKIPPED_LABEL, skip.word())])
+    }
+
+    /// Why requests may be skipped.
+    pub fn skips(&self) -> BTreeSet<Skip> {
+        let values = self
+            .metrics
+            .iter()
+            .filter_map(|compiled| compiled.metric.value.as_ref());
+        values.flat_map(Value::skips).copied().collect()
+    }
+
+    /// Whether a label is a claim.
+    pub fn reads_claims(&self) -> bool {
+        self.claims != 0
+    }
+
+    /// What a request's headers say about it, and the claims of its token: `metadata` is asked for them only if a metric that it may belong to has
+    /// such a label.
+    pub fn capture<'m>(
+        &self,
+        headers: &HeaderMap,
+        identity: Identity<'_>,
+        metadata: impl FnOnce() -> Option<Cow<'m, [u8]>>,
+    ) -> Captured {
         let shown = self.show(headers, identity);
         let path = match shown.get(PATH) {
             Copies::One(path) => Some(path),
@@ -274,45 +329,138 @@ impl Metrics {
         } else {
             None
         };
-
         let mut captured = Captured {
             labels: [NONE; MAX_LABELS],
+            pending: Vec::new(),
             metrics: 0,
+            grpc: is_grpc(shown.get(CONTENT_TYPE)),
+            numbers: Vec::new(),
+            request_body: Body::Unasked,
+            response_body: Body::Unasked,
         };
-        for ((slot, label), header) in captured
+        let mut labels = 0;
+        for (position, metric) in self.metrics.iter().enumerate().take(MAX_METRICS) {
+            if metric.suits_request(&shown, path, route) {
+                captured.metrics |= 1 << position;
+                labels |= metric.labels;
+                if let Some(Value::Header(_, decimal)) = metric.metric.value {
+                    let value = decimal.of_header(shown.get(metric.value_header));
+                    captured.numbers.push((position, value));
+                }
+            }
+        }
+        if let (Some(asked), Identity::Headers) = (&self.request_body, identity)
+            && self.any(captured.metrics, |value| {
+                matches!(value, Value::RequestBody(..))
+            })
+        {
+            captured.request_body = Body::after(headers, asked);
+        }
+        let claims = (labels & self.claims != 0)
+            .then(metadata)
+            .flatten()
+            .and_then(Claims::read);
+        for (position, ((slot, label), header)) in captured
             .labels
             .iter_mut()
             .zip(&self.labels)
             .zip(&self.label_headers)
+            .enumerate()
+            .filter(|(position, _)| labels & (1 << position) != 0)
         {
-            *slot = match (&label.source, route, path) {
-                (Source::Status | Source::StatusClass, ..) | (Source::Route, None, None) => NONE,
-                (Source::Route, Some(route), _) => declared(route),
-                (Source::Route, None, Some(_)) => OTHER,
+            *slot = match &label.source {
+                source if source.is_of_the_response() => LATER,
+                Source::Route => match (route, path) {
+                    (Some(route), _) => declared(route),
+                    (None, Some(_)) => OTHER,
+                    (None, None) => NONE,
+                },
+                Source::Constant => DECLARED,
+                Source::Limit => word(label, shown.limit),
+                Source::Reason => word(label, shown.reason),
+                Source::Claim(path) => {
+                    let (found, text) = label.position_of_claim(claims.as_ref(), path);
+                    captured.pending.extend(text.map(|text| (position, text)));
+                    found
+                }
                 _ => label.position_of(shown.get(*header)),
             };
-        }
-        for (position, metric) in self.metrics.iter().enumerate().take(MAX_METRICS) {
-            if metric.suits_request(&shown, path, route) {
-                captured.metrics |= 1 << position;
+            if *slot == PENDING {
+                let text = match (&label.source, shown.get(*header)) {
+                    (Source::Limit, _) => shown.limit.map(str::as_bytes),
+                    (Source::Claim(_), _) => None,
+                    (_, Copies::One(value)) => Some(value),
+                    _ => None,
+                };
+                let text = text.map(|text| (position, text.into()));
+                captured.pending.extend(text);
             }
         }
         captured
     }
 
+    /// Whether one of these metrics has such a value.
+    fn any(&self, metrics: u32, is: fn(&Value) -> bool) -> bool {
+        let metrics = self
+            .metrics
+            .iter()
+            .enumerate()
+            .filter(|(position, _)| metrics & (1 << position) != 0);
+        let mut values = metrics.filter_map(|(_, compiled)| compiled.metric.value.as_ref());
+        values.any(is)
+    }
+
+    /// Whether a number of the request is in the body of its response, so that [`Metrics::respond`] is to see the headers of that.
+    pub fn asks_response(&self, captured: &Captured) -> bool {
+        self.response_body.is_some()
+            && self.any(captured.metrics, |value| {
+                matches!(value, Value::ResponseBody(..))
+            })
+    }
+
+    /// The response has these headers: its body is read if it may be, for a metric that is about such a response.
+    pub fn respond(&self, captured: &mut Captured, headers: &HeaderMap) {
+        let Some(asked) = &self.response_body else {
+            return;
+        };
+        let status = match headers.copies(":status") {
+            Copies::One(status) => std::str::from_utf8(status)
+                .ok()
+                .and_then(|status| status.parse().ok()),
+            _ => None,
+        };
+        let is_about = |(position, compiled): (usize, &CompiledMetric)| {
+            captured.metrics & (1 << position) != 0
+                && matches!(compiled.metric.value, Some(Value::ResponseBody(..)))
+                && compiled.suits_response(|| status, || headers)
+        };
+        let metrics = self.metrics.iter().enumerate().take(MAX_METRICS);
+        if metrics.into_iter().any(is_about) {
+            captured.response_body = Body::after(headers, asked);
+        }
+    }
+
     /// One pass over the headers, however many of them matter.
     fn show<'a>(&self, headers: &'a HeaderMap, identity: Identity<'a>) -> Shown<'a> {
-        let mut shown = Shown([Copies::Absent; KNOWN_HEADERS.len() + MAX_HEADERS]);
+        let mut shown = Shown {
+            headers: [Copies::Absent; KNOWN_HEADERS.len() + MAX_HEADERS],
+            limit: None,
+            reason: None,
+        };
         let believed = match identity {
             Identity::Headers => self.headers.len(),
-            // Only what a request is about is taken from its client: the method and the path.
+            // Only what a request is about is taken from its client: the method, the path, whether it is gRPC.
             Identity::AnsweredBefore(_) => TENANT,
         };
         for (name, value) in headers.iter() {
-            let slots = self.headers.iter().zip(shown.0.iter_mut()).take(believed);
-            if let Some((_, slot)) = slots
+            let slots = self
+                .headers
+                .iter()
+                .zip(shown.headers.iter_mut())
+                .take(believed);
+            for (_, slot) in slots
                 .into_iter()
-                .find(|(wanted, _)| wanted.as_bytes() == name)
+                .filter(|(wanted, _)| wanted.as_bytes() == name)
             {
                 *slot = match slot {
                     Copies::Absent => Copies::One(value),
@@ -322,56 +470,135 @@ impl Metrics {
         }
         if let Identity::AnsweredBefore(Some(refusal)) = identity {
             for (position, word) in [(TENANT, refusal.tenant), (TIER, refusal.tier)] {
-                if let (Some(slot), Some(word)) = (shown.0.get_mut(position), word) {
+                if let (Some(slot), Some(word)) = (shown.headers.get_mut(position), word) {
                     *slot = Copies::One(word.as_bytes());
                 }
             }
+            (shown.limit, shown.reason) = (refusal.limit, Some(refusal.reason));
         }
         shown
     }
 
-    /// The series that a request belongs to, now that its status is known (`None`: there was no response).
-    pub fn series(
-        &self,
-        mut captured: Captured,
-        status: Option<u16>,
-    ) -> impl Iterator<Item = SeriesKey> {
-        for (slot, label) in captured.labels.iter_mut().zip(&self.labels) {
-            match label.source {
-                Source::Status => *slot = status_position(status, 1),
-                Source::StatusClass => *slot = status_position(status, 100),
-                _ => {}
+    /// The metrics that a request belongs to, now that it is done, and what it counts in each; the values of their labels are complete then, but for
+    /// those that have yet to be admitted. A metric whose number the proxy does not know is left out.
+    pub fn settle(&self, captured: &mut Captured, outcome: &dyn Outcome) -> Settled {
+        let mut settled = Settled::default();
+        for (position, metric) in self.metrics.iter().enumerate().take(MAX_METRICS) {
+            if captured.metrics & (1 << position) == 0
+                || !metric.suits_outcome(captured.grpc, outcome)
+            {
+                continue;
             }
+            let value = match &metric.metric.value {
+                None => Ok(1),
+                Some(Value::Known(number)) => match outcome.number(*number) {
+                    Some(value) => Ok(value),
+                    None => continue,
+                },
+                Some(Value::Header(..)) => {
+                    let number = captured.numbers.iter().find(|(of, _)| *of == position);
+                    number.map_or(Err(Skip::Missing), |(_, value)| *value)
+                }
+                Some(Value::ResponseHeader(name, decimal)) => {
+                    decimal.of_header(outcome.response_headers().copies(name))
+                }
+                Some(Value::RequestBody(pointer, decimal)) => {
+                    captured.request_body.number(*pointer, *decimal)
+                }
+                Some(Value::ResponseBody(pointer, decimal)) => {
+                    captured.response_body.number(*pointer, *decimal)
+                }
+            };
+            let value = match value {
+                Ok(value) => value,
+                Err(skip) => {
+                    settled.skipped.push(skip);
+                    continue;
+                }
+            };
+            for label in &metric.metric.labels {
+                self.complete(*label, captured, outcome);
+            }
+            settled.counts.push(Count {
+                metric: position,
+                kind: metric.metric.kind,
+                value,
+            });
         }
-        self.metrics
-            .iter()
-            .enumerate()
-            .take(MAX_METRICS)
-            .filter_map(move |(position, metric)| {
-                let suits = captured.metrics & (1 << position) != 0 && metric.suits_status(status);
-                suits.then(|| SeriesKey {
-                    metric: position,
-                    values: pack(
-                        metric
-                            .metric
-                            .labels
-                            .iter()
-                            .map(|label| captured.labels.get(*label).copied().unwrap_or(NONE)),
-                    ),
-                })
-            })
+        settled
     }
 
-    /// The series of the same metric where all labels are `other`.
+    fn complete(&self, position: usize, captured: &mut Captured, outcome: &dyn Outcome) {
+        let (Some(label), Some(slot)) =
+            (self.labels.get(position), captured.labels.get_mut(position))
+        else {
+            return;
+        };
+        if *slot != LATER {
+            return;
+        }
+        *slot = match &label.source {
+            Source::Status => status_position(outcome.status(), 1),
+            Source::StatusClass => status_position(outcome.status(), 100),
+            Source::GrpcStatus if captured.grpc => match outcome.grpc_status() {
+                None => NONE,
+                Some(status @ 0..=16) => DECLARED + status,
+                Some(_) => OTHER,
+            },
+            Source::ResponseHeader(name) => {
+                let value = outcome.response_headers().copies(name);
+                let found = label.position_of(value);
+                if let (PENDING, Copies::One(value)) = (found, value) {
+                    captured.pending.push((position, value.into()));
+                }
+                found
+            }
+            _ => NONE,
+        };
+    }
+
+    /// The series of a metric that a request belongs to. Values that come first are admitted now, because now they count.
+    pub fn series(&self, metric: usize, captured: &mut Captured, host: &mut dyn Host) -> SeriesKey {
+        let labels = self.labels_of(metric);
+        for position in labels {
+            let Captured {
+                labels, pending, ..
+            } = &mut *captured;
+            if let (Some(slot @ &mut PENDING), Some(label)) =
+                (labels.get_mut(*position), self.labels.get(*position))
+            {
+                let text = pending.iter().find(|(of, _)| of == position);
+                *slot = text.map_or(OTHER, |(_, text)| label.admit(text, host));
+            }
+        }
+        SeriesKey {
+            metric,
+            values: pack(
+                labels
+                    .iter()
+                    .map(|label| captured.labels.get(*label).copied().unwrap_or(NONE)),
+            ),
+        }
+    }
+
+    /// The series of the same metric where all labels are `other`, but for those that are the same for all requests.
     pub fn folded(&self, key: SeriesKey) -> SeriesKey {
-        let labels = self
-            .metrics
-            .get(key.metric)
-            .map_or(0, |metric| metric.metric.labels.len());
+        let constant = |label: &usize| {
+            let label = self.labels.get(*label);
+            label.is_some_and(|label| label.source == Source::Constant)
+        };
+        let labels = self.labels_of(key.metric).iter();
+        let values = labels.map(|label| if constant(label) { DECLARED } else { OTHER });
         SeriesKey {
             metric: key.metric,
-            values: pack(std::iter::repeat_n(OTHER, labels)),
+            values: pack(values),
         }
+    }
+
+    fn labels_of(&self, metric: usize) -> &[usize] {
+        self.metrics
+            .get(metric)
+            .map_or(&[], |compiled| &compiled.metric.labels)
     }
 
     /// The name that a series is defined under.
@@ -380,50 +607,114 @@ impl Metrics {
             return String::new();
         };
         let shifts = (0..metric.labels.len()).rev().map(|place| 16 * place);
-        let labels: Vec<(&str, &str)> = metric
+        let labels: Vec<(&str, String)> = metric
             .labels
             .iter()
             .zip(shifts)
             .filter_map(|(label, shift)| {
                 let label = self.labels.get(*label)?;
-                Some((
-                    label.name.as_str(),
-                    label.text((key.values >> shift) as u16),
-                ))
+                let text = label.with_text((key.values >> shift) as u16, str::to_owned);
+                Some((label.name.as_str(), text))
             })
             .collect();
         series_name(&metric.name, &labels)
     }
 }
 
+/// What a request counts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settled {
+    /// In which metrics, and how much.
+    pub counts: Vec<Count>,
+    /// Why it is not counted in others that are about it.
+    pub skipped: Vec<Skip>,
+}
+
+/// What a request counts in a metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Count {
+    /// The metric's position.
+    pub metric: usize,
+    /// Its kind.
+    pub kind: MetricKind,
+    /// What is added to a counter, set in a gauge, recorded in a histogram.
+    pub value: u64,
+}
+
 impl CompiledMetric {
     fn suits_request(&self, shown: &Shown<'_>, path: Option<&[u8]>, route: Option<usize>) -> bool {
-        let Condition {
-            methods,
-            routes,
-            path: path_test,
-            ..
-        } = &self.metric.condition;
+        let condition = &self.metric.condition;
         let one_is = |value: Copies<'_>, test: &dyn Fn(&[u8]) -> bool| matches!(value, Copies::One(value) if test(value));
-        (methods.is_empty()
-            || one_is(shown.get(METHOD), &|value| {
-                methods.iter().any(|method| method.as_bytes() == value)
-            }))
-            && (routes.is_empty() || route.is_some_and(|route| routes.contains(&route)))
-            && path_test
+        let among = |value: Copies<'_>, listed: &[String]| {
+            let is_listed = |value: &[u8]| listed.iter().any(|one| one.as_bytes() == value);
+            listed.is_empty() || one_is(value, &is_listed)
+        };
+        let word_among = |word: Option<&str>, listed: &[String]| {
+            listed.is_empty() || word.is_some_and(|word| listed.iter().any(|one| one == word))
+        };
+        among(shown.get(METHOD), &condition.methods)
+            && (condition.routes.is_empty()
+                || route.is_some_and(|route| condition.routes.contains(&route)))
+            && condition
+                .path
                 .as_ref()
                 .is_none_or(|test| path.is_some_and(|path| test.matches(without_query(path))))
+            && among(shown.get(TENANT), &condition.tenants)
+            && among(shown.get(TIER), &condition.tiers)
+            && among(shown.get(TYPE), &condition.user_types)
+            && word_among(shown.limit, &condition.limits)
+            && word_among(shown.reason, &condition.reasons)
             && self
                 .headers
                 .iter()
                 .all(|(header, test)| one_is(shown.get(*header), &|value| test.matches(value)))
     }
 
-    fn suits_status(&self, status: Option<u16>) -> bool {
-        let statuses = &self.metric.condition.statuses;
-        statuses.is_empty()
-            || status.is_some_and(|status| statuses.iter().any(|range| range.contains(&status)))
+    fn suits_outcome(&self, grpc: bool, outcome: &dyn Outcome) -> bool {
+        let statuses = &self.metric.condition.grpc_statuses;
+        let is_listed = |status| statuses.contains(&status);
+        self.suits_response(|| outcome.status(), || outcome.response_headers())
+            && (statuses.is_empty() || grpc && outcome.grpc_status().is_some_and(is_listed))
     }
+
+    /// What is known as soon as there is a response. Neither is asked for without need.
+    fn suits_response<'h>(
+        &self,
+        status: impl Fn() -> Option<u16>,
+        headers: impl Fn() -> &'h HeaderMap,
+    ) -> bool {
+        let Condition {
+            statuses,
+            response_headers,
+            ..
+        } = &self.metric.condition;
+        let is_listed = |status| statuses.iter().any(|range| range.contains(&status));
+        (statuses.is_empty() || status().is_some_and(is_listed))
+            && response_headers.iter().all(
+                |(name, test)| matches!(headers().copies(name), Copies::One(value) if test.matches(value)),
+            )
+    }
+}
+
+/// Whether a request with this content type is a call of gRPC, as Envoy sees it.
+fn is_grpc(content_type: Copies<'_>) -> bool {
+    let Copies::One(content_type) = content_type else {
+        return false;
+    };
+    let rest = content_type.strip_prefix(b"application/grpc");
+    matches!(rest, Some([] | [b'+', ..]))
+}
+
+/// The position of a word that the limiter has left.
+fn word(label: &Label, word: Option<&str>) -> u16 {
+    word.map_or(NONE, |word| label.position(word.as_bytes()))
+}
+
+/// A bit for each of these positions.
+fn bits(positions: impl Iterator<Item = usize>) -> u32 {
+    positions
+        .filter(|position| *position < 32)
+        .fold(0, |bits, position| bits | 1 << position)
 }
 
 /// The position of the declared value number `i`.
@@ -445,49 +736,4 @@ fn status_position(status: Option<u16>, step: u16) -> u16 {
 
 fn pack(values: impl Iterator<Item = u16>) -> u128 {
     values.fold(0, |packed, value| (packed << 16) | u128::from(value))
-}
-
-/// The series that are defined, and how many more there may be. `Id` is what the proxy knows a series by.
-#[derive(Debug)]
-pub struct Series<Id> {
-    defined: HashMap<SeriesKey, Id>,
-    /// How many more may be defined, those where all labels are `other` apart.
-    left: usize,
-}
-
-/// Where a request of a series is counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place<Id> {
-    /// In a series that is defined.
-    Defined(Id),
-    /// In a series that has yet to be defined, and may be.
-    Definable,
-    /// There are as many series as there may be: where all labels are `other`.
-    Folded,
-}
-
-impl<Id: Copy> Series<Id> {
-    /// No series yet.
-    pub fn new(max_series: usize) -> Self {
-        Self {
-            defined: HashMap::new(),
-            left: max_series,
-        }
-    }
-
-    /// Where to count a request of this series, whose metric's all-`other` series is `folded`. That one is always affordable.
-    pub fn place(&self, key: SeriesKey, folded: SeriesKey) -> Place<Id> {
-        match self.defined.get(&key) {
-            Some(id) => Place::Defined(*id),
-            None if key == folded || self.left > 0 => Place::Definable,
-            None => Place::Folded,
-        }
-    }
-
-    /// Remembers a series that was defined.
-    pub fn define(&mut self, key: SeriesKey, folded: SeriesKey, id: Id) {
-        if self.defined.insert(key, id).is_none() && key != folded {
-            self.left = self.left.saturating_sub(1);
-        }
-    }
 }

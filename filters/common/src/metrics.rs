@@ -59,6 +59,13 @@ pub fn series_name<V: AsRef<[u8]>>(metric: &str, labels: &[(&str, V)]) -> String
     series
 }
 
+/// A label's value as [`series_name`] writes it.
+pub fn label_value(value: &[u8]) -> String {
+    let mut written = String::with_capacity(value.len());
+    push_value(&mut written, value);
+    written
+}
+
 /// Whether a dot here would start a label of the proxy's own.
 fn ends_in_tag(series: &str) -> bool {
     PROXY_TAGS

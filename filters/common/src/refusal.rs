@@ -13,6 +13,17 @@ pub const SHADOWED: &str = "tollgate.shadowed";
 /// response would have said if these were enforced.
 pub const SHADOW_HEADERS: &str = "tollgate.shadow_headers";
 
+/// Why the limiter refuses a request: the last word.
+pub const REASONS: [&str; 7] = [
+    "limited",
+    "too_costly",
+    "blocked",
+    "missing",
+    "unusable",
+    "contended",
+    "unavailable",
+];
+
 /// A request that the limiter refused: four words, `<tenant> <tier> <limit> <reason>`, with `?` for what there is none of. No id and no
 /// name is `?`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -550,6 +550,20 @@ mod tests {
     }
 
     #[test]
+    fn other_filters_know_the_reasons() {
+        let all = [
+            Reason::Limited,
+            Reason::TooCostly,
+            Reason::Blocked,
+            Reason::Missing,
+            Reason::Unusable,
+            Reason::Contended,
+            Reason::Unavailable,
+        ];
+        assert_eq!(all.map(Reason::word), tollgate_common::refusal::REASONS);
+    }
+
+    #[test]
     fn headers_tell_of_every_limit() {
         let limits = limits();
         assert_eq!(

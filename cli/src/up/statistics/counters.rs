@@ -2,7 +2,7 @@
 //!
 //! Nothing here knows a metric's name. The rule:
 //!
-//! - A counter of a business-metrics plugin that has no `when` counts every request. Its labels mean what the
+//! - A counter of a business-metrics plugin that has neither `when` nor `value` counts every request. Its labels mean what the
 //!   configuration says they come from (`from: tenant`, `tier`, `userType`, `status`), whatever they are called.
 //! - Where several could tell the tenants (or the classes), the first one that the gateway has counted in tells them.
 //! - A request whose `status` is 429 was refused, any other was admitted.
@@ -71,7 +71,8 @@ pub(crate) fn section(plugin: &Plugin, filter: &str) -> Option<Value> {
 }
 
 fn request_counters(config: &business_metrics::Config) -> Vec<RequestCounter> {
-    let every_request = config.metrics.iter().filter(|metric| metric.when.is_none());
+    let every_request = config.metrics.iter();
+    let every_request = every_request.filter(|metric| metric.counts_all_requests());
     let counters = every_request.map(|metric| {
         let mut counter = RequestCounter {
             name: metric.name.clone(),
