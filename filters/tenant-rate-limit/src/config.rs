@@ -5,6 +5,7 @@ mod limits;
 mod routes;
 #[cfg(feature = "schema")]
 mod schema;
+mod settle;
 mod total;
 mod written;
 
@@ -214,6 +215,8 @@ pub struct MetricNames {
     pub evictions: Option<String>,
     /// The counter of charges that were tried again.
     pub contention: Option<String>,
+    /// The counter of requests that were not settled by what their responses say.
+    pub unsettled: Option<String>,
 }
 
 /// Everything for which the filter would refuse this configuration (JSON).
@@ -259,6 +262,16 @@ impl Config {
 
     /// Whether there is a limit on requests in flight.
     pub fn limits_in_flight(&self) -> bool {
+        self.sets().any(|set| !set.in_flight.is_empty())
+    }
+
+    /// The limits that are settled by responses.
+    pub fn settled(&self) -> impl Iterator<Item = &Limit> {
+        let limits = self.sets().flat_map(|set| &set.limits);
+        limits.filter(|limit| limit.settled.is_some())
+    }
+
+    fn sets(&self) -> impl Iterator<Item = &LimitSet> {
         let of_plans = self.plans.iter().filter_map(|plan| match &plan.allowance {
             Allowance::Limits(set) => Some(set),
             Allowance::Unlimited | Allowance::Blocked => None,
@@ -267,8 +280,7 @@ impl Config {
             Effect::Charge { limits, .. } => Some(limits),
             Effect::Exempt => None,
         });
-        let mut all = of_plans.chain(of_routes);
-        all.any(|set| !set.in_flight.is_empty())
+        of_plans.chain(of_routes)
     }
 
     fn compile(written: Written, problems: &mut Problems) -> Option<Self> {
@@ -662,6 +674,7 @@ fn names(written: MetricsWritten, problems: &mut Problems) -> MetricNames {
         tracked,
         evictions,
         contention,
+        unsettled,
     } = written;
     let all = [
         ("admitted", &admitted),
@@ -670,6 +683,7 @@ fn names(written: MetricsWritten, problems: &mut Problems) -> MetricNames {
         ("tracked", &tracked),
         ("evictions", &evictions),
         ("contention", &contention),
+        ("unsettled", &unsettled),
     ];
     for (index, (field, name)) in all.iter().enumerate() {
         let Some(name) = name else { continue };
@@ -692,6 +706,7 @@ fn names(written: MetricsWritten, problems: &mut Problems) -> MetricNames {
         tracked,
         evictions,
         contention,
+        unsettled,
     }
 }
 

@@ -45,8 +45,9 @@ use crate::config::{Allowance, ClaimPath, Config, LimitSet, Missing};
 use crate::in_flight::{self, Admission, Concurrencies, InFlight, Ticket};
 use crate::ledger::{Decision, Failure, Ledger, Limits, Weighed};
 use crate::limit::{Standing, Subset};
-use crate::limiter::{Identity, Limiter, NO_LIMITS, Toll, Vouched};
+use crate::limiter::{Identity, Limiter, NO_LIMITS, Tenant, Toll, Vouched};
 use crate::meters::{self, Meters, Whose, Why};
+use crate::settling::Settling;
 
 /// The plugin.
 #[derive(Debug)]
@@ -56,10 +57,10 @@ pub struct TenantRateLimit {
 
 /// What all requests of a configuration have in common.
 #[derive(Debug)]
-struct Shared {
+pub(crate) struct Shared {
     limiter: Limiter,
-    ledger: Ledger,
-    meters: Meters,
+    pub(crate) ledger: Ledger,
+    pub(crate) meters: Meters,
     in_flight: InFlight,
 }
 
@@ -71,6 +72,8 @@ pub struct TenantStream {
     charged: Option<Charged>,
     /// Of a request that is in flight by some limit, where it is counted.
     ticket: Option<Ticket>,
+    /// Of a request that some limit is settled for, what of that is open.
+    settling: Option<Box<Settling>>,
 }
 
 /// How a tenant stands with the limits of a plan and a route that are enforced.
@@ -166,6 +169,7 @@ impl Plugin for TenantRateLimit {
             shared: self.shared.clone(),
             charged: None,
             ticket: None,
+            settling: None,
         }
     }
 
@@ -241,16 +245,7 @@ impl Stream for TenantStream {
             return uncleaned(error, host);
         }
 
-        let whose = Whose {
-            listed: tenant.listed,
-            tenant: if limiter.names(&tenant) {
-                tenant.id.as_str()
-            } else {
-                "other"
-            },
-            tier,
-            plan: tenant.plan,
-        };
+        let whose = shared.whose(&tenant, tier);
         let mut refused = Refused {
             reason: Reason::Blocked,
             tenant: Some(&tenant.id),
@@ -337,6 +332,7 @@ impl Stream for TenantStream {
         let (standings, by);
         (refused.reason, standings, by) = match decision {
             Ok(Decision::Admitted { standings }) => {
+                self.settling = Settling::of(tenant, route, ledger.take_receipts());
                 let told = limiter.config().answer;
                 self.charged = (told.rate_limit || told.x_rate_limit).then_some(Charged {
                     plan: tenant.plan,
@@ -380,9 +376,16 @@ impl Stream for TenantStream {
     }
 
     fn on_response_headers(&mut self, host: &mut dyn Host) {
-        let Some(charged) = self.charged.take() else {
+        let settled = match &mut self.settling {
+            Some(settling) => settling.on_headers(&self.shared, host),
+            None => Vec::new(),
+        };
+        let Some(mut charged) = self.charged.take() else {
             return;
         };
+        for (limit, standing) in settled {
+            charged.now_is(limit, standing);
+        }
         let limiter = &self.shared.limiter;
         let Some(Allowance::Limits(set)) = limiter.plan(charged.plan).map(|plan| &plan.allowance)
         else {
@@ -416,6 +419,22 @@ impl Stream for TenantStream {
 
     fn on_delete(&mut self, host: &mut dyn Host) {
         self.leave(host);
+        if let Some(mut settling) = self.settling.take() {
+            settling.end(&self.shared, host);
+        }
+    }
+}
+
+impl Charged {
+    /// How the tenant stands now with the limit of this index among all.
+    fn now_is(&mut self, limit: usize, standing: Standing) {
+        if self.shadow.has(limit) {
+            return;
+        }
+        let before = (0..limit).filter(|index| !self.shadow.has(*index)).count();
+        if let Some(told) = self.standings.get_mut(before) {
+            *told = standing;
+        }
     }
 }
 
@@ -529,6 +548,38 @@ impl<'a> Told<'a> {
 }
 
 impl Shared {
+    /// Who is counted for a tenant's requests.
+    fn whose<'a>(&self, tenant: &'a Tenant, tier: &'a str) -> Whose<'a> {
+        Whose {
+            listed: tenant.listed,
+            tenant: if self.limiter.names(tenant) {
+                tenant.id.as_str()
+            } else {
+                "other"
+            },
+            tier,
+            plan: tenant.plan,
+        }
+    }
+
+    /// The limits that a tenant's request of a route has met, and who is counted for it.
+    pub(crate) fn met<'a>(
+        &'a self,
+        tenant: &'a Tenant,
+        route: Option<usize>,
+    ) -> Option<(Limits<'a>, Whose<'a>)> {
+        let plan = self.limiter.plan(tenant.plan)?;
+        let Allowance::Limits(set) = &plan.allowance else {
+            return None;
+        };
+        let limits = Limits {
+            tenant: &set.limits,
+            route: &self.limiter.route_limits(route).limits,
+            ..Limits::default()
+        };
+        Some((limits, self.whose(tenant, self.limiter.tier(plan))))
+    }
+
     /// What becomes of a request that is nobody's.
     fn nobody(
         &self,
@@ -605,7 +656,7 @@ impl Shared {
         }
         let never = |index: &usize| {
             let limit = met.all().get(*index);
-            limit.is_some_and(|limit| limit.kind.units() < cost)
+            limit.is_some_and(|limit| limit.kind.units() < limit.cost(cost))
         };
         for index in &refusing {
             let reason = match never(index) {
