@@ -11,8 +11,10 @@ mod written;
 
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
+use std::rc::Rc;
 
 use siphasher::sip::SipHasher13;
+use tollgate_common::body::Pointers;
 use tollgate_common::config::{self, below};
 use tollgate_common::{ConfigError, NAME_RULE, Problems, TenantId, is_name, metrics, refuse};
 
@@ -24,6 +26,7 @@ pub use total::LARGEST_WEIGHT;
 use crate::answer;
 use crate::in_flight::Concurrency;
 use crate::limit::{Limit, Mode, Subset};
+use crate::settle::Settled;
 use crate::share::Total;
 use crate::table;
 use limits::{Known, Rule, distinct, limits};
@@ -63,6 +66,8 @@ pub struct Config {
     pub answer: Answer,
     /// What is counted.
     pub metrics: MetricNames,
+    /// What limits that are settled look for in the bodies of responses.
+    pub pointers: Rc<Pointers>,
 }
 
 /// A listed tenant.
@@ -262,25 +267,15 @@ impl Config {
 
     /// Whether there is a limit on requests in flight.
     pub fn limits_in_flight(&self) -> bool {
-        self.sets().any(|set| !set.in_flight.is_empty())
+        let allowances = self.plans.iter().map(|plan| &plan.allowance);
+        sets(allowances, &self.routes).any(|set| !set.in_flight.is_empty())
     }
 
-    /// The limits that are settled by responses.
-    pub fn settled(&self) -> impl Iterator<Item = &Limit> {
-        let limits = self.sets().flat_map(|set| &set.limits);
-        limits.filter(|limit| limit.settled.is_some())
-    }
-
-    fn sets(&self) -> impl Iterator<Item = &LimitSet> {
-        let of_plans = self.plans.iter().filter_map(|plan| match &plan.allowance {
-            Allowance::Limits(set) => Some(set),
-            Allowance::Unlimited | Allowance::Blocked => None,
-        });
-        let of_routes = self.routes.iter().filter_map(|route| match &route.effect {
-            Effect::Charge { limits, .. } => Some(limits),
-            Effect::Exempt => None,
-        });
-        of_plans.chain(of_routes)
+    /// The limits that are settled by responses, with how they are.
+    pub fn settled(&self) -> impl Iterator<Item = (&Limit, &Settled)> {
+        let allowances = self.plans.iter().map(|plan| &plan.allowance);
+        let limits = settled(allowances, &self.routes);
+        limits.filter_map(|limit| Some((limit, limit.settled.as_ref()?)))
     }
 
     fn compile(written: Written, problems: &mut Problems) -> Option<Self> {
@@ -348,6 +343,8 @@ impl Config {
         let missing = identity::missing(&written.tenant.missing, &ids, problems);
         let answer = told(&written.answer, problems);
         let metrics = names(written.metrics, problems);
+        let all = plans.iter().flatten().map(|plan| &plan.allowance);
+        let pointers = settle::pointers(settled(all, routes.iter().flatten()), problems);
         let (sources, by_clients) = sources?;
         Some(Self {
             sources,
@@ -364,6 +361,7 @@ impl Config {
             routes: routes?,
             answer,
             metrics,
+            pointers: Rc::new(pointers?),
         })
     }
 }
@@ -391,6 +389,31 @@ impl Config {
         let mut sources = self.sources.iter();
         sources.position(|source| matches!(source, Source::Claim(_)))
     }
+}
+
+/// All sets of limits.
+fn sets<'a>(
+    allowances: impl Iterator<Item = &'a Allowance>,
+    routes: impl IntoIterator<Item = &'a Route>,
+) -> impl Iterator<Item = &'a LimitSet> {
+    let of_plans = allowances.filter_map(|allowance| match allowance {
+        Allowance::Limits(set) => Some(set),
+        Allowance::Unlimited | Allowance::Blocked => None,
+    });
+    let of_routes = routes.into_iter().filter_map(|route| match &route.effect {
+        Effect::Charge { limits, .. } => Some(limits),
+        Effect::Exempt => None,
+    });
+    of_plans.chain(of_routes)
+}
+
+/// The limits of them that are settled by responses.
+fn settled<'a>(
+    allowances: impl Iterator<Item = &'a Allowance>,
+    routes: impl IntoIterator<Item = &'a Route>,
+) -> impl Iterator<Item = &'a Limit> {
+    let limits = sets(allowances, routes).flat_map(|set| &set.limits);
+    limits.filter(|limit| limit.settled.is_some())
 }
 
 /// A tier as far as it is right. What names it, or one of its limits, is right also if what it allows is not.

@@ -32,12 +32,14 @@ use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::rc::Rc;
 
+use tollgate_common::body::Pointers;
 use tollgate_common::claims::Leaf;
 use tollgate_common::{Claim, Claims, Given, TenantId, header, refusal};
 use tollgate_host::filter::give_up;
 use tollgate_host::peer::peer;
 use tollgate_host::{
-    Action, HeaderMap, Host, HostError, LocalResponse, Map, Plugin, Request, Stream, Trailers,
+    Action, Chunk, HeaderMap, Host, HostError, LocalResponse, Map, Plugin, Request, Stream,
+    Trailers,
 };
 
 use crate::answer::{self, Reason, Refused};
@@ -333,6 +335,13 @@ impl Stream for TenantStream {
         (refused.reason, standings, by) = match decision {
             Ok(Decision::Admitted { standings }) => {
                 self.settling = Settling::of(tenant, route, ledger.take_receipts());
+                if let Some(settling) = &self.settling
+                    && settling.reads_body(&shared)
+                    && let Err(error) = request.strip("accept-encoding", host)
+                {
+                    // Then the answer may be one that cannot be read.
+                    log::debug!("cannot take away accept-encoding: {error:?}");
+                }
                 let told = limiter.config().answer;
                 self.charged = (told.rate_limit || told.x_rate_limit).then_some(Charged {
                     plan: tenant.plan,
@@ -417,10 +426,22 @@ impl Stream for TenantStream {
         }
     }
 
+    fn on_response_body(&mut self, chunk: &Chunk, host: &mut dyn Host) {
+        if let Some(settling) = &mut self.settling {
+            settling.on_body(chunk, &self.shared, host);
+        }
+    }
+
+    fn on_response_trailers(&mut self, host: &mut dyn Host) {
+        if let Some(settling) = &mut self.settling {
+            settling.on_end(true, &self.shared, host);
+        }
+    }
+
     fn on_delete(&mut self, host: &mut dyn Host) {
         self.leave(host);
         if let Some(mut settling) = self.settling.take() {
-            settling.end(&self.shared, host);
+            settling.on_gone(&self.shared, host);
         }
     }
 }
@@ -560,6 +581,11 @@ impl Shared {
             tier,
             plan: tenant.plan,
         }
+    }
+
+    /// What is looked for in the bodies of responses.
+    pub(crate) fn pointers(&self) -> Rc<Pointers> {
+        self.limiter.config().pointers.clone()
     }
 
     /// The limits that a tenant's request of a route has met, and who is counted for it.

@@ -24,6 +24,7 @@
 //! The one that was charged, also where that is the one that a tier's tenants share. It is found by the tenant's id in its row, as for any request. If it has gone from there, because
 //! its window has ended, it is made anew as long as there is room; if there is none, nothing is charged. Nobody else's record is touched.
 
+use tollgate_common::body::Pointer;
 use tollgate_host::{Expected, Host};
 
 use crate::calendar::Window;
@@ -53,6 +54,12 @@ pub struct Settled {
 pub enum Source {
     /// In a header (in lower case).
     Header(String),
+    /// In a trailer (in lower case).
+    Trailer(String),
+    /// In its body, if that is JSON, or a stream of events that are.
+    Json(Pointer),
+    /// It does not say it: it is the number of bytes of its body.
+    Bytes,
 }
 
 /// What a request counts for whose response should have said it and did not.

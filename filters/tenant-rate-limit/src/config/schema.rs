@@ -96,7 +96,7 @@ pub(super) fn found_cost(schema: &mut Schema) {
 }
 
 pub(super) fn settle(schema: &mut Schema) {
-    exactly_one(schema, &["header"]);
+    exactly_one(schema, &["header", "trailer", "json", "bytes"]);
 }
 
 pub(super) fn limit(schema: &mut Schema) {
