@@ -446,6 +446,13 @@ impl Stream for TenantStream {
     }
 }
 
+impl TenantStream {
+    /// The request stays at what it was estimated at, because nobody knows its response: for a replay.
+    pub fn keep_estimate(&mut self) {
+        self.settling = None;
+    }
+}
+
 impl Charged {
     /// How the tenant stands now with the limit of this index among all.
     fn now_is(&mut self, limit: usize, standing: Standing) {
