@@ -664,3 +664,23 @@ fn tenants_beyond_the_first_are_told_together() {
         (&json!(52), &json!(1))
     );
 }
+
+#[test]
+fn a_limit_that_responses_settle_is_replayed_at_its_estimate() {
+    let log: String = (0..5).map(|n| line(n * 1_000, "acme")).collect();
+    let folder = folder(&log);
+    let limits = "tenant: {from: [{header: x-tenant-id}], unknown: {tier: free}}\n\
+        tiers: {free: {limits: [{name: tokens, quota: 1000, per: day, cost: {estimate: 300, max: 5000, settle: {json: /usage/total_tokens}}}]}}\n";
+    fs::write(folder.path().join("limits.yaml"), limits).unwrap();
+    let args = [&CALL[..], &["--format", "json"]].concat();
+    let (code, out, err) = simulate(folder.path(), &args, b"");
+    assert_eq!(code, Some(0), "{err}");
+    assert_eq!(
+        err,
+        "limits.yaml: tiers.free.limits[0].cost.settle asks for what responses say, and no log has that; each request is replayed at the estimate\n"
+    );
+    let told: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(told["total"]["requests"], 5);
+    assert_eq!(told["total"]["refused"], 2);
+    assert_eq!(told["total"]["by"][0]["limit"], "tokens");
+}

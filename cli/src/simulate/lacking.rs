@@ -1,4 +1,4 @@
-//! What a configuration asks for and no request of a log has: without it limits look as if they met nobody.
+//! What a configuration asks for and no request of a log has: without it limits look as if they met nobody, or counted something else.
 
 use serde_json::Value;
 use tollgate_common::header::TENANT_ID;
@@ -16,7 +16,12 @@ enum Asked {
     Header(String),
     /// How long requests take.
     Duration,
+    /// What responses say.
+    Response,
 }
+
+/// Where limits are.
+const PLACES: [&str; 3] = ["tiers", "tenants", "routes"];
 
 /// What the configuration of this name asks for in vain, a sentence each, in the order in which it asks. `claims` are the paths of claims, by
 /// their numbers in the log.
@@ -38,7 +43,12 @@ pub(crate) fn lacking(
             asked.retain(|(_, asked)| !has(part, asked, claims));
         }
     }
-    let asked = asked.into_iter();
+    // Nor has any log what responses say.
+    let settled = PLACES.iter().find_map(|within| {
+        let field = limit_with("cost", &configuration[*within], within)?;
+        Some((format!("{field}.settle"), Asked::Response))
+    });
+    let asked = asked.into_iter().chain(settled);
     asked
         .map(|(field, asked)| format!("{name}: {field} {}", in_vain(&asked, claims)))
         .collect()
@@ -97,8 +107,8 @@ fn asked(configuration: &Value) -> Vec<(String, Asked)> {
             add(format!("routes[{number}].cost.header"), header(name));
         }
     }
-    for within in ["tiers", "tenants", "routes"] {
-        if let Some(field) = concurrent(&configuration[within], within) {
+    for within in PLACES {
+        if let Some(field) = limit_with("concurrent", &configuration[within], within) {
             add(field, Asked::Duration);
         }
     }
@@ -109,12 +119,11 @@ fn header(name: &str) -> Asked {
     Asked::Header(name.to_ascii_lowercase())
 }
 
-/// The first limit on requests in flight among tiers, tenants or routes.
-fn concurrent(within: &Value, name: &str) -> Option<String> {
+/// The first limit with a field among tiers, tenants or routes: the place of the field.
+fn limit_with(field: &str, within: &Value, name: &str) -> Option<String> {
     let of = |one: &Value, path: String| {
-        let (number, _) =
-            list(&one["limits"]).find(|(_, limit)| limit.get("concurrent").is_some())?;
-        Some(format!("{path}.limits[{number}].concurrent"))
+        let (number, _) = list(&one["limits"]).find(|(_, limit)| limit.get(field).is_some())?;
+        Some(format!("{path}.limits[{number}].{field}"))
     };
     match within {
         Value::Object(named) => named
@@ -154,6 +163,7 @@ fn in_vain(asked: &Asked, claims: &[Vec<String>]) -> String {
             "asks for the header {name}, and no request of the log has it; if one of its fields is that, name it with --header {name}=FIELD"
         ),
         Asked::Duration => "asks for requests in flight, and the log does not say how long requests took; each is replayed as if it had ended at once".to_owned(),
+        Asked::Response => "asks for what responses say, and no log has that; each request is replayed at the estimate".to_owned(),
     }
 }
 
@@ -185,6 +195,8 @@ mod tests {
         }
     }
 
+    const RESPONSES: &str = "limits.yaml: tenants.acme.limits[0].cost.settle asks for what responses say, and no log has that; each request is replayed at the estimate";
+
     #[test]
     fn what_no_request_has_is_told_with_the_field_that_asks_for_it() {
         let configuration = json!({
@@ -193,6 +205,7 @@ mod tests {
                 {"header": "x_team"}, {"cookie": "team"}, {"host": "{tenant}.shop"}, {"query": "team"}, {"passedOn": {"peers": []}},
             ]},
             "tiers": {"free": {"limits": [{"name": "rate"}, {"name": "parallel", "concurrent": 2}]}},
+            "tenants": {"acme": {"limits": [{"name": "tokens", "cost": {}}]}},
             "routes": [
                 {"match": {"path": {"exact": "/"}, "headers": {"x-plan": {"exact": "a"}}}},
                 {"match": {"path": {"exact": "/b"}}, "cost": {"header": "x-units"}, "limits": [{"concurrent": 1}]},
@@ -214,6 +227,7 @@ mod tests {
                 "limits.yaml: routes[0].match.headers.x-plan asks for the header x-plan, and no request of the log has it; if one of its fields is that, name it with --header x-plan=FIELD",
                 "limits.yaml: routes[1].cost.header asks for the header x-units, and no request of the log has it; if one of its fields is that, name it with --header x-units=FIELD",
                 "limits.yaml: tiers.free.limits[1].concurrent asks for requests in flight, and the log does not say how long requests took; each is replayed as if it had ended at once",
+                RESPONSES,
             ]
         );
         let everything = traffic(&[
@@ -241,10 +255,9 @@ mod tests {
             vec!["org".to_owned()],
             vec!["realm".to_owned(), "tenant".to_owned()],
         ];
-        let none: [&str; 0] = [];
         assert_eq!(
             lacking("limits.yaml", &configuration, &claims, &everything),
-            none
+            [RESPONSES]
         );
     }
 }

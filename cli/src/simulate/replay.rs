@@ -122,6 +122,7 @@ pub(crate) fn replay(
             let InFlight {
                 mut stream, turn, ..
             } = PeekMut::pop(next);
+            stream.keep_estimate();
             stream.on_log(&mut workers[turn].1);
             stream.on_delete(&mut workers[turn].1);
         }
@@ -145,6 +146,7 @@ pub(crate) fn replay(
                 stream,
             });
         } else {
+            stream.keep_estimate();
             stream.on_log(proxy);
             stream.on_delete(proxy);
         }

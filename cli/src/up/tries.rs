@@ -268,7 +268,7 @@ fn tenants(limits: &Limits) -> Vec<Tenant<'_>> {
             .map(|limit| match limit.kind {
                 Kind::Rate { interval, burst } => (burst, interval),
                 // A day's worth is nothing to use up for a look.
-                Kind::Quota { quota, .. } => (quota, 0),
+                Kind::Quota { quota, .. } => (quota / limit.cost(1).max(1), 0),
             })
             .min()?;
         Some(Tenant {

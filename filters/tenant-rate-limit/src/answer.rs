@@ -390,6 +390,7 @@ impl<'a> Refused<'a> {
     fn detail(&self, longest: Option<(&Limit, &Standing)>, seconds: Option<u64>) -> String {
         let tenant = self.tenant.map_or("", TenantId::as_str);
         let limit = longest.map_or("", |(limit, _)| limit.name.as_str());
+        let cost = longest.map_or(self.cost, |(limit, _)| limit.cost(self.cost));
         let mut detail = String::with_capacity(128);
         let mut say = |parts: &[&str]| parts.iter().for_each(|part| detail.push_str(part));
         match self.reason {
@@ -404,7 +405,7 @@ impl<'a> Refused<'a> {
                 say(&[", and the whole proxy never lets more than ", &most]);
                 say(&[" pass at once."]);
             }
-            Reason::Limited if self.cost == 1 => {
+            Reason::Limited if cost == 1 => {
                 let seconds = text(seconds.unwrap_or(1));
                 say(&["The limit ", limit, " of tenant ", tenant]);
                 say(&[
@@ -415,8 +416,12 @@ impl<'a> Refused<'a> {
             }
             Reason::Limited => {
                 let left = text(longest.map_or(0, |(_, standing)| standing.remaining));
-                let (cost, seconds) = (text(self.cost), text(seconds.unwrap_or(1)));
-                say(&["This request costs ", &cost, ", and of the limit ", limit]);
+                let (cost, seconds) = (text(cost), text(seconds.unwrap_or(1)));
+                let costs = match longest.is_some_and(|(limit, _)| limit.settled.is_some()) {
+                    true => " is estimated at ",
+                    false => " costs ",
+                };
+                say(&["This request", costs, &cost, ", and of the limit ", limit]);
                 say(&[
                     " tenant ",
                     tenant,

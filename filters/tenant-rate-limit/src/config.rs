@@ -5,13 +5,16 @@ mod limits;
 mod routes;
 #[cfg(feature = "schema")]
 mod schema;
+mod settle;
 mod total;
 mod written;
 
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
+use std::rc::Rc;
 
 use siphasher::sip::SipHasher13;
+use tollgate_common::body::Pointers;
 use tollgate_common::config::{self, below};
 use tollgate_common::{
     ConfigError, NAME_RULE, Problems, StringMatch, TenantId, is_name, metrics, refuse,
@@ -25,6 +28,7 @@ pub use total::LARGEST_WEIGHT;
 use crate::answer;
 use crate::in_flight::Concurrency;
 use crate::limit::{Limit, Mode, Subset};
+use crate::settle::Settled;
 use crate::share::Total;
 use crate::table;
 use limits::{Known, Rule, distinct, limits};
@@ -64,6 +68,8 @@ pub struct Config {
     pub answer: Answer,
     /// What is counted.
     pub metrics: MetricNames,
+    /// What limits that are settled look for in the bodies of responses.
+    pub pointers: Rc<Pointers>,
 }
 
 /// A listed tenant.
@@ -216,6 +222,8 @@ pub struct MetricNames {
     pub evictions: Option<String>,
     /// The counter of charges that were tried again.
     pub contention: Option<String>,
+    /// The counter of requests that were not settled by what their responses say.
+    pub unsettled: Option<String>,
 }
 
 /// Everything for which the filter would refuse this configuration (JSON).
@@ -261,16 +269,15 @@ impl Config {
 
     /// Whether there is a limit on requests in flight.
     pub fn limits_in_flight(&self) -> bool {
-        let of_plans = self.plans.iter().filter_map(|plan| match &plan.allowance {
-            Allowance::Limits(set) => Some(set),
-            Allowance::Unlimited | Allowance::Blocked => None,
-        });
-        let of_routes = self.routes.iter().filter_map(|route| match &route.effect {
-            Effect::Charge { limits, .. } => Some(limits),
-            Effect::Exempt => None,
-        });
-        let mut all = of_plans.chain(of_routes);
-        all.any(|set| !set.in_flight.is_empty())
+        let allowances = self.plans.iter().map(|plan| &plan.allowance);
+        sets(allowances, &self.routes).any(|set| !set.in_flight.is_empty())
+    }
+
+    /// The limits that are settled by responses, with how they are.
+    pub fn settled(&self) -> impl Iterator<Item = (&Limit, &Settled)> {
+        let allowances = self.plans.iter().map(|plan| &plan.allowance);
+        let limits = settled(allowances, &self.routes);
+        limits.filter_map(|limit| Some((limit, limit.settled.as_ref()?)))
     }
 
     fn compile(written: Written, problems: &mut Problems) -> Option<Self> {
@@ -338,6 +345,8 @@ impl Config {
         let missing = identity::missing(&written.tenant.missing, &ids, problems);
         let answer = told(&written.answer, problems);
         let metrics = names(written.metrics, problems);
+        let all = plans.iter().flatten().map(|plan| &plan.allowance);
+        let pointers = settle::pointers(settled(all, routes.iter().flatten()), problems);
         let (sources, by_clients) = sources?;
         Some(Self {
             sources,
@@ -354,6 +363,7 @@ impl Config {
             routes: routes?,
             answer,
             metrics,
+            pointers: Rc::new(pointers?),
         })
     }
 }
@@ -405,6 +415,31 @@ impl Config {
         let mut sources = self.sources.iter();
         sources.position(|source| matches!(source, Source::Claim(_)))
     }
+}
+
+/// All sets of limits.
+fn sets<'a>(
+    allowances: impl Iterator<Item = &'a Allowance>,
+    routes: impl IntoIterator<Item = &'a Route>,
+) -> impl Iterator<Item = &'a LimitSet> {
+    let of_plans = allowances.filter_map(|allowance| match allowance {
+        Allowance::Limits(set) => Some(set),
+        Allowance::Unlimited | Allowance::Blocked => None,
+    });
+    let of_routes = routes.into_iter().filter_map(|route| match &route.effect {
+        Effect::Charge { limits, .. } => Some(limits),
+        Effect::Exempt => None,
+    });
+    of_plans.chain(of_routes)
+}
+
+/// The limits of them that are settled by responses.
+fn settled<'a>(
+    allowances: impl Iterator<Item = &'a Allowance>,
+    routes: impl IntoIterator<Item = &'a Route>,
+) -> impl Iterator<Item = &'a Limit> {
+    let limits = sets(allowances, routes).flat_map(|set| &set.limits);
+    limits.filter(|limit| limit.settled.is_some())
 }
 
 /// A tier as far as it is right. What names it, or one of its limits, is right also if what it allows is not.
@@ -688,6 +723,7 @@ fn names(written: MetricsWritten, problems: &mut Problems) -> MetricNames {
         tracked,
         evictions,
         contention,
+        unsettled,
     } = written;
     let all = [
         ("admitted", &admitted),
@@ -696,6 +732,7 @@ fn names(written: MetricsWritten, problems: &mut Problems) -> MetricNames {
         ("tracked", &tracked),
         ("evictions", &evictions),
         ("contention", &contention),
+        ("unsettled", &unsettled),
     ];
     for (index, (field, name)) in all.iter().enumerate() {
         let Some(name) = name else { continue };
@@ -718,6 +755,7 @@ fn names(written: MetricsWritten, problems: &mut Problems) -> MetricNames {
         tracked,
         evictions,
         contention,
+        unsettled,
     }
 }
 

@@ -32,12 +32,14 @@ use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::rc::Rc;
 
+use tollgate_common::body::Pointers;
 use tollgate_common::claims::Leaf;
 use tollgate_common::{Claim, Claims, Given, TenantId, header, refusal};
 use tollgate_host::filter::give_up;
 use tollgate_host::peer::peer;
 use tollgate_host::{
-    Action, HeaderMap, Host, HostError, LocalResponse, Map, Plugin, Request, Stream, Trailers,
+    Action, Chunk, HeaderMap, Host, HostError, LocalResponse, Map, Plugin, Request, Stream,
+    Trailers,
 };
 
 use crate::answer::{self, Reason, Refused};
@@ -45,8 +47,9 @@ use crate::config::{Allowance, ClaimPath, Config, LimitSet, Missing};
 use crate::in_flight::{self, Admission, Concurrencies, InFlight, Ticket};
 use crate::ledger::{Decision, Failure, Ledger, Limits, Weighed};
 use crate::limit::{Standing, Subset};
-use crate::limiter::{Identity, Limiter, NO_LIMITS, Toll, Vouched};
+use crate::limiter::{Identity, Limiter, NO_LIMITS, Tenant, Toll, Vouched};
 use crate::meters::{self, Meters, Whose, Why};
+use crate::settling::Settling;
 
 /// The plugin.
 #[derive(Debug)]
@@ -56,10 +59,10 @@ pub struct TenantRateLimit {
 
 /// What all requests of a configuration have in common.
 #[derive(Debug)]
-struct Shared {
+pub(crate) struct Shared {
     limiter: Limiter,
-    ledger: Ledger,
-    meters: Meters,
+    pub(crate) ledger: Ledger,
+    pub(crate) meters: Meters,
     in_flight: InFlight,
 }
 
@@ -71,6 +74,8 @@ pub struct TenantStream {
     charged: Option<Charged>,
     /// Of a request that is in flight by some limit, where it is counted.
     ticket: Option<Ticket>,
+    /// Of a request that some limit is settled for, what of that is open.
+    settling: Option<Box<Settling>>,
 }
 
 /// How a tenant stands with the limits of a plan and a route that are enforced.
@@ -166,6 +171,7 @@ impl Plugin for TenantRateLimit {
             shared: self.shared.clone(),
             charged: None,
             ticket: None,
+            settling: None,
         }
     }
 
@@ -241,16 +247,7 @@ impl Stream for TenantStream {
             return uncleaned(error, host);
         }
 
-        let whose = Whose {
-            listed: tenant.listed,
-            tenant: if limiter.names(&tenant) {
-                tenant.id.as_str()
-            } else {
-                "other"
-            },
-            tier,
-            plan: tenant.plan,
-        };
+        let whose = shared.whose(&tenant, tier);
         let mut refused = Refused {
             reason: Reason::Blocked,
             tenant: Some(&tenant.id),
@@ -337,6 +334,14 @@ impl Stream for TenantStream {
         let (standings, by);
         (refused.reason, standings, by) = match decision {
             Ok(Decision::Admitted { standings }) => {
+                self.settling = Settling::of(tenant, route, ledger.take_receipts());
+                if let Some(settling) = &self.settling
+                    && settling.reads_body(&shared)
+                    && let Err(error) = request.strip("accept-encoding", host)
+                {
+                    // Then the answer may be one that cannot be read.
+                    log::debug!("cannot take away accept-encoding: {error:?}");
+                }
                 let told = limiter.config().answer;
                 self.charged = (told.rate_limit || told.x_rate_limit).then_some(Charged {
                     plan: tenant.plan,
@@ -380,9 +385,16 @@ impl Stream for TenantStream {
     }
 
     fn on_response_headers(&mut self, host: &mut dyn Host) {
-        let Some(charged) = self.charged.take() else {
+        let settled = match &mut self.settling {
+            Some(settling) => settling.on_headers(&self.shared, host),
+            None => Vec::new(),
+        };
+        let Some(mut charged) = self.charged.take() else {
             return;
         };
+        for (limit, standing) in settled {
+            charged.now_is(limit, standing);
+        }
         let limiter = &self.shared.limiter;
         let Some(Allowance::Limits(set)) = limiter.plan(charged.plan).map(|plan| &plan.allowance)
         else {
@@ -414,8 +426,43 @@ impl Stream for TenantStream {
         }
     }
 
+    fn on_response_body(&mut self, chunk: &Chunk, host: &mut dyn Host) {
+        if let Some(settling) = &mut self.settling {
+            settling.on_body(chunk, &self.shared, host);
+        }
+    }
+
+    fn on_response_trailers(&mut self, host: &mut dyn Host) {
+        if let Some(settling) = &mut self.settling {
+            settling.on_end(true, &self.shared, host);
+        }
+    }
+
     fn on_delete(&mut self, host: &mut dyn Host) {
         self.leave(host);
+        if let Some(mut settling) = self.settling.take() {
+            settling.on_gone(&self.shared, host);
+        }
+    }
+}
+
+impl TenantStream {
+    /// The request stays at what it was estimated at, because nobody knows its response: for a replay.
+    pub fn keep_estimate(&mut self) {
+        self.settling = None;
+    }
+}
+
+impl Charged {
+    /// How the tenant stands now with the limit of this index among all.
+    fn now_is(&mut self, limit: usize, standing: Standing) {
+        if self.shadow.has(limit) {
+            return;
+        }
+        let before = (0..limit).filter(|index| !self.shadow.has(*index)).count();
+        if let Some(told) = self.standings.get_mut(before) {
+            *told = standing;
+        }
     }
 }
 
@@ -529,6 +576,43 @@ impl<'a> Told<'a> {
 }
 
 impl Shared {
+    /// Who is counted for a tenant's requests.
+    fn whose<'a>(&self, tenant: &'a Tenant, tier: &'a str) -> Whose<'a> {
+        Whose {
+            listed: tenant.listed,
+            tenant: if self.limiter.names(tenant) {
+                tenant.id.as_str()
+            } else {
+                "other"
+            },
+            tier,
+            plan: tenant.plan,
+        }
+    }
+
+    /// What is looked for in the bodies of responses.
+    pub(crate) fn pointers(&self) -> Rc<Pointers> {
+        self.limiter.config().pointers.clone()
+    }
+
+    /// The limits that a tenant's request of a route has met, and who is counted for it.
+    pub(crate) fn met<'a>(
+        &'a self,
+        tenant: &'a Tenant,
+        route: Option<usize>,
+    ) -> Option<(Limits<'a>, Whose<'a>)> {
+        let plan = self.limiter.plan(tenant.plan)?;
+        let Allowance::Limits(set) = &plan.allowance else {
+            return None;
+        };
+        let limits = Limits {
+            tenant: &set.limits,
+            route: &self.limiter.route_limits(route).limits,
+            ..Limits::default()
+        };
+        Some((limits, self.whose(tenant, self.limiter.tier(plan))))
+    }
+
     /// What becomes of a request that is nobody's.
     fn nobody(
         &self,
@@ -605,7 +689,7 @@ impl Shared {
         }
         let never = |index: &usize| {
             let limit = met.all().get(*index);
-            limit.is_some_and(|limit| limit.kind.units() < cost)
+            limit.is_some_and(|limit| limit.kind.units() < limit.cost(cost))
         };
         for index in &refusing {
             let reason = match never(index) {

@@ -14,6 +14,7 @@ use tollgate_host::{Expected, Host, HostError};
 use crate::limit::{Clocks, Limit, Now, Standing, State, Subset};
 use crate::row::Row;
 use crate::run::{Judgement, Run};
+use crate::settle::{Owed, Receipt};
 use crate::share::{Asked, Party, Shares, Total, Verdict};
 use crate::stock::{self, Stock, Stocks, Workers};
 use crate::table::{Place, Seed, Table};
@@ -21,7 +22,7 @@ use crate::table::{Place, Seed, Table};
 /// How often a charge is tried while other workers charge the same row. Each failure means that another worker admitted a request of
 /// it; a refused one writes nothing. So a flood gets nobody here, only limits that let hundreds of thousands of requests a second pass
 /// through very many workers could. Such a request is answered with 503: nothing passes uncharged.
-const TRIES: usize = 100;
+pub(crate) const TRIES: usize = 100;
 
 /// The ledger of one plugin.
 #[derive(Clone, Debug)]
@@ -204,7 +205,10 @@ impl Ledger {
         host: &mut dyn Host,
     ) -> Result<Decision, Failure> {
         let charge = self.charge_of(limits, cost, Rule::All);
-        self.at_the_desk(|stocks| charge.to_account(account, stocks, &mut Clock::default(), host))
+        self.at_the_desk(|stocks| {
+            stocks.receipts.clear();
+            charge.to_account(account, stocks, &mut Clock::default(), host)
+        })
     }
 
     /// The same, and then shows a request that is admitted to limits in shadow. They change nothing of what becomes of it.
@@ -223,6 +227,7 @@ impl Ledger {
         let charge = self.charge_of(enforced, cost, Rule::All);
         let watch = self.charge_of(shadow, cost, Rule::Each);
         self.at_the_desk(|stocks| {
+            stocks.receipts.clear();
             let mut clock = Clock::default();
             let decision = charge.to_account(account, stocks, &mut clock, host)?;
             let watched = match decision {
@@ -244,7 +249,7 @@ impl Ledger {
         }
     }
 
-    fn at_the_desk<T>(&self, mut act: impl FnMut(&mut Stocks) -> T) -> T {
+    pub(crate) fn at_the_desk<T>(&self, mut act: impl FnMut(&mut Stocks) -> T) -> T {
         match self.stocks.try_borrow_mut() {
             Ok(mut stocks) => act(&mut stocks),
             // No call of the proxy comes back here with a request. If one ever did, it would be charged as if nothing was held.
@@ -272,6 +277,11 @@ impl Ledger {
         };
         let now = Clock::default().now(Clocks::of(limits.iter()), host);
         stock.foresee(limits, cost.max(1), now)
+    }
+
+    /// What is to be settled of the request that was charged last; nothing, if it is refused or no limit that it met is settled.
+    pub fn take_receipts(&self) -> Vec<Receipt> {
+        self.at_the_desk(|stocks| std::mem::take(&mut stocks.receipts))
     }
 
     /// What charging did since this was last called: what metrics are made of.
@@ -377,11 +387,13 @@ impl Charge<'_> {
             workers,
             effects,
             shares,
+            receipts,
         } = stocks;
         let mut desk = Desk {
             workers,
             effects,
             shares,
+            receipts,
             paid: false,
             clock,
             host,
@@ -440,17 +452,7 @@ impl Charge<'_> {
             let expected = read
                 .as_ref()
                 .map_or(Expected::Absent, |value| Expected::Version(value.version));
-            let row = match &read {
-                None => Row::default(),
-                Some(value) => Row::parse(&value.bytes).unwrap_or_else(|| {
-                    // Nobody else writes these keys. As after a restart, everyone in this row starts at rest.
-                    log::error!(
-                        "{} bytes in shared data are not a row of records, starting anew",
-                        value.bytes.len()
-                    );
-                    Row::default()
-                }),
-            };
+            let row = Row::of(read.as_ref().map(|value| value.bytes.as_slice()));
             let clocks = self.limits.clocks().and(row.clocks());
             let read_at = desk.clock.now(clocks, desk.host);
             let now = read_at.after(stock.latest()).after(row.latest());
@@ -513,6 +515,14 @@ impl Charge<'_> {
                 stock.keep(&runs, now);
                 desk.effects.new_record |= written.new;
                 desk.effects.gone_records += written.gone;
+                let owed = self.limits.iter().zip(&runs).enumerate();
+                let owed = owed.filter(|(index, _)| !refusing.has(*index));
+                Receipt::add(desk.receipts, place, || {
+                    owed.filter_map(|(index, (limit, run))| {
+                        Owed::of(self.limits.place(index), limit, run.state())
+                    })
+                    .collect()
+                });
                 let standings = runs.iter().map(|run| run.standing(now)).collect();
                 let by = (0..runs.len()).filter(|index| refusing.has(*index));
                 return Ok(Some(Decision::each(standings, by.collect())));
@@ -528,6 +538,7 @@ struct Desk<'a> {
     workers: &'a mut Workers,
     effects: &'a mut Effects,
     shares: &'a mut Shares,
+    receipts: &'a mut Vec<Receipt>,
     /// Whether the request has been charged to the total, so that it is not again if another worker is faster at the tenant's record.
     paid: bool,
     clock: &'a mut Clock,
@@ -556,13 +567,13 @@ fn agree_on_seed(plugin: &str, host: &mut dyn Host) -> Result<Seed, HostError> {
 
 /// The clocks, each read when it is first asked for, so that a request is judged at one moment.
 #[derive(Default)]
-struct Clock {
+pub(crate) struct Clock {
     read: Clocks,
     now: Now,
 }
 
 impl Clock {
-    fn now(&mut self, clocks: Clocks, host: &dyn Host) -> Now {
+    pub(crate) fn now(&mut self, clocks: Clocks, host: &dyn Host) -> Now {
         if clocks.monotonic && !self.read.monotonic {
             self.now.monotonic = host.monotonic();
         }

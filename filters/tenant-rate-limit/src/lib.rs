@@ -5,6 +5,7 @@
 //! - [`ledger`]: what tenants have used, and requests charged to it; [`table`]: where a tenant's record is; [`row`]: the records as they are kept.
 //! - [`run`]: what a worker takes of a limit at once, and why that is safe; [`stock`]: what it holds of whom.
 //! - [`in_flight`]: limits on how many requests of a tenant there are at the same time, and the counts of them.
+//! - [`settle`]: limits on what only a response tells, such as tokens: what a request is estimated at, and how the difference is charged.
 //! - [`share`]: how tenants share what the whole proxy lets pass.
 //! - [`limit`]: what a single limit allows and remembers; [`calendar`]: the windows of quotas.
 //! - [`answer`]: what a client is told; [`meters`]: what is counted.
@@ -55,6 +56,8 @@ pub mod limiter;
 pub mod meters;
 pub mod row;
 pub mod run;
+pub mod settle;
+mod settling;
 pub mod share;
 pub mod stock;
 pub mod table;

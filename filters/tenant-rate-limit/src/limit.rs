@@ -7,6 +7,7 @@ use tollgate_common::TenantId;
 use tollgate_common::hashed::in_share;
 
 use crate::calendar::Window;
+use crate::settle::Settled;
 
 /// A named limit of a tier.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub struct Limit {
     pub kind: Kind,
     /// Whether it refuses anything.
     pub mode: Mode,
+    /// If only the response tells what a request counts for in it, how that is found out.
+    pub settled: Option<Settled>,
     /// Under which its state is found in a record; see [`Limit::new`].
     key: u32,
 }
@@ -290,21 +293,46 @@ pub fn window(key: u32) -> Option<Window> {
 }
 
 impl Limit {
-    /// A limit. Its key is a hash of its name, its kind and, of a quota, the window: with any of these a
+    /// A limit. Its key is a hash of its name, its kind, of a quota the window, and whether it is settled: with any of these a
     /// limit becomes another one, while its numbers and its mode may change and it keeps what was used.
     pub fn new(name: &str, kind: Kind) -> Self {
+        Self {
+            name: name.to_owned(),
+            kind,
+            mode: Mode::Enforce,
+            settled: None,
+            key: Self::hash(name, kind, false),
+        }
+    }
+
+    fn hash(name: &str, kind: Kind, settled: bool) -> u32 {
         let mut hasher = SipHasher13::new();
         hasher.write(name.as_bytes());
         hasher.write(match kind {
             Kind::Rate { .. } => b" rate".as_slice(),
             Kind::Quota { window, .. } => window.name().as_bytes(),
         });
-        Self {
-            name: name.to_owned(),
-            kind,
-            mode: Mode::Enforce,
-            key: (hasher.finish() >> 32) as u32 & !KIND | kind.code(),
+        if settled {
+            hasher.write(b" settled");
         }
+        (hasher.finish() >> 32) as u32 & !KIND | kind.code()
+    }
+
+    /// The same limit, with requests that are settled by their responses. What it counts is something else then, so it is another limit to records.
+    #[must_use]
+    pub fn settled_by(self, settled: Settled) -> Self {
+        Self {
+            key: Self::hash(&self.name, self.kind, true),
+            settled: Some(settled),
+            ..self
+        }
+    }
+
+    /// What a request counts for when it is admitted; `cost` is what it counts for in limits that are not settled.
+    pub fn cost(&self, cost: u64) -> u64 {
+        self.settled
+            .as_ref()
+            .map_or(cost, |settled| settled.estimate)
     }
 
     /// The same limit in another mode.

@@ -51,9 +51,45 @@ pub struct Why<'a> {
     pub route: Option<usize>,
 }
 
+/// Why a request was not settled by what its response says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// It says nothing.
+    Absent,
+    /// What it says is no number, or cannot be read.
+    Unreadable,
+    /// It says more than the limit's `max`.
+    OverMax,
+    /// It did not come to its end.
+    Ended,
+    /// The proxy's shared data does not work, or other workers were always faster: what it says was not charged.
+    Unavailable,
+}
+
+impl Trouble {
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Absent => "absent",
+            Self::Unreadable => "unreadable",
+            Self::OverMax => "over_max",
+            Self::Ended => "ended",
+            Self::Unavailable => "unavailable",
+        }
+    }
+}
+
 /// Which metric a series is of.
 const REFUSED: u64 = 0;
 const SHADOWED: u64 = 1;
+/// Beside all keys of these.
+const UNSETTLED: u64 = 1 << 19;
+
+/// A number for a limit of a plan, or of a route: there are at most 256 routes, 32 limits and the total.
+fn place(route: Option<usize>, index: usize) -> u64 {
+    let route = route.map_or(0, |route| route as u64 + 1);
+    route << 6 | index as u64 & 0x3f
+}
 
 impl Meters {
     /// Metrics of these names. Those without labels are defined now, so that they are there to be watched while they are still 0.
@@ -98,6 +134,28 @@ impl Meters {
         }
     }
 
+    /// A request is not settled in a limit of this index and route by what its response says.
+    pub fn unsettled(
+        &self,
+        whose: Whose<'_>,
+        (limit, index, route): (&str, usize, Option<usize>),
+        trouble: Trouble,
+        host: &mut dyn Host,
+    ) {
+        let Some(metric) = &self.names.unsettled else {
+            return;
+        };
+        let labels = [
+            ("tenant", whose.tenant),
+            ("tier", whose.tier),
+            ("limit", limit),
+            ("reason", trouble.word()),
+        ];
+        let place = place(route, index) << 1 << 3;
+        let key = UNSETTLED | place | trouble as u64;
+        self.count(whose.key(key), metric, &labels, host);
+    }
+
     fn count_refusal(
         &self,
         metric: &str,
@@ -112,10 +170,8 @@ impl Meters {
             ("limit", why.limit.unwrap_or("none")),
             ("reason", why.reason.word()),
         ];
-        // Which of a plan's limits it was, or of a route's: at most 256 routes, 32 limits, the total and 7 reasons.
-        let route = why.route.map_or(0, |route| route as u64 + 1);
-        let key =
-            (route << 8 | which << 7 | why.index as u64 & 0x3f) << 3 | (why.reason as u64 + 1);
+        let place = place(why.route, why.index);
+        let key = (place << 1 | which) << 3 | (why.reason as u64 + 1);
         self.count(whose.key(key), metric, &labels, host);
     }
 

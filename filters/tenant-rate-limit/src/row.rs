@@ -76,6 +76,21 @@ impl<'a> Row<'a> {
         Some(Self { latest, records })
     }
 
+    /// The row of a key of the shared data; of one that was never written, an empty one.
+    pub fn of(value: Option<&'a [u8]>) -> Self {
+        let Some(bytes) = value else {
+            return Self::default();
+        };
+        Self::parse(bytes).unwrap_or_else(|| {
+            // Nobody else writes these keys. As after a restart, everyone in this row starts at rest.
+            log::error!(
+                "{} bytes in shared data are not a row of records, starting anew",
+                bytes.len()
+            );
+            Self::default()
+        })
+    }
+
     /// The latest moment at which the row was written.
     pub fn latest(&self) -> Now {
         self.latest

@@ -45,6 +45,11 @@
 //! A run also keeps how far the limit had been given out when the worker last saw the record. While the limit's numbers stay the same and its window lasts, that only
 //! goes on. So a worker that knows that a request must wait need not look again: it refuses it without a call to the proxy but the clock. It never
 //! admits by such knowledge.
+//!
+//! # What is settled
+//!
+//! A quota whose requests are settled by their responses ([`settle`](crate::settle)) has no runs, and what is given out of it does not only go on: some is given back. So a worker takes what a request
+//! is estimated at, no more, and a refusal by such a quota is always one that the record has.
 
 use crate::limit::{Kind, Limit, Now, Standing, State, Used};
 
@@ -78,6 +83,8 @@ pub struct Run {
     spent: u64,
     /// Whether the limit is in shadow.
     shadow: bool,
+    /// Of a limit that is settled, what any request counts for until then.
+    estimate: Option<u64>,
 }
 
 /// What can be said about a request without looking at the record, or, once it has been looked at, at all.
@@ -107,12 +114,24 @@ impl Run {
             since: 0,
             spent: 0,
             shadow: false,
+            estimate: limit.settled.as_ref().map(|settled| settled.estimate),
         }
     }
 
     /// Whether this is of that limit, with those numbers: of other numbers it says nothing.
     pub fn is_of(&self, limit: &Limit) -> bool {
-        self.key == limit.key() && self.kind == limit.kind
+        let estimate = limit.settled.as_ref().map(|settled| settled.estimate);
+        self.key == limit.key() && self.kind == limit.kind && self.estimate == estimate
+    }
+
+    /// Whether requests are settled, so that what is known here may have been given back since.
+    pub fn is_settled(&self) -> bool {
+        self.estimate.is_some()
+    }
+
+    /// What a request that costs `cost` counts for here.
+    fn cost(&self, cost: u64) -> u64 {
+        self.estimate.unwrap_or(cost)
     }
 
     /// The limit's key.
@@ -176,6 +195,7 @@ impl Run {
 
     /// Judges a request that costs `cost` (at least 1). Call [`settle`](Self::settle) first.
     pub fn judge(&self, cost: u64, now: Now) -> Judgement {
+        let cost = self.cost(cost);
         if cost > self.kind.units() {
             return Judgement::Never;
         }
@@ -234,6 +254,7 @@ impl Run {
 
     /// Spends what is held on a request that [`judge`](Self::judge) finds to be [`Judgement::Held`].
     pub fn spend(&mut self, cost: u64) {
+        let cost = self.cost(cost);
         if let Kind::Rate { .. } = self.kind {
             self.first = self.slot(cost);
         }
@@ -244,13 +265,18 @@ impl Run {
     /// Spends what is held and what more is needed on a request that [`judge`](Self::judge) does not refuse, and takes a run if that is worth while. Afterwards
     /// [`state`](Self::state) is what the record has to say.
     pub fn draw(&mut self, cost: u64, workers: u64, now: Now) {
+        let cost = self.cost(cost);
         let need = cost.saturating_sub(self.held);
         if need == 0 {
             self.spend(cost);
             return;
         }
-        self.pace(workers, now);
-        let take = need.max(self.size.min(self.most(workers, now)));
+        let take = if self.is_settled() {
+            need
+        } else {
+            self.pace(workers, now);
+            need.max(self.size.min(self.most(workers, now)))
+        };
         match self.kind {
             Kind::Rate { interval, .. } => {
                 let next = self.next(now);
@@ -265,7 +291,7 @@ impl Run {
 
     /// Whether the next [`draw`](Self::draw) of this cost might take more than it needs, so that the number of workers matters.
     pub fn is_greedy(&self, cost: u64) -> bool {
-        cost > self.held && (self.size > 1 || self.spent >= BUSY)
+        !self.is_settled() && cost > self.held && (self.size > 1 || self.spent >= BUSY)
     }
 
     /// What the record has to remember.

@@ -17,6 +17,7 @@ use tollgate_host::{Expected, Host};
 use crate::ledger::{Decision, Effects, Limits};
 use crate::limit::{Limit, Now, Standing};
 use crate::run::{Judgement, Run};
+use crate::settle::Receipt;
 use crate::share::Shares;
 use crate::table::Unlisted;
 
@@ -75,7 +76,7 @@ impl Stock {
     /// What becomes of a request that all of these limits must let pass, if that can be said without a look at the record.
     pub fn decide(&mut self, limits: Limits<'_>, cost: u64, now: Now) -> Option<Decision> {
         let now = now.after(self.latest);
-        let (mut short, mut refused) = (false, false);
+        let (mut short, mut refused, mut unsure) = (false, false, false);
         for limit in limits.iter() {
             let run = self.runs.iter_mut().find(|run| run.is_of(limit))?;
             run.set_shadow(false);
@@ -87,8 +88,12 @@ impl Stock {
             match run.judge(cost, now) {
                 Judgement::Held => {}
                 Judgement::Short => short = true,
+                Judgement::Wait if run.is_settled() => unsure = true,
                 Judgement::Wait | Judgement::Never => refused = true,
             }
+        }
+        if unsure {
+            return None;
         }
         if refused {
             return refusal(limits.iter().map(|limit| self.run(limit)), cost, now);
@@ -113,7 +118,7 @@ impl Stock {
             let run = self.runs.iter_mut().find(|run| run.is_of(limit))?;
             run.set_shadow(true);
             run.settle(now);
-            if !run.is_known() || run.judge(cost, now) == Judgement::Short {
+            if !run.is_known() || run.is_settled() || run.judge(cost, now) == Judgement::Short {
                 return None;
             }
         }
@@ -137,7 +142,7 @@ impl Stock {
         for limit in limits.iter() {
             let mut run = *self.runs.iter().find(|run| run.is_of(limit))?;
             run.settle(now);
-            if !run.is_known() {
+            if !run.is_known() || run.is_settled() && run.judge(cost, now) == Judgement::Wait {
                 return None;
             }
             runs.push(run);
@@ -217,6 +222,8 @@ pub struct Stocks {
     pub effects: Effects,
     /// What is held of the total, and of tenants' shares of it.
     pub shares: Shares,
+    /// What is to be settled of the request that was charged last.
+    pub receipts: Vec<Receipt>,
 }
 
 /// What a worker holds of tenants.

@@ -160,9 +160,9 @@ impl Allowance {
                 }
                 // Half of it in all; the rest is for whoever tries something by hand.
                 Kind::Quota { quota, .. } => {
-                    allowance.quota = allowance
-                        .quota
-                        .min(quota as f64 / 2.0 / super::LENGTH.as_secs_f64());
+                    allowance.quota = allowance.quota.min(
+                        quota as f64 / limit.cost(1) as f64 / 2.0 / super::LENGTH.as_secs_f64(),
+                    );
                 }
             }
         }

@@ -3,6 +3,7 @@
 use tollgate_common::hashed::{SALT_RULE, is_salt};
 use tollgate_common::{ConfigError, Duration, NAME_RULE, Problems, is_name};
 
+use super::settle::settled;
 use super::written::{LimitWritten, ModeWritten, Per, ShareWritten};
 use crate::calendar::Window;
 use crate::in_flight::{Concurrency, LARGEST};
@@ -88,15 +89,22 @@ impl Known {
         let limit = match written.concurrent {
             Some(most) if written.requests.is_none() && written.quota.is_none() => {
                 let most = concurrent(path, most, written, problems);
+                let most = most.zip(settled(path, written, None, problems));
+                let most = most.map(|(most, _)| most);
                 name.zip(most)
                     .zip(mode)
                     .map(|((name, most), _)| Rule::InFlight(Concurrency::new(name, most)))
             }
             _ => {
                 let kind = kind(path, written, problems);
-                let limit = name.zip(kind).zip(mode);
-                limit.map(|((name, kind), mode)| {
-                    Rule::Requests(Limit::new(name, kind).in_mode(mode))
+                let cost = settled(path, written, kind.map(Kind::units), problems);
+                let limit = name.zip(kind).zip(mode).zip(cost);
+                limit.map(|(((name, kind), mode), cost)| {
+                    let limit = Limit::new(name, kind).in_mode(mode);
+                    Rule::Requests(match cost {
+                        Some(cost) => limit.settled_by(cost),
+                        None => limit,
+                    })
                 })
             }
         };

@@ -95,12 +95,16 @@ pub(super) fn found_cost(schema: &mut Schema) {
     exactly_one(schema, &["header", "query"]);
 }
 
+pub(super) fn settle(schema: &mut Schema) {
+    exactly_one(schema, &["header", "trailer", "json", "bytes"]);
+}
+
 pub(super) fn limit(schema: &mut Schema) {
     exactly_one(schema, &["requests", "quota", "concurrent"]);
     let of_each_kind = json_schema!({
-        "requests": {"properties": {"per": keys::<Duration>()}, "required": ["per"]},
+        "requests": {"properties": {"per": keys::<Duration>(), "cost": false}, "required": ["per"]},
         "quota": {"properties": {"per": {"enum": Window::ALL.map(Window::name)}, "burst": false}, "required": ["per"]},
-        "concurrent": {"properties": {"per": false, "burst": false, "mode": {"const": "enforce"}}},
+        "concurrent": {"properties": {"per": false, "burst": false, "cost": false, "mode": {"const": "enforce"}}},
         "enforcedFor": {"properties": {"mode": {"const": "shadow"}}, "required": ["mode"]},
     });
     schema.insert("dependentSchemas".to_owned(), of_each_kind.to_value());

@@ -4,6 +4,8 @@ use serde::Deserialize;
 use serde::de::{self, Deserializer, MapAccess, Visitor, value::MapAccessDeserializer};
 use tollgate_common::config::{optional_whole_number, whole_number};
 use tollgate_common::{OneOrMany, StringMatch, UniqueMap, mapping};
+
+use super::settle::SettledCostWritten;
 #[cfg(feature = "schema")]
 use {
     super::identity::{LONGEST_CHALLENGE, LONGEST_NAME, MAX_SOURCES},
@@ -300,6 +302,8 @@ pub(super) struct LimitWritten {
     #[serde(default, deserialize_with = "optional_whole_number")]
     #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
     pub(super) burst: Option<u64>,
+    /// What a request counts for in it, if only the response tells that; only with `quota`.
+    pub(super) cost: Option<SettledCostWritten>,
     /// Whether it refuses what is too much, or only counts what it would have refused.
     #[serde(default)]
     #[cfg_attr(feature = "schema", schemars(extend("default" = "enforce")))]
@@ -587,6 +591,12 @@ pub(super) struct MetricsWritten {
         schemars(with = "Option<tollgate_common::schema::MetricName>")
     )]
     pub(super) contention: Option<String>,
+    /// A counter of requests that were not settled by what their responses say, one for each such limit, with the labels `tenant`, `tier`, `limit` and `reason`.
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "Option<tollgate_common::schema::MetricName>")
+    )]
+    pub(super) unsettled: Option<String>,
 }
 
 mapping!(

@@ -1,0 +1,350 @@
+//! What requests cost in limits whose units only their responses know.
+
+use serde::Deserialize;
+use tollgate_common::body::{Pointer, Pointers};
+use tollgate_common::config::whole_number;
+use tollgate_common::{Problems, header, mapping};
+#[cfg(feature = "schema")]
+use {super::schema, crate::settle::LARGEST};
+
+use super::written::LimitWritten;
+use crate::limit::Limit;
+use crate::settle::{Settled, Source, Unsettled};
+
+/// What a request counts for in this limit, in place of the cost that its route has: in units that only the response tells, such as tokens.
+#[derive(Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "SettledCost")
+)]
+#[serde(remote = "Self", deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct SettledCostWritten {
+    /// What a request is charged when it is admitted, 1 to `max`, and at most the quota.
+    #[serde(deserialize_with = "whole_number")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = LARGEST)))]
+    pub(super) estimate: u64,
+    /// The most that it counts for in the end, whatever the response says, `estimate` to 1,000,000,000.
+    #[serde(deserialize_with = "whole_number")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = LARGEST)))]
+    pub(super) max: u64,
+    /// Where the response says what it was.
+    pub(super) settle: SettleWritten,
+    /// What counts of a request that was answered without an error and did not say it, or whose answer did not come to its end: `max`, or `estimate`.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = "max")))]
+    pub(super) unsettled: UnsettledWritten,
+}
+
+/// Where a response says what its request counts for: exactly one of these.
+#[derive(Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "Settle", transform = schema::settle))]
+#[serde(remote = "Self", deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct SettleWritten {
+    /// The value of this response header.
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "Option<tollgate_common::schema::HeaderName>")
+    )]
+    pub(super) header: Option<String>,
+    /// The value of this trailer.
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "Option<tollgate_common::schema::HeaderName>")
+    )]
+    pub(super) trailer: Option<String>,
+    /// The number at this JSON pointer of the body, such as `/usage/total_tokens`; of a stream of events (`text/event-stream`) the last one. At most 8 different ones in a configuration.
+    pub(super) json: Option<Pointer>,
+    /// What is counted: `response`, the bytes of the response's body, as it comes from the service.
+    pub(super) bytes: Option<BytesWritten>,
+}
+
+/// Which bytes are counted.
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "Bytes")
+)]
+#[serde(rename_all = "camelCase")]
+pub(super) enum BytesWritten {
+    /// Those of the response's body.
+    Response,
+}
+
+/// What counts where a response does not say it.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "Unsettled")
+)]
+#[serde(rename_all = "camelCase")]
+pub(super) enum UnsettledWritten {
+    /// The most.
+    #[default]
+    Max,
+    /// The estimate.
+    Estimate,
+}
+
+mapping!(SettledCostWritten, SettleWritten);
+
+/// How the requests of the limit at `path` are settled; `quota` is what it allows, if that is right.
+pub(super) fn settled(
+    path: &str,
+    limit: &LimitWritten,
+    quota: Option<u64>,
+    problems: &mut Problems,
+) -> Option<Option<Settled>> {
+    let Some(written) = &limit.cost else {
+        return Some(None);
+    };
+    let path = format!("{path}.cost");
+    let (requests, quota_too) = (limit.requests.is_some(), limit.quota.is_some());
+    if limit.concurrent.is_some() && !requests && !quota_too {
+        return problems.refuse(
+            path,
+            "each request in flight is one, whatever it costs; leave it out",
+        );
+    }
+    if requests && !quota_too && limit.concurrent.is_none() {
+        return problems.refuse(
+            path,
+            "only a quota can be settled when the response comes, write quota in place of requests, or leave it out",
+        );
+    }
+    let at = |field: &str| format!("{path}.{field}");
+    let (estimate, max) = (written.estimate, written.max);
+    let mut right = true;
+    for (field, number) in [("estimate", estimate), ("max", max)] {
+        if !(1..=crate::settle::LARGEST).contains(&number) {
+            right = false;
+            problems.tell(
+                at(field),
+                format!(
+                    "{number} is out of range, write 1 to {}",
+                    crate::settle::LARGEST
+                ),
+            );
+        }
+    }
+    if right
+        && estimate > max
+        && problems.as_written(&path, "estimate")
+        && problems.as_written(&path, "max")
+    {
+        right = false;
+        problems.tell(
+            at("estimate"),
+            format!("{estimate} is more than max, which is {max}; write at most {max}"),
+        );
+    }
+    if let Some(quota) = quota.filter(|quota| right && estimate > *quota)
+        && problems.as_written(&path, "estimate")
+    {
+        right = false;
+        problems.tell(
+            at("estimate"),
+            format!(
+                "{estimate} is more than the quota of {quota}, so no request would ever pass; write at most {quota}"
+            ),
+        );
+    }
+    let source = source(&written.settle, &at("settle"), problems)?;
+    right.then_some(Some(Settled {
+        estimate,
+        max,
+        source,
+        unsettled: match written.unsettled {
+            UnsettledWritten::Max => Unsettled::Max,
+            UnsettledWritten::Estimate => Unsettled::Estimate,
+        },
+    }))
+}
+
+fn source(written: &SettleWritten, path: &str, problems: &mut Problems) -> Option<Source> {
+    let SettleWritten {
+        header,
+        trailer,
+        json,
+        bytes,
+    } = written;
+    let mut name = |name: &str, field: &str| {
+        let path = format!("{path}.{field}");
+        problems.take(header::name(name, &path))
+    };
+    match (header, trailer, json, bytes) {
+        (Some(header), None, None, None) => name(header, "header").map(Source::Header),
+        (None, Some(trailer), None, None) => name(trailer, "trailer").map(Source::Trailer),
+        (None, None, Some(pointer), None) => Some(Source::Json(pointer.clone())),
+        (None, None, None, Some(BytesWritten::Response)) => Some(Source::Bytes),
+        _ => problems.refuse(
+            path,
+            "says not where the response tells it, write one of header, trailer, json and bytes, e.g. {json: /usage/total_tokens}",
+        ),
+    }
+}
+
+/// What is looked for in the bodies of responses, each once.
+pub(super) fn pointers<'a>(
+    limits: impl Iterator<Item = &'a Limit>,
+    problems: &mut Problems,
+) -> Option<Pointers> {
+    let mut pointers: Vec<Pointer> = Vec::new();
+    for limit in limits {
+        if let Some(Source::Json(pointer)) = limit.settled.as_ref().map(|settled| &settled.source)
+            && !pointers.contains(pointer)
+        {
+            pointers.push(pointer.clone());
+        }
+    }
+    match Pointers::new(pointers) {
+        Ok(pointers) => Some(pointers),
+        Err(message) => problems.refuse("tiers", message),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::Config;
+    use crate::config::check;
+    use crate::settle::LARGEST;
+
+    fn config(limits: Value) -> Value {
+        json!({
+            "tenant": {"from": [{"header": "x-tenant-id"}], "unknown": {"tier": "free"}},
+            "tiers": {"free": {"limits": limits}},
+        })
+    }
+
+    fn read(config: &Value) -> Result<Config, String> {
+        Config::parse(config.to_string().as_bytes()).map_err(|error| error.to_string())
+    }
+
+    fn quota(cost: Value) -> Value {
+        json!([{"name": "tokens", "quota": 1000, "per": "day", "cost": cost}])
+    }
+
+    #[test]
+    fn each_source_is_read() {
+        for (settle, source) in [
+            (
+                json!({"header": "X-Tokens"}),
+                Source::Header("x-tokens".to_owned()),
+            ),
+            (
+                json!({"trailer": "X-Tokens"}),
+                Source::Trailer("x-tokens".to_owned()),
+            ),
+            (
+                json!({"json": "/usage/total_tokens"}),
+                Source::Json(Pointer::parse("/usage/total_tokens").unwrap()),
+            ),
+            (json!({"bytes": "response"}), Source::Bytes),
+        ] {
+            let config = read(&config(quota(
+                json!({"estimate": 5, "max": 80000, "settle": settle}),
+            )))
+            .unwrap();
+            let expected = Settled {
+                estimate: 5,
+                max: 80_000,
+                source: source.clone(),
+                unsettled: Unsettled::Max,
+            };
+            let found: Vec<&Settled> = config.settled().map(|(_, settled)| settled).collect();
+            assert_eq!(found, [&expected]);
+            assert_eq!(
+                config.pointers.len(),
+                usize::from(matches!(source, Source::Json(_)))
+            );
+        }
+        let lenient = quota(
+            json!({"estimate": 5, "max": 5, "settle": {"header": "a"}, "unsettled": "estimate"}),
+        );
+        let config = read(&config(lenient)).unwrap();
+        assert!(
+            config
+                .settled()
+                .all(|(_, settled)| settled.unsettled == Unsettled::Estimate)
+        );
+    }
+
+    #[test]
+    fn a_limit_that_is_settled_is_another_one_than_of_requests() {
+        let settled = quota(json!({"estimate": 5, "max": 50, "settle": {"header": "a"}}));
+        let mut both = settled.clone();
+        both[0]["cost"]["estimate"] = 7.into();
+        let keys = [
+            read(&config(settled)).unwrap(),
+            read(&config(both)).unwrap(),
+            read(&config(
+                json!([{"name": "tokens", "quota": 1000, "per": "day"}]),
+            ))
+            .unwrap(),
+        ]
+        .map(|config| match &config.plans[0].allowance {
+            crate::config::Allowance::Limits(set) => set.limits[0].key(),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(keys[0], keys[1], "numbers may change");
+        assert_ne!(keys[0], keys[2]);
+    }
+
+    #[test]
+    fn mistakes_say_where_what_and_what_to_write() {
+        let header = json!({"header": "x-tokens"});
+        let cost =
+            |estimate: u64, max: u64| json!({"estimate": estimate, "max": max, "settle": header});
+        let settle = |settle: Value| quota(json!({"estimate": 5, "max": 50, "settle": settle}));
+        let says_not = "tiers.free.limits[0].cost.settle: says not where the response tells it, write one of header, trailer, json and bytes, e.g. {json: /usage/total_tokens}";
+        for (limits, expected) in [
+            (quota(json!(5)), "tiers.free.limits[0].cost: 5 is given, expected a mapping".to_owned()),
+            (quota(json!({"max": 50, "settle": header})), "tiers.free.limits[0].cost: missing field \"estimate\"".into()),
+            (quota(json!({"estimate": 50, "settle": header})), "tiers.free.limits[0].cost: missing field \"max\"".into()),
+            (quota(json!({"estimate": 5, "max": 50})), "tiers.free.limits[0].cost: missing field \"settle\"".into()),
+            (quota(cost(0, 50)), "tiers.free.limits[0].cost.estimate: 0 is out of range, write 1 to 1000000000".into()),
+            (quota(cost(5, LARGEST + 1)), "tiers.free.limits[0].cost.max: 1000000001 is out of range, write 1 to 1000000000".into()),
+            (quota(cost(51, 50)), "tiers.free.limits[0].cost.estimate: 51 is more than max, which is 50; write at most 50".into()),
+            (
+                quota(cost(1001, 5000)),
+                "tiers.free.limits[0].cost.estimate: 1001 is more than the quota of 1000, so no request would ever pass; write at most 1000".into(),
+            ),
+            (settle(json!({})), says_not.into()),
+            (settle(json!({"header": "a", "json": "/a"})), says_not.into()),
+            (settle(json!({"header": ":status"})), "tiers.free.limits[0].cost.settle.header: \":status\" is not a header here but a part of the request line, write a header's name".into()),
+            (settle(json!({"trailer": "a b"})), "tiers.free.limits[0].cost.settle.trailer: \"a b\" is not a header's name, write for example \"x-user-id\"".into()),
+            (
+                settle(json!({"json": "usage.total_tokens"})),
+                "tiers.free.limits[0].cost.settle.json: \"usage.total_tokens\" is not a JSON pointer: it starts with \"/\", write \"/usage/total_tokens\"".into(),
+            ),
+            (settle(json!({"bytes": "request"})), "tiers.free.limits[0].cost.settle.bytes: unknown variant \"request\", expected \"response\"".into()),
+            (
+                quota(json!({"estimate": 5, "max": 50, "settle": header, "unsettled": "zero"})),
+                "tiers.free.limits[0].cost.unsettled: unknown variant \"zero\", expected \"max\" or \"estimate\"".into(),
+            ),
+            (
+                json!([{"name": "tokens", "requests": 1000, "per": "1s", "cost": cost(5, 50)}]),
+                "tiers.free.limits[0].cost: only a quota can be settled when the response comes, write quota in place of requests, or leave it out".into(),
+            ),
+            (
+                json!([{"name": "tokens", "concurrent": 10, "cost": cost(5, 50)}]),
+                "tiers.free.limits[0].cost: each request in flight is one, whatever it costs; leave it out".into(),
+            ),
+            (
+                (0..9).map(|n| json!({"name": format!("a{n}"), "quota": 1000, "per": "day", "cost": {"estimate": 5, "max": 50, "settle": {"json": format!("/{n}")}}})).collect(),
+                "tiers: 9 JSON pointers into one body are too many, write at most 8".into(),
+            ),
+        ] {
+            let config = config(limits);
+            assert_eq!(read(&config).map(drop), Err(expected.clone()), "{config}");
+            // And nothing that only comes of it.
+            let told = check(config.to_string().as_bytes()).map_err(|told| told.to_string());
+            assert_eq!(told, Err(expected), "{config}");
+        }
+    }
+}

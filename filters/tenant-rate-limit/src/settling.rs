@@ -1,0 +1,321 @@
+//! What becomes of a request between its admission and the end of its response, if a limit that it met is settled by that: what the response says is looked for, and what was found is
+//! charged or given back.
+//!
+//! | The response | counts for |
+//! |---|---|
+//! | says what it was | that, at most `max` |
+//! | has a status of 400 or more, or an error of gRPC, and does not say it | the estimate: whoever refuses or fails has mostly done nothing, and an outage must not use up quotas |
+//! | does not say it, or not so that it can be read | `max`, unless `unsettled: estimate` |
+//! | did not come to its end, or did not come | the same: a client chooses when to hang up, and must not choose by that what it pays. Of events what the last one said; of bytes those that came |
+//!
+//! Nothing that a client sends is looked at. If the VM dies, what was in flight in it stays at the estimate.
+//!
+//! # Bodies
+//!
+//! They are read as they pass, and not held back. What is looked for is a few numbers ([`tollgate_common::body`]), so that takes some hundred bytes however large the body is; after [`MOST`] bytes it is
+//! given up. A body that is compressed cannot be read. So the service is not told that the client would take such a one: `accept-encoding` is taken out of requests that are to be settled by a body.
+
+use tollgate_common::body::{
+    Duplicates, Media, NotWhole, Pointer, Pointers, Reader, Value, is_plain, scaled,
+};
+use tollgate_host::{Chunk, Copies, HeaderMap, Host, Map};
+
+use crate::filter::Shared;
+use crate::ledger::Limits;
+use crate::limit::Standing;
+use crate::limiter::{Tenant, number};
+use crate::meters::Trouble;
+use crate::settle::{Receipt, Settled, Source};
+
+/// How many bytes of a body are read.
+pub(crate) const MOST: u64 = 64 << 20;
+
+/// One request that is to be settled.
+#[derive(Debug)]
+pub(crate) struct Settling {
+    /// Whose it is.
+    tenant: Tenant,
+    /// Its route, whose limits it has met beside those of its tenant.
+    route: Option<usize>,
+    /// What was charged and is not settled yet.
+    receipts: Vec<Receipt>,
+    /// Whether the response tells of an error.
+    failed: bool,
+    body: Body,
+}
+
+/// What a body has said.
+#[derive(Debug, Default)]
+struct Body {
+    /// How many bytes of it there were.
+    bytes: u64,
+    reader: Option<Reader>,
+    /// Whether it is a stream of events, of which each may say it anew.
+    events: bool,
+}
+
+/// What is known of what a request counts for in a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Found {
+    /// Nothing yet.
+    NotYet,
+    /// What it is.
+    Units(u64),
+    /// Nothing, and that is all that will be.
+    Not(Trouble),
+}
+
+/// How far a response has come.
+#[derive(Clone, Copy, Debug)]
+enum Moment<'a> {
+    /// Its headers are here.
+    Headers(&'a HeaderMap),
+    /// All is known that is looked for in its body.
+    Read,
+    /// It is at its end, with these trailers.
+    End(&'a HeaderMap),
+    /// The request is gone.
+    Gone,
+}
+
+impl Settling {
+    /// A request that was charged so, if there is anything to be settled.
+    pub(crate) fn of(
+        tenant: Tenant,
+        route: Option<usize>,
+        receipts: Vec<Receipt>,
+    ) -> Option<Box<Self>> {
+        (!receipts.is_empty()).then(|| {
+            Box::new(Self {
+                tenant,
+                route,
+                receipts,
+                failed: false,
+                body: Body::default(),
+            })
+        })
+    }
+
+    /// Whether anything of it is in the response's body.
+    pub(crate) fn reads_body(&self, shared: &Shared) -> bool {
+        self.has(shared, |source| matches!(source, Source::Json(_)))
+    }
+
+    fn has(&self, shared: &Shared, wanted: impl Fn(&Source) -> bool) -> bool {
+        let Some((limits, _)) = shared.met(&self.tenant, self.route) else {
+            return false;
+        };
+        let mut open = self.receipts.iter().flat_map(|receipt| &receipt.owed);
+        open.any(|owed| {
+            let limit = limits.get(owed.limit);
+            let settled = limit.and_then(|limit| limit.settled.as_ref());
+            settled.is_some_and(|settled| wanted(&settled.source))
+        })
+    }
+
+    /// The response has begun. How the tenant now stands with limits that could be settled, by their indices among all that the request met.
+    pub(crate) fn on_headers(
+        &mut self,
+        shared: &Shared,
+        host: &mut dyn Host,
+    ) -> Vec<(usize, Standing)> {
+        let headers = read(Map::ResponseHeaders, host);
+        let status = headers.first(":status").and_then(number);
+        // A gRPC call may end with its headers.
+        self.failed = status.is_some_and(|status| status >= 400) || is_grpc_error(&headers);
+        if self.reads_body(shared) && is_plain(headers.first("content-encoding")) {
+            let media = headers.first("content-type").and_then(Media::of);
+            self.body.events = media == Some(Media::Events);
+            self.body.reader = media.map(|media| {
+                let pointers = shared.pointers();
+                // Services are trusted, so what comes after the number does not matter.
+                Reader::new(media, pointers, Duplicates::First, MOST)
+            });
+        }
+        self.settle(shared, host, Moment::Headers(&headers))
+    }
+
+    /// A piece of the body has come.
+    pub(crate) fn on_body(&mut self, chunk: &Chunk, shared: &Shared, host: &mut dyn Host) {
+        self.body.bytes = self.body.bytes.saturating_add(chunk.size() as u64);
+        if let Some(reader) = &mut self.body.reader
+            && reader.wants(chunk.size())
+        {
+            match chunk.bytes(host) {
+                Ok(bytes) => reader.feed(bytes),
+                Err(error) => {
+                    log::debug!("the proxy does not show a piece of a response: {error:?}");
+                    // With a gap in it, it says something else.
+                    self.body.reader = None;
+                }
+            }
+        }
+        if chunk.is_last() {
+            self.on_end(false, shared, host);
+        } else if self.body.reader.as_ref().is_some_and(Reader::done) {
+            self.settle(shared, host, Moment::Read);
+        }
+    }
+
+    /// The response is at its end, and has trailers or has none.
+    pub(crate) fn on_end(&mut self, trailers: bool, shared: &Shared, host: &mut dyn Host) {
+        let trailers =
+            match trailers && self.has(shared, |source| matches!(source, Source::Trailer(_))) {
+                true => read(Map::ResponseTrailers, host),
+                false => HeaderMap::default(),
+            };
+        self.failed |= is_grpc_error(&trailers);
+        self.settle(shared, host, Moment::End(&trailers));
+    }
+
+    /// The request is gone. What is not known by now never will be.
+    pub(crate) fn on_gone(&mut self, shared: &Shared, host: &mut dyn Host) {
+        self.settle(shared, host, Moment::Gone);
+    }
+
+    /// Settles what is known.
+    fn settle(
+        &mut self,
+        shared: &Shared,
+        host: &mut dyn Host,
+        moment: Moment<'_>,
+    ) -> Vec<(usize, Standing)> {
+        let Self {
+            tenant,
+            route,
+            receipts,
+            failed,
+            body,
+        } = self;
+        let Some((limits, whose)) = shared.met(tenant, *route) else {
+            return Vec::new();
+        };
+        let pointers = shared.pointers();
+        let mut told = Vec::new();
+        for receipt in receipts.iter_mut() {
+            let mut troubles = Vec::new();
+            let bills = receipt.due(|owed| {
+                let settled = limits.get(owed.limit)?.settled.as_ref()?;
+                let found = body.find(&settled.source, &pointers, moment);
+                let (units, trouble) = settled.units(found, *failed)?;
+                troubles.extend(trouble.map(|trouble| (owed.limit, trouble)));
+                Some(units)
+            });
+            if bills.is_empty() {
+                continue;
+            }
+            let indices = || bills.iter().map(|bill| bill.owed.limit);
+            match shared.ledger.settle(receipt, &bills, host) {
+                Ok(Some(standings)) => told.extend(indices().zip(standings)),
+                Ok(None) => {}
+                Err(failure) => {
+                    log::debug!("cannot settle a request: {failure:?}");
+                    troubles = indices()
+                        .map(|limit| (limit, Trouble::Unavailable))
+                        .collect();
+                }
+            }
+            for (index, trouble) in troubles {
+                let limit = (name(limits, index), index, *route);
+                shared.meters.unsettled(whose, limit, trouble, host);
+            }
+            shared.meters.effects(shared.ledger.take_effects(), host);
+        }
+        receipts.retain(|receipt| !receipt.owed.is_empty());
+        if receipts.is_empty() {
+            body.reader = None;
+        }
+        told
+    }
+}
+
+fn name(limits: Limits<'_>, index: usize) -> &str {
+    limits
+        .get(index)
+        .map_or("none", |limit| limit.name.as_str())
+}
+
+impl Body {
+    fn find(&mut self, source: &Source, pointers: &Pointers, moment: Moment<'_>) -> Found {
+        use Moment::{End, Gone, Headers, Read};
+        match (source, moment) {
+            (Source::Header(name), Headers(headers)) => found(headers, name),
+            (Source::Trailer(name), End(trailers)) => found(trailers, name),
+            // A gRPC call that ends with its headers has there what would have been its trailers.
+            (Source::Trailer(name), Headers(headers)) if headers.first("grpc-status").is_some() => {
+                match found(headers, name) {
+                    Found::Not(Trouble::Absent) => Found::NotYet,
+                    found => found,
+                }
+            }
+            (Source::Json(pointer), Read | End(_)) => self.json(pointer, pointers),
+            (Source::Json(pointer), Gone) if self.events => match self.json(pointer, pointers) {
+                Found::Units(units) => Found::Units(units),
+                _ => Found::Not(Trouble::Ended),
+            },
+            (Source::Bytes, End(_) | Gone) => Found::Units(self.bytes),
+            (_, Gone) => Found::Not(Trouble::Ended),
+            (_, Headers(_) | Read | End(_)) => Found::NotYet,
+        }
+    }
+
+    fn json(&mut self, pointer: &Pointer, pointers: &Pointers) -> Found {
+        let Some(reader) = &mut self.reader else {
+            return Found::Not(Trouble::Unreadable);
+        };
+        let index = pointers.iter().position(|other| other == pointer);
+        let values = reader.finish();
+        match values.map(|values| index.and_then(|index| values.get(index))) {
+            Err(_) => Found::Not(Trouble::Unreadable),
+            Ok(None | Some(Value::Absent | Value::Null)) => Found::Not(Trouble::Absent),
+            Ok(Some(Value::Number(number))) => match scaled(number, 1) {
+                Ok(units) => match u64::try_from(units) {
+                    Ok(units) => Found::Units(units),
+                    Err(_) => Found::Not(Trouble::Unreadable),
+                },
+                Err(NotWhole::TooLarge) if !number.starts_with('-') => Found::Units(u64::MAX),
+                Err(_) => Found::Not(Trouble::Unreadable),
+            },
+            Ok(Some(_)) => Found::Not(Trouble::Unreadable),
+        }
+    }
+}
+
+impl Settled {
+    /// What a request counts for of which that was found, and what is wrong with it; `None` if that is not known yet.
+    fn units(&self, found: Found, failed: bool) -> Option<(u64, Option<Trouble>)> {
+        match found {
+            Found::NotYet => None,
+            Found::Units(units) if units > self.max => Some((self.max, Some(Trouble::OverMax))),
+            Found::Units(units) => Some((units, None)),
+            Found::Not(_) if failed => Some((self.estimate, None)),
+            Found::Not(trouble) => Some((self.fallback(), Some(trouble))),
+        }
+    }
+}
+
+fn read(map: Map, host: &dyn Host) -> HeaderMap {
+    host.headers(map).unwrap_or_else(|error| {
+        log::debug!("the proxy does not show a response's {map:?}: {error:?}");
+        HeaderMap::default()
+    })
+}
+
+/// Whether a gRPC call did not end well.
+fn is_grpc_error(headers: &HeaderMap) -> bool {
+    headers
+        .first("grpc-status")
+        .is_some_and(|status| number(status) != Some(0))
+}
+
+/// What a header says.
+fn found(headers: &HeaderMap, name: &str) -> Found {
+    match headers.copies(name) {
+        Copies::Absent => Found::Not(Trouble::Absent),
+        Copies::One(value) => match number(value) {
+            Some(units) => Found::Units(units),
+            None => Found::Not(Trouble::Unreadable),
+        },
+        Copies::Several => Found::Not(Trouble::Unreadable),
+    }
+}
