@@ -29,6 +29,9 @@ use anyhow::Context;
 
 use args::{Cli, Command};
 
+/// The labels that the pods of each workload (by namespace and name) must list for the metrics of their plugins.
+pub use check::needed_stat_tags;
+
 /// Does what the command line says.
 pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {

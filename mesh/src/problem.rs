@@ -93,6 +93,9 @@ codes! {
     /// Each proxy is right by itself.
     Across = "TG0304" Error "A proxy believes another that does not vouch for it",
         "Mend the proxy that is named: let the filter run there that writes the header, and rest what it writes on something verified; or take its identity out of those that are believed.";
+    /// A cluster takes it, and its labels would be in metrics' names.
+    Labels = "TG0305" Error "A plugin's metrics have labels that its proxies do not know",
+        "List them in the annotation sidecar.istio.io/extraStatTags of the workload's pods, as the message has it; running pods need a restart.";
     /// In the words of the filter's own parser.
     Configuration = "TG0401" Error "A filter refuses its configuration",
         "Mend the field of pluginConfig; the README of the plugin explains each.";

@@ -34,6 +34,7 @@ mod lifecycle;
 mod limits;
 mod live;
 mod load;
+mod measures;
 mod metrics;
 mod orders;
 mod prometheus;
@@ -230,6 +231,20 @@ fn main() -> ExitCode {
                 &stops
             ),
             [total::a_total_is_shared_by_weight_lent_and_taken_back]
+        );
+        trials!(
+            trials,
+            prefix,
+            Shared::new(
+                format!("{form:?} with metrics of all kinds"),
+                move || measures::mesh(form),
+                &stops
+            ),
+            [
+                measures::first_values_are_the_same_for_all_workers,
+                measures::what_is_counted_is_what_was_seen,
+                measures::refusals_and_calls_have_their_reasons,
+            ]
         );
     }
     trials!(

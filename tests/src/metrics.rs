@@ -49,6 +49,17 @@ impl Metrics {
         names
     }
 
+    /// The values that a label of a metric has, over all its series.
+    pub fn label_values(&self, name: &str, label: &str) -> Vec<&str> {
+        let series = self.samples.keys().filter(|(n, _)| n == name);
+        let mut values: Vec<&str> = series
+            .filter_map(|(_, labels)| labels.get(label).map(String::as_str))
+            .collect();
+        values.sort_unstable();
+        values.dedup();
+        values
+    }
+
     /// Every metric name that contains `part`.
     pub fn names_with(&self, part: &str) -> Vec<&str> {
         let mut names: Vec<&str> = self

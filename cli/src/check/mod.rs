@@ -1,10 +1,11 @@
 //! `tollgate check`: everything that is wrong with manifests, before a mesh or a cluster gets them.
 //!
 //! The reading is that of `up`: the mesh library's, with the configurations of [`plugins`] checked by their filters and with
-//! [`names`] that pods may not share, and [`trust`] between the plugins of a proxy. [`size`] and [`mod@issuer`] are about clusters alone. What was found is told as [`text`], [`json`] or [`sarif`].
+//! [`names`] that pods may not share, [`trust`] between the plugins of a proxy, and [`labels`] that its pods do not list. [`size`] and [`mod@issuer`] are about clusters alone. What was found is told as [`text`], [`json`] or [`sarif`].
 
 mod issuer;
 mod json;
+mod labels;
 pub(crate) mod names;
 pub(crate) mod plugins;
 mod sarif;
@@ -24,6 +25,8 @@ use tollgate_mesh::{Code, Level, Problem};
 use crate::args::{CheckArgs, CheckFormat};
 use crate::error::FAILURE;
 use crate::workspace::root_around;
+
+pub use labels::needed as needed_stat_tags;
 
 /// Standard input as a file, and what it is called in messages.
 const STDIN: (&str, &str) = ("/dev/stdin", "<stdin>");
@@ -98,6 +101,7 @@ fn manifests(paths: &[PathBuf], here: &Path) -> Findings {
     problems.extend(plugins::configurations(&found.documents));
     if let Some(mesh) = &found.mesh {
         problems.extend(trust::problems(mesh, &found.objects));
+        problems.extend(labels::problems(mesh, &found.objects));
     }
     problems.extend(names::shared(&found.objects));
     problems.extend(found.documents.iter().filter_map(size::check));

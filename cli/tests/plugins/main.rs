@@ -5,3 +5,4 @@ mod field_tables;
 mod manifests;
 mod schemas;
 mod shipped;
+mod stat_tags;

@@ -22,7 +22,7 @@ mod labels;
 mod values;
 mod written;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use tollgate_common::config::{self, below};
 use tollgate_common::{ConfigError, Problems, at_most, metrics, refuse};
@@ -96,7 +96,30 @@ pub fn reads_bodies(configuration: &[u8]) -> Option<String> {
     fields.next()
 }
 
+/// The labels of the metrics of a configuration (JSON), each with the field that is there for it: the pods' stat tags must have them. None of one that the
+/// filter would refuse.
+pub fn labels(configuration: &[u8]) -> Vec<(String, String)> {
+    let Ok(config) = config::parse::<Config>(configuration) else {
+        return Vec::new();
+    };
+    let used: BTreeSet<&String> = config.metrics.iter().flat_map(|metric| &metric.labels).collect();
+    let mut labels: Vec<(String, String)> = used
+        .into_iter()
+        .map(|label| (label.clone(), below("labels", label)))
+        .collect();
+    if config.skips() && !labels.iter().any(|(label, _)| label == SKIPPED_LABEL) {
+        labels.push((SKIPPED_LABEL.to_owned(), "skippedMetric".to_owned()));
+    }
+    labels
+}
+
 impl Config {
+    /// Whether requests may be skipped.
+    fn skips(&self) -> bool {
+        let mut values = self.metrics.iter().filter_map(|metric| metric.value.as_ref());
+        values.any(|value| value.from.is_none())
+    }
+
     /// Checks what the types alone can't, and compiles the metrics.
     pub fn compile(self, problems: &mut Problems) -> Option<Metrics> {
         problems.at_most(self.labels.len(), MAX_LABELS, "labels", "labels");
@@ -126,11 +149,7 @@ impl Config {
         problems.take(metrics::name(&self.skipped_metric, "skippedMetric"));
 
         let templates = compile_routes(&self.routes, problems);
-        let skips = self
-            .metrics
-            .iter()
-            .filter_map(|metric| metric.value.as_ref())
-            .any(|value| value.from.is_none());
+        let skips = self.skips();
         let mut names: Vec<&str> = Vec::with_capacity(self.labels.len());
         let mut labels = Vec::with_capacity(self.labels.len());
         for (name, label) in self.labels.iter() {
@@ -659,6 +678,25 @@ mod tests {
                 assert_eq!(check(metric.as_bytes()), Ok(()));
             }
         }
+    }
+
+    #[test]
+    fn the_labels_of_metrics_are_what_stat_tags_must_have() {
+        let of = |json: &str| labels(json.as_bytes());
+        let pair = |label: &str, field: &str| (label.to_owned(), field.to_owned());
+        let labels = r#"{"b": {"from": "status"}, "a": {"from": "method"}, "unused": {"constant": "x"}}"#;
+        assert_eq!(
+            of(&format!(
+                r#"{{"labels": {labels}, "metrics": [{{"name": "x", "labels": ["b", "a"]}}, {{"name": "y", "value": {{"header": "z"}}}}]}}"#
+            )),
+            [
+                pair("a", "labels.a"),
+                pair("b", "labels.b"),
+                pair("reason", "skippedMetric")
+            ]
+        );
+        assert_eq!(of(r#"{"metrics": [{"name": "x"}]}"#), []);
+        assert_eq!(of(r#"{"metrics": 5}"#), []);
     }
 
     #[test]

@@ -37,6 +37,6 @@ pub mod routes;
 pub mod series;
 pub mod value;
 
-pub use config::{Config, check, reads_bodies};
+pub use config::{Config, check, labels, reads_bodies};
 pub use filter::BusinessMetrics;
 pub use metrics::Metrics;

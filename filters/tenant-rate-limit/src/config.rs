@@ -231,6 +231,28 @@ pub fn check(configuration: &[u8]) -> Result<(), Problems> {
     config::check(configuration, Config::compile)
 }
 
+/// The labels of the metrics of a configuration (JSON), each with the field that is there for it: the pods' stat tags must have them. None of one that the
+/// filter would refuse.
+pub fn labels(configuration: &[u8]) -> Vec<(String, String)> {
+    let Ok(config) = Config::parse(configuration) else {
+        return Vec::new();
+    };
+    let of_all: &[&str] = &["tenant", "tier"];
+    let of_refusals: &[&str] = &["tenant", "tier", "limit", "reason"];
+    let counters = [
+        (&config.metrics.admitted, "metrics.admitted", of_all),
+        (&config.metrics.refused, "metrics.refused", of_refusals),
+        (&config.metrics.shadowed, "metrics.shadowed", of_refusals),
+    ];
+    let counted = counters.into_iter().filter(|(name, ..)| name.is_some());
+    let labels = counted.flat_map(|(_, field, labels)| {
+        labels
+            .iter()
+            .map(|label| ((*label).to_owned(), field.to_owned()))
+    });
+    labels.collect()
+}
+
 /// The limits of a configuration (JSON) that are in shadow, each with a sentence on it. None of one that the filter would refuse.
 pub fn shadows(configuration: &[u8]) -> Vec<ConfigError> {
     let found = config::read(configuration, |written: Written, problems| {
