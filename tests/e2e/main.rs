@@ -41,6 +41,7 @@ mod prometheus;
 mod resilience;
 mod routing;
 mod rules;
+mod settled;
 mod shadow;
 mod shared;
 mod shares;
@@ -330,6 +331,7 @@ fn main() -> ExitCode {
         ("prometheus", prometheus::WITHOUT_ONE),
         ("tokens", tokens::TESTS),
         ("in_flight", in_flight::TESTS),
+        ("settled", settled::TESTS),
         ("shares", shares::TESTS),
         ("sizes", sizes::TESTS),
         ("lifecycle", lifecycle::TESTS),

@@ -487,10 +487,33 @@ pub(crate) async fn what_became_of_requests_is_counted_by_reason(mesh: &LocalMes
     Ok(())
 }
 
+/// Language models, behind the gateway: a program that says how many tokens it has used.
+const MODELS: &str = "\
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: models, namespace: ecommerce}
+spec:
+  hosts: ['*']
+  gateways: [ecommerce-gateway]
+  http:
+  - match:
+    - uri: {prefix: /v1}
+    route:
+    - destination: {host: user-service, port: {number: 3004}}
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: models, namespace: ecommerce}
+spec:
+  selector: {matchLabels: {app: user-service}}
+  rules:
+  - to: [{operation: {paths: [/v1/*]}}]
+";
+
 /// The shop whose limiter is given one configuration after the other while it runs.
 pub(crate) fn edited(form: Form) -> Result<LocalMesh> {
     let manifests = Manifests::of(form)?;
-    vouched::believe_tokens(&manifests)?;
+    vouched::add(&manifests, "models.yaml", MODELS)?;
     // In some of what follows clients choose their tenant, and no type may rest on that.
     let (file, indent) = match form {
         Form::ThreeModules => ("wasm-plugins/user-classifier/plugin.yaml", "    "),
@@ -499,7 +522,7 @@ pub(crate) fn edited(form: Form) -> Result<LocalMesh> {
     let premium =
         format!("{indent}- type: premium\n{indent}  when:\n{indent}  - tier: {{exact: premium}}\n");
     manifests.replace(file, &premium, "")?;
-    LocalMesh::start(manifests, Options::default())
+    vouched::start(manifests)
 }
 
 /// The tests of that mesh run one at a time.
@@ -713,6 +736,44 @@ async fn runs(mesh: &LocalMesh, example: &str) -> Result<()> {
                 ensure!(paid == cost, "{target} {headers:?} cost {paid}: {answer:?}");
             }
             let answer = of(mesh, "payer", "/healthz", &[]).await?;
+            ensure!(answer.header("ratelimit").is_none(), "{answer:?}");
+        }
+        "llm-tokens.yaml" => {
+            let ask = async |tenant: &str, headers: &[&str]| {
+                let answer = of(mesh, tenant, "/v1/chat/completions", headers).await?;
+                ensure!(answer.status == 200, "{answer:?}");
+                left(&answer, "tokens")
+            };
+            for (n, (headers, used)) in [
+                (&["x-words: 321"][..], 321),
+                (&["x-words: 77", "x-stream: 1"], 77),
+                (
+                    &["x-words: 321", "x-stream: 1", "accept-encoding: gzip"],
+                    321,
+                ),
+                (&["x-words: 9999"], 4_000),
+                // No model answers, but the mesh.
+                (&["x-words: none"], 500),
+            ]
+            .into_iter()
+            .enumerate()
+            {
+                let tenant = format!("talker-{n}");
+                if used == 500 {
+                    let answer = of(mesh, &tenant, "/v1/chat/completions", headers).await?;
+                    ensure!(answer.status >= 500, "{answer:?}");
+                } else {
+                    let told = ask(&tenant, headers).await?;
+                    ensure!(told == 20_000 - 500, "{headers:?}: {told}");
+                }
+                let told = ask(&tenant, &["x-words: 1"]).await?;
+                ensure!(told == 20_000 - used - 500, "{headers:?}: {told}");
+            }
+            let told = ask("acme", &["x-words: 1"]).await?;
+            ensure!(told == 2_000_000 - 1_000, "{told}");
+            let answer = of(mesh, "painter", "/v1/images", &["x-words: 3"]).await?;
+            ensure!(left(&answer, "images")? == 47, "{answer:?}");
+            let answer = of(mesh, "painter", "/healthz", &[]).await?;
             ensure!(answer.header("ratelimit").is_none(), "{answer:?}");
         }
         "shadow.yaml" => {

@@ -272,6 +272,11 @@ fn bootstrap(folder: &Path, service: SocketAddr) -> Value {
             "clusters": [{
                 "name": "service",
                 "type": "STATIC",
+                // Trailers of HTTP/1 too.
+                "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                    "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+                    "explicit_http_config": {"http_protocol_options": {"enable_trailers": true}},
+                }},
                 "load_assignment": {"cluster_name": "service", "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address(service)}}]}]},
             }],
         },

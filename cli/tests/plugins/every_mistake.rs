@@ -45,7 +45,10 @@ fn limiter() -> Case {
             "routes": [
                 {"match": {"path": {"prefix": "/health"}}, "exempt": true},
                 {"match": {"method": {"exact": "POST"}, "headers": {"x-bulk": {"exact": "1"}}}, "cost": {"query": "n", "min": 1, "max": 9, "default": 2}},
-                {"match": {"host": {"suffix": ".example.com"}}, "limits": [{"name": "upload", "quota": 9, "per": "hour"}]},
+                {"match": {"host": {"suffix": ".example.com"}}, "limits": [
+                    {"name": "upload", "quota": 9, "per": "hour"},
+                    {"name": "tokens", "quota": 1000, "per": "day", "cost": {"estimate": 10, "max": 100, "settle": {"json": "/usage/total_tokens"}}},
+                ]},
                 {"match": {}, "cost": 2},
             ],
             "answer": {"status": 429, "retryAfter": {"jitter": 5}, "headers": {"rateLimit": true}},
@@ -101,6 +104,21 @@ fn limiter() -> Case {
                 "/tiers/free/limits/0/per",
                 Some(json!("1")),
                 "tiers.free.limits[0].per: \"1\" is not a duration, write \"1s\"",
+            ),
+            (
+                "/routes/2/limits/1/cost/estimate",
+                Some(json!("10")),
+                "routes[2].limits[1].cost.estimate: \"10\" is given, expected a whole number, e.g. 100",
+            ),
+            (
+                "/routes/2/limits/1/cost/max",
+                Some(json!(0)),
+                "routes[2].limits[1].cost.max: 0 is out of range, write 1 to 1000000000",
+            ),
+            (
+                "/routes/2/limits/1/cost/settle/json",
+                Some(json!("usage")),
+                "routes[2].limits[1].cost.settle.json: \"usage\" is not a JSON pointer: it starts with \"/\", write \"/usage\"",
             ),
             (
                 "/tiers/free/limits/0/burst",

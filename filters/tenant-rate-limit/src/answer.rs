@@ -7,6 +7,7 @@ use crate::config::Answer;
 use crate::in_flight::{Concurrencies, Concurrency};
 use crate::ledger::Limits;
 use crate::limit::{Kind, Limit, Standing};
+use crate::settle::Source;
 
 const SECOND: u64 = 1_000_000_000;
 const MILLISECOND: u64 = 1_000_000;
@@ -121,6 +122,10 @@ pub fn policy<'a>(
         separate(&mut text);
         push_name(&mut text, &limit.name);
         push(&mut text, &[";q=", "", ";w="], &[quota, window]);
+        // Of other units, such as tokens, the draft knows nothing.
+        if let Some(Source::Bytes) = limit.settled.as_ref().map(|settled| &settled.source) {
+            text.push_str(r#";qu="content-bytes""#);
+        }
     }
     for limit in in_flight {
         separate(&mut text);

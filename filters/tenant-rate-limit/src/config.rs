@@ -263,24 +263,36 @@ pub fn shadows(configuration: &[u8]) -> Vec<ConfigError> {
 }
 
 fn in_shadow(written: &Written) -> Vec<ConfigError> {
-    let tiers = written
-        .tiers
-        .iter()
-        .filter_map(|(name, tier)| Some((below("tiers", name), tier.limits.as_deref()?)));
-    let tenants = written
-        .tenants
-        .iter()
-        .filter_map(|(id, tenant)| Some((below("tenants", id), tenant.limits.as_deref()?)));
+    written_limits(written)
+        .filter_map(|(path, limit)| limits::shadow_of(&path, limit))
+        .collect()
+}
+
+/// The first field of a configuration (JSON) for which the filter must see bodies or trailers of responses, so that it needs the module of the plugin that does. None of
+/// one that the filter would refuse.
+pub fn reads_bodies(configuration: &[u8]) -> Option<String> {
+    let found = config::read(configuration, |written: Written, problems| {
+        let found = written_limits(&written).find_map(|(path, limit)| settle::reader(&path, limit));
+        Config::compile(written, problems).map(|_| found)
+    });
+    found.ok().flatten()
+}
+
+/// All limits, each with its path.
+fn written_limits(written: &Written) -> impl Iterator<Item = (String, &LimitWritten)> {
+    let tiers = written.tiers.iter();
+    let tiers =
+        tiers.filter_map(|(name, tier)| Some((below("tiers", name), tier.limits.as_deref()?)));
+    let tenants = written.tenants.iter();
+    let tenants =
+        tenants.filter_map(|(id, tenant)| Some((below("tenants", id), tenant.limits.as_deref()?)));
     let routes = written.routes.iter().enumerate();
     let routes = routes.map(|(index, route)| (format!("routes[{index}]"), route.limits.as_slice()));
     let all = tiers.chain(tenants).chain(routes);
     all.flat_map(|(path, limits)| {
         let limits = limits.iter().enumerate();
-        limits.filter_map(move |(index, limit)| {
-            limits::shadow_of(&format!("{path}.limits[{index}]"), limit)
-        })
+        limits.map(move |(index, limit)| (format!("{path}.limits[{index}]"), limit))
     })
-    .collect()
 }
 
 impl Config {

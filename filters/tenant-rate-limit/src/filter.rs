@@ -16,6 +16,7 @@
 //! | 0 to 1 | counting it, if `metrics.admitted` is there |
 //! | 0, or up to 6 | limits in shadow, of a tenant that has any: reading and replacing the record once more, a clock, what the client would have seen, and where one would have refused that and its counter |
 //! | 0 or 5 | taking a place among the requests in flight, if a limit counts those (the clock, two of shared data), and giving it back at the end (two of shared data); two more for each time that another worker was faster ([`in_flight`]) |
+//! | 0, or from 4 | settling it, if a limit is settled by responses: their headers, their trailers or pieces of their bodies, and unless it is as was estimated a clock and the tenant's record, read and replaced ([`settle`](crate::settle)) |
 //! | 0, 2, 3 or 5 | `RateLimit-Policy` and `RateLimit` on the response, and the three `X-RateLimit` fields where they are asked for (then 13 in all) |
 //!
 //! A refusal reads no record either, if this worker knows already that the tenant must wait. The first request of a VM takes two more, to count its workers.

@@ -517,12 +517,11 @@ impl Charge<'_> {
                 desk.effects.gone_records += written.gone;
                 let owed = self.limits.iter().zip(&runs).enumerate();
                 let owed = owed.filter(|(index, _)| !refusing.has(*index));
-                Receipt::add(desk.receipts, place, || {
-                    owed.filter_map(|(index, (limit, run))| {
-                        Owed::of(self.limits.place(index), limit, run.state())
-                    })
-                    .collect()
+                let owed = owed.filter_map(|(index, (limit, run))| {
+                    Owed::of(self.limits.place(index), limit, run.state())
                 });
+                let shared = desk.effects.shared_record;
+                Receipt::add(desk.receipts, place, shared, owed.collect());
                 let standings = runs.iter().map(|run| run.standing(now)).collect();
                 let by = (0..runs.len()).filter(|index| refusing.has(*index));
                 return Ok(Some(Decision::each(standings, by.collect())));

@@ -62,5 +62,5 @@ pub mod share;
 pub mod stock;
 pub mod table;
 
-pub use config::{Config, check, labels, shadows};
+pub use config::{Config, check, labels, reads_bodies, shadows};
 pub use filter::TenantRateLimit;

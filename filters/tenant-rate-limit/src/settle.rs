@@ -86,6 +86,8 @@ impl Settled {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Receipt {
     place: Place,
+    /// Whether that is a record which tenants share.
+    shared: bool,
     /// What was charged to which limits.
     pub owed: Vec<Owed>,
 }
@@ -134,8 +136,7 @@ impl Owed {
 
 impl Receipt {
     /// Adds what was charged to the record at `place`.
-    pub(crate) fn add(receipts: &mut Vec<Self>, place: &Place, owed: impl FnOnce() -> Vec<Owed>) {
-        let owed = owed();
+    pub(crate) fn add(receipts: &mut Vec<Self>, place: &Place, shared: bool, owed: Vec<Owed>) {
         if owed.is_empty() {
             return;
         }
@@ -143,6 +144,7 @@ impl Receipt {
             Some(receipt) => receipt.owed.extend(owed),
             None => receipts.push(Self {
                 place: place.clone(),
+                shared,
                 owed,
             }),
         }
@@ -250,6 +252,7 @@ impl Ledger {
             let replaced = host.set_shared(key, &written.bytes, expected)?;
             self.at_the_desk(|stocks| {
                 if replaced {
+                    stocks.effects.shared_record |= receipt.shared;
                     stocks.effects.new_record |= written.new;
                     stocks.effects.gone_records += written.gone;
                 } else {

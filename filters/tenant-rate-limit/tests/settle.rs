@@ -351,7 +351,7 @@ fn of_a_tenant_without_a_record_of_its_own_the_shared_one_is_settled() {
     let mut proxy = Proxy::new(1, 1);
     let limits = tokens();
     // The row of all has 24 records.
-    let names: Vec<_> = (0..25).map(|n| id(&format!("tenant-{n}"))).collect();
+    let names: Vec<_> = (0..26).map(|n| id(&format!("tenant-{n}"))).collect();
     let mut receipts: Vec<Vec<Receipt>> = Vec::new();
     for name in &names {
         let account = Account::Unlisted {
@@ -363,7 +363,7 @@ fn of_a_tenant_without_a_record_of_its_own_the_shared_one_is_settled() {
     }
     assert!(proxy.workers[0].1.take_effects().shared_record);
     settle(&mut proxy.workers[0], &mut receipts[24], |_| 900).unwrap();
-    // 900 of 1,000 in the shared record, and of the others 100 as before.
+    // 1,000 of 1,000 in the shared record, and of the others 100 as before.
     let mut remaining = |name: &str| {
         let (name, limits) = (id(name), tokens());
         let account = Account::Unlisted {
@@ -372,8 +372,14 @@ fn of_a_tenant_without_a_record_of_its_own_the_shared_one_is_settled() {
         };
         standings(&proxy.charge(0, account, of(&limits), 1))[0].remaining
     };
-    assert_eq!(remaining("tenant-25"), 0);
+    assert_eq!(remaining("tenant-26"), 0);
     assert_eq!(remaining("tenant-7"), 800);
+    // What comes late makes that record anew, which is no tenant's.
+    proxy.advance(MINUTE);
+    proxy.workers[0].1.take_effects();
+    settle(&mut proxy.workers[0], &mut receipts[25], |_| 900).unwrap();
+    let effects = proxy.workers[0].1.take_effects();
+    assert!(effects.new_record && effects.shared_record);
 }
 
 #[test]

@@ -9,8 +9,6 @@ use tenant_rate_limit::TenantRateLimit;
 use tenant_rate_limit::filter::TenantStream;
 use tollgate_host::memory::{Call, MemoryHost};
 use tollgate_host::{Action, Body, Host, HostError, Plugin, Request, Stream};
-#[cfg(target_arch = "wasm32")]
-use wasm_bindgen_test::wasm_bindgen_test as test;
 
 const CONFIG: &str = r#"{
     "tenant": {"from": [{"header": "x-tenant-id"}], "unknown": {"tier": "free", "individually": 1000}},
@@ -638,6 +636,13 @@ fn several_limits_are_settled_each_by_its_own_source() {
     .unwrap();
     assert!(watched.contains(r#""watched";r=940"#), "{watched}");
     answer(&mut next, &mut host, &[Headers(200, &[])]);
+    let policy = host.response.first("ratelimit-policy").unwrap();
+    let policy = std::str::from_utf8(policy).unwrap();
+    assert!(
+        policy.contains(r#""prompts";q=1000;w=86400, "#)
+            && policy.ends_with(r#""traffic";q=1000;w=86400;qu="content-bytes""#),
+        "{policy}"
+    );
     let traffic = 1_000 - body.len() - 10;
     assert!(
         told(&host).contains(r#""prompts";r=950"#),

@@ -3,10 +3,14 @@
 //! The body of an answer is `{"pod": …, "headers": [[NAME, VALUE], …], "trailers": [[NAME, VALUE], …]}`: every copy of every header, as it came.
 //! Its header `x-trailers` has the trailers in order of their names, `a=1;b=2`; and `x-headers`, likewise, the request's headers that filters own,
 //! in whatever spelling. It also forges the header in which a classifier explains itself.
+//!
+//! Over HTTP/2, what begins with `/v1/` is answered as language models answer: with as many tokens as the request's `x-words` says, and if it has `x-stream`, in events, of which the last
+//! but one says how many.
 
 use std::env;
 
 use anyhow::{Context, Result, ensure};
+use axum::body::Bytes;
 use h2::server;
 use http::{HeaderMap, Request, Response};
 use serde_json::json;
@@ -51,6 +55,9 @@ async fn serve(connection: TcpStream) -> Result<()> {
         let (request, mut respond) = request?;
         tokio::spawn(async move {
             let answer = async {
+                if request.uri().path().starts_with("/v1/") {
+                    return model(&request, &mut respond);
+                }
                 let headers = fields(request.headers());
                 let trailers = trailers(request).await?.unwrap_or_default();
                 let told = Told::new(&headers, &fields(&trailers));
@@ -69,6 +76,37 @@ async fn serve(connection: TcpStream) -> Result<()> {
             }
         });
     }
+    Ok(())
+}
+
+/// Answers as a language model does.
+fn model(
+    request: &Request<h2::RecvStream>,
+    respond: &mut server::SendResponse<Bytes>,
+) -> Result<()> {
+    let words = request.headers().get("x-words");
+    let words: u64 = words.context("no x-words")?.to_str()?.parse()?;
+    let usage = json!({"prompt_tokens": 1, "completion_tokens": words.saturating_sub(1), "total_tokens": words});
+    let mut answer = Response::new(());
+    let headers = answer.headers_mut();
+    headers.insert("x-images", words.to_string().parse()?);
+    if request.headers().contains_key("x-stream") {
+        headers.insert("content-type", "text/event-stream".parse()?);
+        let mut stream = respond.send_response(answer, false)?;
+        for event in [
+            json!({"choices": [{"delta": {"content": "Hello"}}], "usage": null}).to_string(),
+            json!({"choices": [{"delta": {"content": "."}}], "usage": null}).to_string(),
+            json!({"choices": [], "usage": usage}).to_string(),
+            "[DONE]".to_owned(),
+        ] {
+            stream.send_data(format!("data: {event}\n\n").into(), event == "[DONE]")?;
+        }
+        return Ok(());
+    }
+    headers.insert("content-type", "application/json".parse()?);
+    let body = json!({"choices": [{"message": {"content": "Hello."}}], "usage": usage});
+    let mut stream = respond.send_response(answer, false)?;
+    stream.send_data(body.to_string().into(), true)?;
     Ok(())
 }
 

@@ -100,6 +100,7 @@ pub(super) fn settled(
     let Some(written) = &limit.cost else {
         return Some(None);
     };
+    let whole = path;
     let path = format!("{path}.cost");
     let (requests, quota_too) = (limit.requests.is_some(), limit.quota.is_some());
     if limit.concurrent.is_some() && !requests && !quota_too {
@@ -142,6 +143,7 @@ pub(super) fn settled(
     }
     if let Some(quota) = quota.filter(|quota| right && estimate > *quota)
         && problems.as_written(&path, "estimate")
+        && problems.as_written(whole, "quota")
     {
         right = false;
         problems.tell(
@@ -186,6 +188,20 @@ fn source(written: &SettleWritten, path: &str, problems: &mut Problems) -> Optio
     }
 }
 
+/// The field of the limit at `path` for which bodies or trailers must be seen.
+pub(super) fn reader(path: &str, limit: &LimitWritten) -> Option<String> {
+    let settle = &limit.cost.as_ref()?.settle;
+    let field = match settle {
+        SettleWritten { json: Some(_), .. } => "json",
+        SettleWritten { bytes: Some(_), .. } => "bytes",
+        SettleWritten {
+            trailer: Some(_), ..
+        } => "trailer",
+        SettleWritten { .. } => return None,
+    };
+    Some(format!("{path}.cost.settle.{field}"))
+}
+
 /// What is looked for in the bodies of responses, each once.
 pub(super) fn pointers<'a>(
     limits: impl Iterator<Item = &'a Limit>,
@@ -211,7 +227,7 @@ mod tests {
 
     use super::*;
     use crate::Config;
-    use crate::config::check;
+    use crate::config::{check, reads_bodies};
     use crate::settle::LARGEST;
 
     fn config(limits: Value) -> Value {
@@ -271,6 +287,33 @@ mod tests {
             config
                 .settled()
                 .all(|(_, settled)| settled.unsettled == Unsettled::Estimate)
+        );
+    }
+
+    #[test]
+    fn it_is_known_what_reads_bodies() {
+        let reads = |limits: Value| reads_bodies(config(limits).to_string().as_bytes());
+        let cost = |settle: Value| json!({"estimate": 5, "max": 50, "settle": settle});
+        assert_eq!(
+            reads(json!([{"name": "rate", "requests": 1, "per": "1s"}])),
+            None
+        );
+        assert_eq!(reads(quota(cost(json!({"header": "a"})))), None);
+        for (settle, field) in [
+            (json!({"trailer": "a"}), "trailer"),
+            (json!({"json": "/a"}), "json"),
+            (json!({"bytes": "response"}), "bytes"),
+        ] {
+            let expected = format!("tiers.free.limits[0].cost.settle.{field}");
+            assert_eq!(reads(quota(cost(settle))), Some(expected));
+        }
+        let mut own = config(json!([{"name": "tokens", "quota": 1000, "per": "day"}]));
+        let cost = cost(json!({"json": "/a"}));
+        let limit = json!([{"name": "tokens", "quota": 1000, "per": "day", "cost": cost}]);
+        own["tenants"] = json!({"acme.eu": {"tier": "free", "limits": limit}});
+        assert_eq!(
+            reads_bodies(own.to_string().as_bytes()).as_deref(),
+            Some(r#"tenants["acme.eu"].limits[0].cost.settle.json"#)
         );
     }
 
