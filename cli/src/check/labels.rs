@@ -10,8 +10,6 @@ use tollgate_mesh::api::Objects;
 use tollgate_mesh::model::Plugin;
 use tollgate_mesh::{Code, Mesh, Problem};
 
-use super::plugins::sections;
-
 /// The labels that a plugin's metrics have, each with the field of its configuration that asks for it. None of a configuration that is wrong, and of
 /// modules that are not ours.
 pub(crate) fn of(plugin: &Plugin) -> BTreeMap<String, String> {
@@ -38,6 +36,29 @@ pub(crate) fn of(plugin: &Plugin) -> BTreeMap<String, String> {
         }
     }
     labels
+}
+
+/// The configurations of the filters that a module has: each with its filter, and the section of the module's where it is.
+fn sections<'a>(
+    module: &str,
+    configuration: &'a Value,
+) -> Vec<(&'static str, &'static str, &'a Value)> {
+    const BUNDLED: [(&str, &str); 2] = [
+        ("tenant-rate-limit", "tenantRateLimit"),
+        ("business-metrics", "businessMetrics"),
+    ];
+    // Of a plugin's two modules, the one that sees bodies counts by the same configuration.
+    match module.strip_suffix("-bodies").unwrap_or(module) {
+        "tollgate" => BUNDLED
+            .iter()
+            .filter_map(|(filter, section)| Some((*filter, *section, configuration.get(section)?)))
+            .collect(),
+        module => BUNDLED
+            .iter()
+            .filter(|(filter, _)| *filter == module)
+            .map(|(filter, _)| (*filter, "", configuration))
+            .collect(),
+    }
 }
 
 /// What the pods of each workload must list, by namespace and name.
@@ -78,12 +99,22 @@ pub(crate) fn problems(mesh: &Mesh, objects: &Objects) -> Vec<Problem> {
             let Some((_, field)) = missing.first() else {
                 continue;
             };
-            if !told.insert((&workload.namespace, &workload.name, &plugin.namespace, &plugin.name)) {
+            if !told.insert((
+                &workload.namespace,
+                &workload.name,
+                &plugin.namespace,
+                &plugin.name,
+            )) {
                 continue;
             }
-            let names: Vec<String> = missing.iter().map(|(label, _)| format!("{label:?}")).collect();
+            let names: Vec<String> = missing
+                .iter()
+                .map(|(label, _)| format!("{label:?}"))
+                .collect();
             let all = listed.iter().copied();
-            let all: Vec<&str> = all.chain(missing.iter().map(|(label, _)| label.as_str())).collect();
+            let all: Vec<&str> = all
+                .chain(missing.iter().map(|(label, _)| label.as_str()))
+                .collect();
             let message = format!(
                 "the proxies of {}/{} know no label {}, and would have it in the metric's name; write sidecar.istio.io/extraStatTags: {} in the \
                  annotations of its pods",
@@ -159,7 +190,9 @@ spec:
             told("tollgate", &bundled),
             expected("businessMetrics.labels.class", 11)
         );
-        let listed = METRICS.replace("class", "status").replace("statusClass", "status");
+        let listed = METRICS
+            .replace("class", "status")
+            .replace("statusClass", "status");
         assert_eq!(
             told("business-metrics", &indented(&listed, "    ")),
             [""; 0]

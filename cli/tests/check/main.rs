@@ -582,6 +582,7 @@ fn every_code_is_given_to_what_it_is_for() {
         ("TG0302", vec![("a.yaml", with_sidecar("    default: a\n    rules: [{type: b, when: {tier: {exact: gold}}}]\n"))]),
         ("TG0303", vec![("a.yaml", with_sidecar("    default: a\n    rules: [{type: b, when: {claim: {name: a, exact: b}}}]\n"))]),
         ("TG0304", vec![("a.yaml", GATEWAY.to_owned() + &with_sidecar("    trust: {peers: [{exact: spiffe://cluster.local/ns/edge/sa/default}]}\n"))]),
+        ("TG0305", vec![("a.yaml", with_sidecar("    labels: {a: {from: status}}\n    metrics: [{name: b_total, labels: [a]}]\n").replace("user-classifier", "business-metrics"))]),
         ("TG0401", vec![("a.yaml", plugin("business-metrics", "    a: 1\n"))]),
         ("TG0403", vec![("a.yaml", plugin("fraud", "    a: 1\n"))]),
         ("TG0404", vec![("a.yaml", plugin("tenant-rate-limit", "    tenant: {from: [{claim: a}], unknown: {tier: a}}\n    tiers: {a: {limits: [{name: b, requests: 1, per: 1s, mode: shadow}]}}\n"))]),

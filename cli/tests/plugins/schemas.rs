@@ -235,7 +235,7 @@ fn the_schemas_refuse_typical_mistakes() {
                 ("metrics", json!([{"name": "requests-total"}])),
                 (
                     "metrics",
-                    json!([{"name": "requests_total", "type": "gauge"}]),
+                    json!([{"name": "requests_total", "type": "summary"}]),
                 ),
                 ("metrics", json!([{"name": "requests_total", "when": {}}])),
                 (

@@ -32,9 +32,16 @@ fn the_pods_list_the_labels_that_their_plugins_have() {
     let mut wrong = Vec::new();
     for object in &load("").deployments {
         let labels = needed.get(&(object.namespace.clone(), object.name.clone()));
-        let expected: Vec<&str> = labels.into_iter().flatten().map(String::as_str).collect();
+        let mut missing: BTreeSet<&str> =
+            labels.into_iter().flatten().map(String::as_str).collect();
         let annotations = &object.spec.template.metadata.annotations;
         let given = annotations.get(ANNOTATION).map_or("", String::as_str);
+        // Those that are there stay where they are.
+        let mut expected: Vec<&str> = given
+            .split(',')
+            .filter(|label| missing.remove(label))
+            .collect();
+        expected.extend(missing);
         if given == expected.join(",") {
             continue;
         }
@@ -52,9 +59,9 @@ fn the_pods_list_the_labels_that_their_plugins_have() {
         let text = read(&place.file);
         let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
         let line = &mut lines[place.line - 1];
-        let indent = line.find(ANNOTATION).unwrap_or_else(|| {
-            panic!("{}:{}: no {ANNOTATION}", place.file.display(), place.line)
-        });
+        let indent = line
+            .find(ANNOTATION)
+            .unwrap_or_else(|| panic!("{}:{}: no {ANNOTATION}", place.file.display(), place.line));
         *line = format!("{}{ANNOTATION}: {}", &line[..indent], expected.join(","));
         fs::write(&place.file, lines.join("\n") + "\n").unwrap();
     }

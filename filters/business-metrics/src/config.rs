@@ -102,7 +102,11 @@ pub fn labels(configuration: &[u8]) -> Vec<(String, String)> {
     let Ok(config) = config::parse::<Config>(configuration) else {
         return Vec::new();
     };
-    let used: BTreeSet<&String> = config.metrics.iter().flat_map(|metric| &metric.labels).collect();
+    let used: BTreeSet<&String> = config
+        .metrics
+        .iter()
+        .flat_map(|metric| &metric.labels)
+        .collect();
     let mut labels: Vec<(String, String)> = used
         .into_iter()
         .map(|label| (label.clone(), below("labels", label)))
@@ -116,7 +120,10 @@ pub fn labels(configuration: &[u8]) -> Vec<(String, String)> {
 impl Config {
     /// Whether requests may be skipped.
     fn skips(&self) -> bool {
-        let mut values = self.metrics.iter().filter_map(|metric| metric.value.as_ref());
+        let mut values = self
+            .metrics
+            .iter()
+            .filter_map(|metric| metric.value.as_ref());
         values.any(|value| value.from.is_none())
     }
 
@@ -684,7 +691,8 @@ mod tests {
     fn the_labels_of_metrics_are_what_stat_tags_must_have() {
         let of = |json: &str| labels(json.as_bytes());
         let pair = |label: &str, field: &str| (label.to_owned(), field.to_owned());
-        let labels = r#"{"b": {"from": "status"}, "a": {"from": "method"}, "unused": {"constant": "x"}}"#;
+        let labels =
+            r#"{"b": {"from": "status"}, "a": {"from": "method"}, "unused": {"constant": "x"}}"#;
         assert_eq!(
             of(&format!(
                 r#"{{"labels": {labels}, "metrics": [{{"name": "x", "labels": ["b", "a"]}}, {{"name": "y", "value": {{"header": "z"}}}}]}}"#
