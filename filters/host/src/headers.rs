@@ -132,10 +132,10 @@ impl HeaderMap {
         let (lengths, data) = self.parts().unwrap_or_default();
         let size = self.buffer.len() + 4 + written_size(name, value);
         let mut buffer = Vec::with_capacity(size);
-        write_number(&mut buffer, lengths.len() + 1);
+        buffer.extend(number(lengths.len() + 1));
         buffer.extend_from_slice(lengths.as_flattened());
-        write_number(&mut buffer, name.len());
-        write_number(&mut buffer, value.len());
+        buffer.extend(number(name.len()));
+        buffer.extend(number(value.len()));
         buffer.extend_from_slice(data);
         write_ended(&mut buffer, name);
         write_ended(&mut buffer, value);
@@ -213,10 +213,10 @@ impl Eq for HeaderMap {}
 pub(crate) fn to_bytes<N: AsRef<[u8]>, V: AsRef<[u8]>>(pairs: &[(N, V)]) -> Vec<u8> {
     let size = |(name, value): &(N, V)| written_size(name.as_ref(), value.as_ref());
     let mut bytes = Vec::with_capacity(4 + pairs.iter().map(size).sum::<usize>());
-    write_number(&mut bytes, pairs.len());
+    bytes.extend(number(pairs.len()));
     for (name, value) in pairs {
-        write_number(&mut bytes, name.as_ref().len());
-        write_number(&mut bytes, value.as_ref().len());
+        bytes.extend(number(name.as_ref().len()));
+        bytes.extend(number(value.as_ref().len()));
     }
     for (name, value) in pairs {
         write_ended(&mut bytes, name.as_ref());
@@ -230,8 +230,9 @@ fn written_size(name: &[u8], value: &[u8]) -> usize {
     8 + name.len() + value.len() + 2
 }
 
-fn write_number(bytes: &mut Vec<u8>, number: usize) {
-    bytes.extend_from_slice(&(number as u32).to_le_bytes());
+/// As the ABI writes it: by value and not as a slice, which would be copied by a call of a function for four bytes.
+fn number(number: usize) -> [u8; 4] {
+    (number as u32).to_le_bytes()
 }
 
 fn write_ended(bytes: &mut Vec<u8>, part: &[u8]) {
@@ -636,6 +637,10 @@ mod tests {
                 }
             }
             prop_assert!(map.iter().eq(model.iter().map(|(n, v)| (n.as_slice(), v.as_slice()))));
+            for (name, _) in &model {
+                let values = model.iter().filter(|(n, _)| n == name);
+                prop_assert!(map.named(name).eq(values.map(|(_, value)| value.as_slice())));
+            }
         }
     }
 }

@@ -227,6 +227,9 @@ impl<'c> Merge<'c> {
     }
 
     fn next(&mut self, reading: &mut Reading<'_, '_>) -> Option<usize> {
+        if self.candidates.is_empty() {
+            return self.unindexed.split_off_first().copied();
+        }
         loop {
             let mut next = self.unindexed.first().copied();
             let mut unread = None;
