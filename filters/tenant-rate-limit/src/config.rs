@@ -243,6 +243,7 @@ pub fn labels(configuration: &[u8]) -> Vec<(String, String)> {
         (&config.metrics.admitted, "metrics.admitted", of_all),
         (&config.metrics.refused, "metrics.refused", of_refusals),
         (&config.metrics.shadowed, "metrics.shadowed", of_refusals),
+        (&config.metrics.unsettled, "metrics.unsettled", of_refusals),
     ];
     let counted = counters.into_iter().filter(|(name, ..)| name.is_some());
     let labels = counted.flat_map(|(_, field, labels)| {
