@@ -86,6 +86,58 @@ fn modules_are_pruned_into_the_target_folder_and_left_alone_when_nothing_changed
 }
 
 #[test]
+fn a_plugin_with_callbacks_for_bodies_makes_two_modules() {
+    let folder = workspace(&format!(
+        "{CALLBACKS}bodies = [\"proxy_on_response_body\"]\n"
+    ));
+    let folder = folder.path();
+    let bodies = "#[unsafe(no_mangle)] pub extern \"C\" fn proxy_on_response_body(_: i32, _: i32, _: i32) -> i32 { 0 }\n\
+        #[unsafe(no_mangle)] #[inline(never)] pub extern \"C\" fn tollgate_callbacks() -> u32 { std::hint::black_box(u32::MAX) }\n";
+    let plugin = format!("{PLUGIN}{bodies}");
+    write(folder, "wasm-plugins/counter/src/lib.rs", &plugin);
+    let output = tollgate(folder, &["build"]);
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let names = text.lines().map(|line| line.split(' ').next().unwrap());
+    assert!(names.eq(["counter", "counter-bodies"]), "{text}");
+    for (module, sees_bodies) in [("counter", false), ("counter-bodies", true)] {
+        let bytes = fs::read(folder.join(format!("made/plugins/{module}.wasm"))).unwrap();
+        let has = |name: &[u8]| bytes.windows(name.len()).any(|window| window == name);
+        assert!(
+            has(b"proxy_on_log") && !has(b"tollgate_callbacks"),
+            "{module}"
+        );
+        assert_eq!(has(b"proxy_on_response_body"), sees_bodies, "{module}");
+    }
+}
+
+#[test]
+fn two_modules_of_one_name_are_refused() {
+    let folder = workspace(&format!("{CALLBACKS}bodies = []\n"));
+    let folder = folder.path();
+    let manifest = fs::read_to_string(folder.join("wasm-plugins/counter/Cargo.toml")).unwrap();
+    write(
+        folder,
+        "wasm-plugins/counter-bodies/Cargo.toml",
+        &manifest.replace("counter-plugin", "other-plugin"),
+    );
+    write(folder, "wasm-plugins/counter-bodies/src/lib.rs", PLUGIN);
+    let workspace = fs::read_to_string(folder.join("Cargo.toml")).unwrap();
+    write(
+        folder,
+        "Cargo.toml",
+        &workspace.replace("counter\"]", "counter\", \"wasm-plugins/counter-bodies\"]"),
+    );
+    let output = tollgate(folder, &["build"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(
+        error(&output, folder),
+        "error: there are two modules counter-bodies: that of wasm-plugins/counter-bodies, and the one of wasm-plugins/counter that sees \
+         bodies\nhint: give the folder wasm-plugins/counter-bodies another name\n"
+    );
+}
+
+#[test]
 fn a_plugin_that_cannot_be_built_is_refused_with_what_to_write() {
     let cases = [
         (
@@ -96,7 +148,7 @@ fn a_plugin_that_cannot_be_built_is_refused_with_what_to_write() {
         (
             "[package.metadata.tollgate]\ncallback = []\n",
             "error: cannot use wasm-plugins/counter/Cargo.toml\n  because: package.metadata.tollgate: unknown field \
-             `callback`, expected `callbacks`\nhint: write e.g.\n      [package.metadata.tollgate]\n      callbacks = \
+             `callback`, expected `callbacks` or `bodies`\nhint: write e.g.\n      [package.metadata.tollgate]\n      callbacks = \
              [\"proxy_on_request_headers\"]\n",
         ),
         (

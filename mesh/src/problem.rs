@@ -108,6 +108,12 @@ codes! {
     /// On purpose; but what is to be enforced one day is easily forgotten.
     Shadow = "TG0404" Note "A limit is in shadow",
         "Nothing, while it is watched; write `mode: enforce` when it is to refuse.";
+    /// Told by the filter too, when it is configured.
+    Bodies = "TG0405" Error "A plugin's module does not see the bodies that its configuration reads",
+        "Write `-bodies` behind the module's name in the url.";
+    /// It works, and costs more than it has to.
+    NoBodies = "TG0406" Warning "A plugin's module sees bodies that nothing reads",
+        "Write the module's name without `-bodies` in the url: the proxy then calls it less often.";
     /// Server-side apply and Git have no such limit.
     Large = "TG0501" Warning "A manifest is too large for kubectl apply",
         "Apply it with `kubectl apply --server-side`, or make several manifests of it; ask for a claim of the token instead of listing ids in rules.";

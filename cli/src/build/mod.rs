@@ -2,6 +2,7 @@
 //! services.
 
 pub mod prune;
+pub(crate) mod variant;
 mod wasm_target;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -51,7 +52,7 @@ fn kilobytes(bytes: usize) -> String {
 /// A module that Envoy can load.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Module {
-    /// The plugin's folder in `wasm-plugins/`, and the last segment of its manifest's `url`.
+    /// The plugin's folder in `wasm-plugins/`, with `-bodies` behind it if it is the module that sees bodies: the last segment of its manifest's `url`.
     pub name: String,
     /// `target/plugins/<name>.wasm`
     pub path: PathBuf,
@@ -64,8 +65,9 @@ pub struct Module {
 /// The names of the modules that [`modules`] would make, without making them.
 pub fn module_names(workspace: &Workspace) -> anyhow::Result<BTreeSet<String>> {
     Ok(plugins(workspace, &workspace.plugins())?
-        .into_iter()
-        .map(|plugin| plugin.name)
+        .iter()
+        .flat_map(Plugin::modules)
+        .map(|(name, _)| name)
         .collect())
 }
 
@@ -103,8 +105,8 @@ fn compile(workspace: &Workspace, plugins: Vec<Plugin>) -> anyhow::Result<Vec<Mo
     let folder = workspace.modules();
     fs::create_dir_all(&folder)
         .with_context(|| format!("cannot make the folder {}", folder.display()))?;
-    plugins
-        .into_iter()
+    let modules = plugins
+        .iter()
         .map(|plugin| {
             let file = artifacts
                 .iter()
@@ -113,17 +115,21 @@ fn compile(workspace: &Workspace, plugins: Vec<Plugin>) -> anyhow::Result<Vec<Mo
                 .find(|file| file.extension() == Some("wasm"))
                 .with_context(|| format!("cargo made no module of the plugin {}", plugin.name))?;
             let built = fs::read(file).with_context(|| format!("cannot read {file}"))?;
-            let pruned = prune::prune(&built, &plugin.callbacks)
-                .with_context(|| format!("the plugin {} cannot be used", plugin.name))
-                .hint(format_args!(
-                    "the callbacks of the plugin are listed in {} under [package.metadata.tollgate]",
-                    plugin.manifest.display()
-                ))?;
-            let path = folder.join(format!("{}.wasm", plugin.name));
-            write_if_changed(&path, &pruned).with_context(|| format!("cannot write {}", path.display()))?;
-            Ok(Module { name: plugin.name, path, size: pruned.len(), size_built: built.len() })
+            let modules = plugin.modules().into_iter().map(|(name, callbacks)| {
+                let pruned = prune::prune(&built, &callbacks)
+                    .with_context(|| format!("the plugin {} cannot be used", plugin.name))
+                    .hint(format_args!(
+                        "the callbacks of the plugin are listed in {} under [package.metadata.tollgate]",
+                        plugin.manifest.display()
+                    ))?;
+                let path = folder.join(format!("{name}.wasm"));
+                write_if_changed(&path, &pruned).with_context(|| format!("cannot write {}", path.display()))?;
+                Ok(Module { name, path, size: pruned.len(), size_built: built.len() })
+            });
+            modules.collect::<anyhow::Result<Vec<_>>>()
         })
-        .collect()
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    Ok(modules.into_iter().flatten().collect())
 }
 
 /// Flags that leave the folder of downloaded crates out of modules: panics name source files, and what ships should neither say whose machine
@@ -245,6 +251,22 @@ struct Plugin {
     package: String,
     manifest: PathBuf,
     callbacks: Vec<String>,
+    bodies: Option<Vec<String>>,
+}
+
+impl Plugin {
+    /// The modules that are made of it, with the callbacks of each: that of its name, and one that sees bodies if it has callbacks for them.
+    fn modules(&self) -> Vec<(String, Vec<&str>)> {
+        let callbacks: Vec<&str> = self.callbacks.iter().map(String::as_str).collect();
+        let mut modules = Vec::new();
+        if let Some(bodies) = &self.bodies {
+            let all = callbacks.iter().copied();
+            let all = all.chain(bodies.iter().map(String::as_str)).collect();
+            modules.push((variant::with_bodies(&self.name), all));
+        }
+        modules.insert(0, (self.name.clone(), callbacks));
+        modules
+    }
 }
 
 /// `[package.metadata.tollgate]` of a plugin's `Cargo.toml`.
@@ -252,6 +274,8 @@ struct Plugin {
 #[serde(deny_unknown_fields)]
 struct PluginMetadata {
     callbacks: Vec<String>,
+    /// What the module that sees bodies has besides; without them there is no such module.
+    bodies: Option<Vec<String>>,
 }
 
 /// The plugins in a folder, sorted by name.
@@ -274,6 +298,16 @@ fn plugins(workspace: &Workspace, folder: &Path) -> anyhow::Result<Vec<Plugin>> 
         }
     }
     plugins.sort_by(|a, b| a.name.cmp(&b.name));
+    for plugin in plugins.iter().filter(|plugin| plugin.bodies.is_some()) {
+        let name = variant::with_bodies(&plugin.name);
+        if plugins.iter().any(|other| other.name == name) {
+            return Err(anyhow!(
+                "there are two modules {name}: that of wasm-plugins/{name}, and the one of wasm-plugins/{} that sees bodies",
+                plugin.name
+            ))
+            .hint(format_args!("give the folder wasm-plugins/{name} another name"));
+        }
+    }
     Ok(plugins)
 }
 
@@ -308,6 +342,7 @@ fn plugin(manifest: &Path, packages: &[&Package]) -> anyhow::Result<Plugin> {
         package: package.id.repr.clone(),
         manifest: manifest.to_owned(),
         callbacks: metadata.callbacks,
+        bodies: metadata.bodies,
     })
 }
 

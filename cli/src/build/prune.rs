@@ -6,7 +6,8 @@
 use std::collections::BTreeSet;
 
 use thiserror::Error;
-use walrus::{ExportItem, ModuleConfig};
+use tollgate_host::{CALLBACKS as CALLBACKS_FUNCTION, Callback};
+use walrus::{ExportItem, FunctionBuilder, FunctionKind, Module, ModuleConfig, ValType};
 
 /// What Envoy needs of every module. Without `proxy_on_delete` the SDK would keep the state of every request for ever.
 const ALWAYS: [&str; 8] = [
@@ -188,6 +189,7 @@ pub fn prune<C: AsRef<str>>(module: &[u8], callbacks: &[C]) -> Result<Vec<u8>, P
         });
     }
 
+    tell_callbacks(&mut module, |callback| keep.contains(callback.function()))?;
     let others = module
         .exports
         .iter()
@@ -216,6 +218,31 @@ pub fn prune<C: AsRef<str>>(module: &[u8], callbacks: &[C]) -> Result<Vec<u8>, P
     Ok(module.emit_wasm())
 }
 
+/// Has the module's own function for it say which callbacks are left. Modules that are made without `filters/host` have none.
+fn tell_callbacks(
+    module: &mut Module,
+    is_left: impl Fn(Callback) -> bool,
+) -> Result<(), PruneError> {
+    let Ok(function) = module.exports.get_func(CALLBACKS_FUNCTION) else {
+        return Ok(());
+    };
+    let mut builder = FunctionBuilder::new(&mut module.types, &[], &[ValType::I32]);
+    let left = Callback::ALL
+        .into_iter()
+        .filter(|callback| is_left(*callback));
+    let bits: u32 = left.map(Callback::bit).sum();
+    builder.func_body().i32_const(bits.cast_signed());
+    let told = builder.local_func(Vec::new());
+    let function = module.funcs.get_mut(function);
+    if !matches!(&function.kind, FunctionKind::Local(local) if local.ty() == told.ty()) {
+        return Err(PruneError::Invalid(format!(
+            "{CALLBACKS_FUNCTION} is no function that returns the callbacks as an i32"
+        )));
+    }
+    function.kind = FunctionKind::Local(told);
+    Ok(())
+}
+
 fn owned(names: Vec<&&str>) -> Vec<String> {
     names.into_iter().map(|name| (*name).to_owned()).collect()
 }
@@ -232,6 +259,8 @@ fn is_given(module: &str, name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use walrus::ir::{Const, Instr, Value};
+
     use super::*;
 
     /// A module with what every module has, two callbacks, and the given fields besides.
@@ -274,6 +303,28 @@ mod tests {
             .iter()
             .map(|i| i.name.clone())
             .collect()
+    }
+
+    /// What the functions without parameters return that do nothing else.
+    fn told(module: &[u8]) -> Vec<i32> {
+        let module = Module::from_buffer(module).unwrap();
+        let functions = module.funcs.iter_local().map(|(_, function)| function);
+        let told = functions
+            .filter(|function| function.args.is_empty())
+            .filter_map(|function| {
+                match function.block(function.entry_block()).instrs.as_slice() {
+                    [
+                        (
+                            Instr::Const(Const {
+                                value: Value::I32(value),
+                            }),
+                            _,
+                        ),
+                    ] => Some(*value),
+                    _ => None,
+                }
+            });
+        told.collect()
     }
 
     #[test]
@@ -329,6 +380,39 @@ mod tests {
                 ]
             )
             .unwrap()
+        );
+    }
+
+    #[test]
+    fn a_module_is_told_which_callbacks_are_left() {
+        // One that logs what it is told, which is how a test can see that others do not call the old function.
+        let compiled = module(
+            r#"(func $callbacks (export "tollgate_callbacks") (result i32) (i32.const -1))
+               (func (export "proxy_on_tick") (param i32)
+                    (drop (call $log (call $callbacks) (i32.const 0) (i32.const 0))))
+               (func (export "proxy_on_response_body") (param i32 i32 i32) (result i32) (i32.const 0))"#,
+        );
+        for (callbacks, expected) in [
+            (&["proxy_on_tick"][..], 0),
+            (&["proxy_on_tick", "proxy_on_log"], Callback::Log.bit()),
+            (
+                &["proxy_on_tick", "proxy_on_log", "proxy_on_response_body"],
+                Callback::Log.bit() | Callback::ResponseBody.bit(),
+            ),
+        ] {
+            let pruned = prune(&compiled, callbacks).unwrap();
+            assert!(!exports(&pruned).contains(&CALLBACKS_FUNCTION.to_owned()));
+            assert_eq!(told(&pruned), [expected as i32]);
+            assert_eq!(prune(&pruned, callbacks).unwrap(), pruned);
+        }
+    }
+
+    #[test]
+    fn what_does_not_tell_the_callbacks_is_refused() {
+        let compiled = module(r#"(func (export "tollgate_callbacks"))"#);
+        assert_eq!(
+            prune(&compiled, &["proxy_on_log"]).unwrap_err().to_string(),
+            "it is not a WebAssembly module: tollgate_callbacks is no function that returns the callbacks as an i32"
         );
     }
 

@@ -12,37 +12,65 @@ use tollgate_mesh::source::{Document, Source, nearest};
 use tollgate_mesh::{Code, Problem};
 use user_classifier::config::Variable;
 
+use crate::build::variant;
+
 /// A filter's own parser, going on behind what is wrong. It is told what the module's environment has.
 type Check = fn(&[u8], &dyn Fn(&str) -> Variable) -> Result<(), Problems>;
 
 /// What is worth a note in a configuration that is right.
 type Notes = fn(&[u8]) -> Vec<ConfigError>;
 
-/// The filters that can be asked, by the names of their modules. Modules that others wrote have no parser here and check themselves.
-const FILTERS: [(&str, Check, Notes); 4] = [
-    (
-        "business-metrics",
-        |configuration, _| business_metrics::check(configuration),
-        |_| Vec::new(),
-    ),
-    (
-        "tenant-rate-limit",
-        |configuration, _| tenant_rate_limit::check(configuration),
-        tenant_rate_limit::shadows,
-    ),
-    (
-        "tollgate",
-        tollgate_bundle::config::check_in,
-        tollgate_bundle::shadows,
-    ),
-    ("user-classifier", user_classifier::config::check_in, |_| {
-        Vec::new()
-    }),
+/// The path of the first field that reads bodies, in a configuration that is right.
+type ReadsBodies = fn(&[u8]) -> Option<String>;
+
+/// A filter that can be asked.
+#[derive(Clone, Copy)]
+struct Filter {
+    name: &'static str,
+    check: Check,
+    notes: Notes,
+    /// Of one that has a module which sees bodies.
+    reads_bodies: Option<ReadsBodies>,
+}
+
+/// The filters that can be asked. Modules that others wrote have no parser here and check themselves.
+const FILTERS: [Filter; 4] = [
+    Filter {
+        name: "business-metrics",
+        check: |configuration, _| business_metrics::check(configuration),
+        notes: |_| Vec::new(),
+        reads_bodies: Some(business_metrics::reads_bodies),
+    },
+    Filter {
+        name: "tenant-rate-limit",
+        check: |configuration, _| tenant_rate_limit::check(configuration),
+        notes: tenant_rate_limit::shadows,
+        reads_bodies: Some(tenant_rate_limit::reads_bodies),
+    },
+    Filter {
+        name: "tollgate",
+        check: tollgate_bundle::config::check_in,
+        notes: tollgate_bundle::shadows,
+        reads_bodies: Some(tollgate_bundle::reads_bodies),
+    },
+    Filter {
+        name: "user-classifier",
+        check: user_classifier::config::check_in,
+        notes: |_| Vec::new(),
+        reads_bodies: None,
+    },
 ];
 
 /// The names of the filters that can be asked.
 pub(crate) fn names() -> [&'static str; FILTERS.len()] {
-    FILTERS.map(|(name, _, _)| name)
+    FILTERS.map(|filter| filter.name)
+}
+
+/// The filter of a module.
+fn filter(module: &str) -> Option<&'static Filter> {
+    let plugin = variant::plugin(module);
+    let mut filters = FILTERS.iter().filter(|filter| filter.name == plugin);
+    filters.find(|filter| filter.reads_bodies.is_some() || !variant::has_bodies(module))
 }
 
 /// What is wrong with these plugins where `modules` are all that can run.
@@ -146,30 +174,62 @@ impl<'a> Plugin<'a> {
 
     /// What its filter refuses.
     fn refused(&self) -> Vec<Problem> {
-        let mut told = self.told();
-        told.retain(|problem| problem.code == Code::Configuration);
-        told
+        refusals(self.told())
     }
 
     /// The same, and what is worth a note.
     fn told(&self) -> Vec<Problem> {
-        told_in(
-            module(self.url),
+        let Some(filter) = filter(module(self.url)) else {
+            return Vec::new();
+        };
+        let mut told = told_in(
+            filter.name,
             self.configuration,
             self.environment.as_ref(),
             self.source,
             "spec.pluginConfig",
-        )
+        );
+        if told
+            .iter()
+            .all(|problem| problem.code != Code::Configuration)
+        {
+            told.extend(filter.reads_bodies.and_then(|reads| self.bodies(reads)));
+        }
+        told
+    }
+
+    /// That it is the wrong one of a filter's two modules, for a configuration that is right.
+    fn bodies(&self, reads_bodies: ReadsBodies) -> Option<Problem> {
+        let name = module(self.url);
+        let sees = variant::has_bodies(name);
+        match (reads_bodies(&json(self.configuration)), sees) {
+            (Some(field), false) => {
+                let other = variant::with_bodies(name);
+                let message = format!(
+                    "reads bodies, and the module {name} sees none; write spec.url: {}",
+                    renamed(self.url, &other)
+                );
+                let field = ConfigError::new(field, "").within("spec.pluginConfig").path;
+                Some(self.source.problem(&field, message).of(Code::Bodies))
+            }
+            (None, true) => {
+                let message = format!(
+                    "the module {name} is called for every piece of every body, and nothing in pluginConfig reads one; write {}",
+                    renamed(self.url, variant::plugin(name))
+                );
+                Some(self.source.problem("spec.url", message).of(Code::NoBodies))
+            }
+            _ => None,
+        }
     }
 
     /// That it has a configuration, and no filter here knows it.
     fn unchecked(&self) -> Option<Problem> {
         let name = module(self.url);
-        let known = names();
-        if known.contains(&name) || self.configuration.is_none() {
+        if filter(name).is_some() || self.configuration.is_none() {
             return None;
         }
-        let message = match nearest(name, known.into_iter()) {
+        let message = match nearest(name, names().into_iter()) {
             Some(near) => format!(
                 "the module {name} is none of Tollgate's, did you mean {near}? Its pluginConfig is not checked"
             ),
@@ -190,40 +250,42 @@ pub(crate) fn refused(
     source: &Source,
     field: &str,
 ) -> Vec<Problem> {
-    let mut told = told(filter, configuration, source, field);
-    told.retain(|problem| problem.code == Code::Configuration);
+    refusals(told(filter, configuration, source, field))
+}
+
+fn refusals(mut told: Vec<Problem>) -> Vec<Problem> {
+    told.retain(|problem| matches!(problem.code, Code::Configuration | Code::Bodies));
     told
 }
 
 /// The same, and what is worth a note in a configuration that it takes.
 pub(crate) fn told(
-    filter: &str,
+    name: &str,
     configuration: Option<&Value>,
     source: &Source,
     field: &str,
 ) -> Vec<Problem> {
-    told_in(filter, configuration, None, source, field)
+    told_in(name, configuration, None, source, field)
 }
 
 /// The same where the environment of the module is known.
 fn told_in(
-    filter: &str,
+    name: &str,
     configuration: Option<&Value>,
     environment: Option<&Environment>,
     source: &Source,
     field: &str,
 ) -> Vec<Problem> {
-    let Some((_, check, notes)) = FILTERS.iter().find(|(name, _, _)| *name == filter) else {
+    let Some(filter) = FILTERS.iter().find(|filter| filter.name == name) else {
         return Vec::new();
     };
-    // As Istio does: the struct as JSON, and nothing at all for none.
-    let json = configuration.map(Value::to_string).unwrap_or_default();
+    let json = json(configuration);
     let variable = |name: &str| match environment {
         None => Variable::Elsewhere,
         Some(environment) => environment.get(name).cloned().unwrap_or(Variable::Missing),
     };
-    let (found, code) = match check(json.as_bytes(), &variable) {
-        Ok(()) => (notes(json.as_bytes()), Code::Shadow),
+    let (found, code) = match (filter.check)(&json, &variable) {
+        Ok(()) => ((filter.notes)(&json), Code::Shadow),
         Err(problems) => (problems.told().to_vec(), Code::Configuration),
     };
     let problem = |error: &ConfigError| {
@@ -232,6 +294,25 @@ fn told_in(
             .of(code)
     };
     found.iter().map(problem).collect()
+}
+
+/// A configuration as Istio hands it on: the struct as JSON, and nothing at all for none.
+fn json(configuration: Option<&Value>) -> Vec<u8> {
+    configuration
+        .map(Value::to_string)
+        .unwrap_or_default()
+        .into_bytes()
+}
+
+/// The address of another module beside this one. A digest would be that of this one.
+fn renamed(url: &str, name: &str) -> String {
+    let (url, _) = url.split_once('@').unwrap_or((url, ""));
+    let (folder, last) = match url.rsplit_once('/') {
+        Some((folder, last)) => (format!("{folder}/"), last),
+        None => (String::new(), url),
+    };
+    let tag = last.split_once(':').map(|(_, tag)| format!(":{tag}"));
+    format!("{folder}{name}{}", tag.unwrap_or_default())
 }
 
 /// The last segment of a module's address, without tag and digest.
@@ -258,6 +339,71 @@ mod tests {
             .iter()
             .map(Problem::to_string)
             .collect()
+    }
+
+    #[test]
+    fn a_configuration_that_reads_bodies_needs_the_module_that_sees_them() {
+        let said = |url: &str, reads: ReadsBodies| {
+            let text = format!(
+                "apiVersion: extensions.istio.io/v1alpha1\nkind: WasmPlugin\nmetadata: {{name: a, namespace: shop}}\nspec:\n  url: {url}\n  \
+                 pluginConfig:\n    metrics:\n    - value: 1\n"
+            );
+            let objects = Objects::parse(Path::new("plugin.yaml"), &text).unwrap();
+            let object = &objects.wasm_plugins[0];
+            let configuration = object.spec.plugin_config.clone().map(Value::Object);
+            let plugin = Plugin {
+                url,
+                configuration: configuration.as_ref(),
+                source: &object.source,
+            };
+            let problem = plugin.bodies(reads);
+            problem.map(|problem| (problem.code, problem.to_string()))
+        };
+        let reads: ReadsBodies = |json| {
+            let json: Value = serde_json::from_slice(json).unwrap();
+            json["metrics"][0]["value"]
+                .is_number()
+                .then(|| "metrics[0].value".to_owned())
+        };
+        assert_eq!(
+            said("oci://ghcr.io/tollgate/business-metrics:0.1.0", reads),
+            Some((
+                Code::Bodies,
+                "plugin.yaml:8: spec.pluginConfig.metrics[0].value: reads bodies, and the module business-metrics sees none; write \
+                 spec.url: oci://ghcr.io/tollgate/business-metrics-bodies:0.1.0"
+                    .to_owned()
+            ))
+        );
+        assert_eq!(
+            said(
+                "oci://ghcr.io/tollgate/business-metrics-bodies:0.1.0",
+                reads
+            ),
+            None
+        );
+        assert_eq!(
+            said("oci://ghcr.io/tollgate/business-metrics:0.1.0", |_| None),
+            None
+        );
+        assert_eq!(
+            said("localhost:5000/tollgate-bodies@sha256:00ff", |_| None),
+            Some((
+                Code::NoBodies,
+                "plugin.yaml:5: spec.url: the module tollgate-bodies is called for every piece of every body, and nothing in pluginConfig \
+                 reads one; write localhost:5000/tollgate"
+                    .to_owned()
+            ))
+        );
+    }
+
+    #[test]
+    fn a_filter_is_that_of_both_its_modules() {
+        let name = |module| filter(module).map(|filter| filter.name);
+        assert_eq!(name("tollgate"), Some("tollgate"));
+        assert_eq!(name("tollgate-bodies"), Some("tollgate"));
+        assert_eq!(name("user-classifier"), Some("user-classifier"));
+        assert_eq!(name("user-classifier-bodies"), None, "it has one");
+        assert_eq!(name("fraud-bodies"), None);
     }
 
     #[test]

@@ -18,6 +18,8 @@ use tollgate_mesh::source::Source;
 use tollgate_mesh::{Code, Mesh, Problem};
 use user_classifier::config::Compiled;
 
+use crate::build::variant;
+
 /// What is wrong between the filters of each proxy, and between proxies, each once.
 pub(crate) fn problems(mesh: &Mesh, objects: &Objects) -> Vec<Problem> {
     let known: Vec<Known<'_>> = mesh
@@ -95,7 +97,7 @@ impl<'a> Known<'a> {
             classifier,
             is_bundle,
         };
-        let said = match plugin.module.as_str() {
+        let said = match variant::plugin(&plugin.module) {
             "tenant-rate-limit" => tenant_rate_limit::Config::parse(json)
                 .ok()
                 .map(|limiter| said(Some(limiter), None, false)),

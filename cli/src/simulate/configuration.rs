@@ -6,6 +6,7 @@ use anyhow::{anyhow, bail};
 use serde_json::Value;
 use tollgate_mesh::source::Document;
 
+use crate::build::variant;
 use crate::check::plugins;
 use crate::console::shown;
 
@@ -92,7 +93,7 @@ fn of_plugin(object: &Value) -> Option<(&'static str, &Value)> {
     }
     let spec = object.get("spec")?;
     let configuration = spec.get("pluginConfig")?;
-    match plugins::module(spec.get("url")?.as_str()?) {
+    match variant::plugin(plugins::module(spec.get("url")?.as_str()?)) {
         FILTER => Some(("spec.pluginConfig", configuration)),
         "tollgate" => Some((
             "spec.pluginConfig.tenantRateLimit",

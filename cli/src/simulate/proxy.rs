@@ -12,7 +12,7 @@ use serde_json::{Map as Object, Value};
 use tollgate_common::refusal;
 use tollgate_host::memory::claims;
 use tollgate_host::{
-    Body, Expected, HeaderMap, Host, HostError, LocalResponse, Map, MetricId, MetricKind,
+    Body, Callback, Expected, HeaderMap, Host, HostError, LocalResponse, Map, MetricId, MetricKind,
     SharedValue,
 };
 
@@ -251,6 +251,10 @@ impl Host for Proxy {
         }
         self.shared.version.set(version);
         Ok(true)
+    }
+
+    fn has_callback(&self, _: Callback) -> bool {
+        true
     }
 
     fn set_tick_period(&mut self, milliseconds: u32) -> Result<(), HostError> {

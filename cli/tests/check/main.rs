@@ -585,6 +585,8 @@ fn every_code_is_given_to_what_it_is_for() {
         ("TG0401", vec![("a.yaml", plugin("business-metrics", "    a: 1\n"))]),
         ("TG0403", vec![("a.yaml", plugin("fraud", "    a: 1\n"))]),
         ("TG0404", vec![("a.yaml", plugin("tenant-rate-limit", "    tenant: {from: [{claim: a}], unknown: {tier: a}}\n    tiers: {a: {limits: [{name: b, requests: 1, per: 1s, mode: shadow}]}}\n"))]),
+        ("TG0405", vec![("a.yaml", plugin("tollgate", "    businessMetrics: {metrics: [{name: a_total, value: {responseBody: /total, max: 9}}]}\n"))]),
+        ("TG0406", vec![("a.yaml", plugin("business-metrics-bodies", "    metrics: [{name: a_total}]\n"))]),
         ("TG0501", vec![("a.yaml", config_map(300_000))]),
         ("TG0502", vec![("a.yaml", config_map(1_100_000))]),
         ("TG0601", vec![("a.yaml", config_map(43).replace("value: ", "value: tollgate-local-"))]),

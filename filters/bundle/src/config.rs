@@ -89,6 +89,19 @@ pub fn shadows(configuration: &[u8]) -> Vec<ConfigError> {
         .collect()
 }
 
+/// The first field of a configuration (JSON) for which one of the filters must see bodies.
+pub fn reads_bodies(configuration: &[u8]) -> Option<String> {
+    let readers = Readers {
+        limiter: |section| Ok(tenant_rate_limit::reads_bodies(section)),
+        classifier: &|_| Ok(()),
+        metrics: |section| Ok(business_metrics::reads_bodies(section)),
+    };
+    let ((limiter, _, metrics), _) = each(configuration, readers, &mut Problems::default())?;
+    let within = |section: &str, field: String| ConfigError::new(field, "").within(section).path;
+    let limiter = limiter.flatten().map(|field| within(LIMITER, field));
+    limiter.or_else(|| metrics.flatten().map(|field| within(METRICS, field)))
+}
+
 impl Config {
     /// Reads a configuration (JSON). What is wrong with a section is its filter's, the paths begin with the section.
     pub fn parse(json: &[u8]) -> Result<Self, Problems> {

@@ -4,11 +4,12 @@ use business_metrics::BusinessMetrics;
 use business_metrics::filter::Measurement;
 use tenant_rate_limit::TenantRateLimit;
 use tenant_rate_limit::filter::TenantStream;
+use tollgate_common::body::require_callbacks;
 use tollgate_host::{Action, Chunk, Host, HostError, Plugin, Request, Stream, Trailers};
 use user_classifier::UserClassifier;
 use user_classifier::filter::Classification;
 
-use crate::config::Config;
+use crate::config::{Config, reads_bodies};
 
 /// The filters that have a section.
 #[derive(Debug)]
@@ -29,6 +30,8 @@ impl Plugin for Tollgate {
         host: &mut dyn Host,
     ) -> Result<Self, String> {
         let config = Config::parse(configuration).map_err(|error| error.to_string())?;
+        let reader = reads_bodies(configuration);
+        require_callbacks(reader, "tollgate", host).map_err(|error| error.to_string())?;
         let limiter = config
             .tenant_rate_limit
             .map(|config| TenantRateLimit::new(config, plugin_name, host))

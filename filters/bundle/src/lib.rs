@@ -24,5 +24,5 @@ pub mod config;
 pub mod filter;
 pub mod together;
 
-pub use config::{Config, check, shadows};
+pub use config::{Config, check, reads_bodies, shadows};
 pub use filter::Tollgate;

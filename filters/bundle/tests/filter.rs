@@ -11,7 +11,9 @@ use tenant_rate_limit::TenantRateLimit;
 use tollgate_bundle::Tollgate;
 use tollgate_common::refusal;
 use tollgate_host::memory::{Call, MemoryHost, Phase, RecordedResponse};
-use tollgate_host::{Action, HeaderMap, Host, HostError, Plugin, Request, Stream, Trailers};
+use tollgate_host::{
+    Action, Callback, HeaderMap, Host, HostError, Plugin, Request, Stream, Trailers,
+};
 use user_classifier::UserClassifier;
 
 const LIMITER: &str = r#"{
@@ -44,6 +46,54 @@ const METRICS: &str = r#"{
     "routes": ["/products"],
     "metrics": [{"name": "requests_total", "labels": ["tenant", "tier", "user_type", "route", "status"]}]
 }"#;
+
+#[test]
+fn a_section_that_reads_bodies_needs_the_module_that_sees_them() {
+    let limiter = LIMITER.replace(
+        r#""quota": 3, "per": "day""#,
+        r#""quota": 3, "per": "day", "cost": {"estimate": 1, "max": 2, "settle": {"json": "/tokens"}}"#,
+    );
+    let metrics = METRICS.replace(
+        r#""requests_total","#,
+        r#""requests_total", "value": {"responseBody": "/total", "max": 9},"#,
+    );
+    let refused = |limiter: &str, metrics: &str, missing: &[Callback]| {
+        let mut host = MemoryHost::new();
+        host.missing_callbacks = missing.to_vec();
+        let configuration =
+            format!(r#"{{"tenantRateLimit": {limiter}, "businessMetrics": {metrics}}}"#);
+        Tollgate::configure(configuration.as_bytes(), "tollgate", &mut host).err()
+    };
+    let why = |field: &str, module: &str| {
+        Some(format!(
+            "{field}: reads bodies, and the module {module} sees none; name the module {module}-bodies in the plugin's url, e.g. \
+             oci://ghcr.io/tollgate/{module}-bodies:0.1.0"
+        ))
+    };
+    let plain = [Callback::ResponseBody];
+    assert_eq!(refused(&limiter, &metrics, &[]), None);
+    assert_eq!(refused(LIMITER, METRICS, &plain), None);
+    let field = "tiers.free.limits[1].cost.settle.json";
+    assert_eq!(
+        refused(&limiter, METRICS, &plain),
+        why(&format!("tenantRateLimit.{field}"), "tollgate")
+    );
+    assert_eq!(
+        refused(LIMITER, &metrics, &plain),
+        why("businessMetrics.metrics[0].value.responseBody", "tollgate")
+    );
+
+    // Each in its own module, likewise.
+    let mut host = MemoryHost::new();
+    host.missing_callbacks = plain.to_vec();
+    let alone = TenantRateLimit::configure(limiter.as_bytes(), "limiter", &mut host);
+    assert_eq!(alone.err(), why(field, "tenant-rate-limit"));
+    let alone = BusinessMetrics::configure(metrics.as_bytes(), "metrics", &mut host);
+    assert_eq!(
+        alone.err(),
+        why("metrics[0].value.responseBody", "business-metrics")
+    );
+}
 
 /// Which sections there are: limiter, classifier, metrics.
 type Sections = [bool; 3];

@@ -5,12 +5,13 @@ use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
 
 use tollgate_common::Refusal;
+use tollgate_common::body::require_callbacks;
 use tollgate_common::claims::METADATA;
 use tollgate_host::{
     Action, Chunk, HeaderMap, Host, HostError, Map, MetricId, MetricKind, Plugin, Request, Stream,
 };
 
-use crate::config::compile;
+use crate::config::{compile, reads_bodies};
 use crate::metrics::{Captured, Count, Identity, Metrics, Outcome, Settled};
 use crate::series::{Series, SeriesKey};
 use crate::value::{Number, Skip};
@@ -38,6 +39,8 @@ impl Plugin for BusinessMetrics {
         host: &mut dyn Host,
     ) -> Result<Self, String> {
         let metrics = compile(configuration).map_err(|error| error.to_string())?;
+        let reader = reads_bodies(configuration);
+        require_callbacks(reader, "business-metrics", host).map_err(|error| error.to_string())?;
         Ok(Self::new(metrics, plugin_name, host))
     }
 

@@ -11,10 +11,32 @@ mod scan;
 
 use std::rc::Rc;
 
+use tollgate_host::{Callback, Host};
+
+use crate::config::{ConfigError, refuse};
+
 pub use decimal::{NotWhole, scaled};
 pub use events::Events;
 pub use pointer::{MAX_NAMES, MAX_POINTER, MAX_POINTERS, Pointer, Pointers};
 pub use scan::{DEEPEST, Duplicates, LONGEST_VALUE, Scanner, Unread, Value};
+
+/// Refuses a configuration of which a field (its path) reads bodies, in the one of a plugin's two modules that is not called for them.
+pub fn require_callbacks(
+    reader: Option<String>,
+    plugin: &str,
+    host: &dyn Host,
+) -> Result<(), ConfigError> {
+    match reader {
+        Some(path) if !host.has_callback(Callback::ResponseBody) => refuse(
+            path,
+            format!(
+                "reads bodies, and the module {plugin} sees none; name the module {plugin}-bodies in the plugin's url, e.g. \
+                 oci://ghcr.io/tollgate/{plugin}-bodies:0.1.0"
+            ),
+        ),
+        _ => Ok(()),
+    }
+}
 
 /// What kind of body can be read, by its `content-type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,11 +155,32 @@ impl Reader {
 
 #[cfg(test)]
 mod tests {
+    use tollgate_host::memory::MemoryHost;
+
     use super::*;
 
     fn pointers(written: &[&str]) -> Rc<Pointers> {
         let pointers = written.iter().map(|text| Pointer::parse(text).unwrap());
         Rc::new(Pointers::new(pointers.collect()).unwrap())
+    }
+
+    #[test]
+    fn who_reads_bodies_needs_the_module_that_sees_them() {
+        let mut host = MemoryHost::new();
+        let reader = || Some("metrics[0].value".to_owned());
+        let require = |reader, host: &MemoryHost| {
+            let required = require_callbacks(reader, "business-metrics", host);
+            required.map_err(|error| error.to_string())
+        };
+        assert_eq!(require(reader(), &host), Ok(()));
+        host.missing_callbacks = vec![Callback::ResponseBody];
+        assert_eq!(require(None, &host), Ok(()));
+        assert_eq!(
+            require(reader(), &host),
+            Err("metrics[0].value: reads bodies, and the module business-metrics sees none; name the module business-metrics-bodies in the \
+                 plugin's url, e.g. oci://ghcr.io/tollgate/business-metrics-bodies:0.1.0"
+                .to_owned())
+        );
     }
 
     #[test]

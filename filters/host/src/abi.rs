@@ -3,6 +3,7 @@
 //! A status is a plain number: the SDK declares it as an enum, and a value that this enum lacks (6, 9 and 12 exist) is
 //! undefined behaviour there. All `unsafe` of the filters is in this file.
 
+use std::hint::black_box;
 use std::ptr::null_mut;
 
 use crate::host::HostError;
@@ -86,6 +87,19 @@ unsafe extern "C" {
 #[link(wasm_import_module = "wasi_snapshot_preview1")]
 unsafe extern "C" {
     fn clock_time_get(clock: u32, precision: u64, time: *mut u64) -> u32;
+}
+
+/// The function [`CALLBACKS`](crate::callback::CALLBACKS). The compiler must not know what it returns: that changes after it.
+// SAFETY: nothing else has this name.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn tollgate_callbacks() -> u32 {
+    black_box(u32::MAX)
+}
+
+/// A bit for each callback that the module has.
+pub(crate) fn callbacks() -> u32 {
+    tollgate_callbacks()
 }
 
 const CLOCK_MONOTONIC: u32 = 1;

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use crate::abi;
+use crate::callback::Callback;
 use crate::headers::{HeaderMap, to_bytes};
 use crate::host::{
     Body, Expected, Host, HostError, LocalResponse, Map, MetricId, MetricKind, SharedValue,
@@ -117,6 +118,10 @@ impl Host for EnvoyHost {
     fn random(&self) -> u64 {
         // Only a proxy that forbids the module `random_get` fails here; the time is then better than a constant.
         getrandom::u64().unwrap_or_else(|_| self.now())
+    }
+
+    fn has_callback(&self, callback: Callback) -> bool {
+        abi::callbacks() & callback.bit() != 0
     }
 
     fn set_tick_period(&mut self, milliseconds: u32) -> Result<(), HostError> {

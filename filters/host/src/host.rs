@@ -1,5 +1,6 @@
 //! What a filter may ask of the proxy.
 
+use crate::callback::Callback;
 use crate::headers::HeaderMap;
 
 /// Which header map a call is about. Names follow `WasmHeaderMapType` of the Proxy-Wasm ABI 0.2.1.
@@ -127,6 +128,8 @@ pub trait Host {
     }
     /// 64 bits from the system's secure random source.
     fn random(&self) -> u64;
+    /// Whether the module that the filter is in has a callback. One that it was built without never comes: a configuration that needs it must be refused.
+    fn has_callback(&self, callback: Callback) -> bool;
     /// Has [`Plugin::on_tick`](crate::Plugin::on_tick) of the plugin that is being configured run every so many milliseconds from now on, in this VM.
     fn set_tick_period(&mut self, milliseconds: u32) -> Result<(), HostError>;
     /// The id of a metric, defined on first use in this VM and remembered: a metric is never defined twice.

@@ -27,6 +27,7 @@
 #![cfg_attr(not(target_os = "wasi"), forbid(unsafe_code))]
 
 mod body;
+mod callback;
 pub mod filter;
 pub mod headers;
 mod host;
@@ -51,6 +52,7 @@ pub mod shell;
 pub use proxy_wasm;
 
 pub use body::Chunk;
+pub use callback::{CALLBACKS, Callback};
 pub use filter::{Action, Plugin, Stream};
 pub use headers::{Copies, HeaderMap, Request, Trailers, same_name};
 pub use host::{

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::body::Chunk;
+use crate::callback::Callback;
 use crate::headers::HeaderMap;
 use crate::host::{
     Body, Expected, Host, HostError, LocalResponse, Map, MetricId, MetricKind, SharedValue,
@@ -120,6 +121,8 @@ pub struct MemoryHost {
     calls: Mutex<BTreeMap<Call, u64>>,
     after_shared: Mutex<Option<Hook>>,
     vm: u64,
+    /// The callbacks that the module was built without; none.
+    pub missing_callbacks: Vec<Callback>,
     /// What [`Host::set_tick_period`] was last called with: a test makes the ticks.
     pub tick_period: Option<u32>,
 }
@@ -164,6 +167,7 @@ impl MemoryHost {
             calls: Mutex::default(),
             after_shared: Mutex::default(),
             vm: VMS.fetch_add(1, Ordering::Relaxed),
+            missing_callbacks: Vec::new(),
             tick_period: None,
         }
     }
@@ -554,6 +558,10 @@ impl Host for MemoryHost {
         mixed ^ (mixed >> 32)
     }
 
+    fn has_callback(&self, callback: Callback) -> bool {
+        !self.missing_callbacks.contains(&callback)
+    }
+
     fn set_tick_period(&mut self, milliseconds: u32) -> Result<(), HostError> {
         self.called(Call::SetTickPeriod)?;
         self.tick_period = Some(milliseconds);
@@ -700,6 +708,19 @@ mod tests {
             host.add_header(Map::ResponseTrailers, "b", b""),
             Err(BAD_ARGUMENT)
         );
+    }
+
+    #[test]
+    fn a_module_has_the_callbacks_that_it_was_built_with() {
+        let mut host = MemoryHost::new();
+        assert!(
+            Callback::ALL
+                .iter()
+                .all(|callback| host.has_callback(*callback))
+        );
+        host.missing_callbacks = vec![Callback::ResponseBody];
+        assert!(!host.has_callback(Callback::ResponseBody));
+        assert!(host.has_callback(Callback::ResponseHeaders));
     }
 
     #[test]

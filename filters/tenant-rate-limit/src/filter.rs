@@ -33,7 +33,7 @@ use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::rc::Rc;
 
-use tollgate_common::body::Pointers;
+use tollgate_common::body::{Pointers, require_callbacks};
 use tollgate_common::claims::Leaf;
 use tollgate_common::{Claim, Claims, Given, TenantId, header, refusal};
 use tollgate_host::filter::give_up;
@@ -44,7 +44,7 @@ use tollgate_host::{
 };
 
 use crate::answer::{self, Reason, Refused};
-use crate::config::{Allowance, ClaimPath, Config, LimitSet, Missing};
+use crate::config::{Allowance, ClaimPath, Config, LimitSet, Missing, reads_bodies};
 use crate::in_flight::{self, Admission, Concurrencies, InFlight, Ticket};
 use crate::ledger::{Decision, Failure, Ledger, Limits, Weighed};
 use crate::limit::{Standing, Subset};
@@ -164,6 +164,8 @@ impl Plugin for TenantRateLimit {
         host: &mut dyn Host,
     ) -> Result<Self, String> {
         let config = Config::parse(configuration).map_err(|error| error.to_string())?;
+        let reader = reads_bodies(configuration);
+        require_callbacks(reader, "tenant-rate-limit", host).map_err(|error| error.to_string())?;
         Self::new(config, plugin_name, host)
     }
 

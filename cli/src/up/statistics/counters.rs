@@ -15,6 +15,8 @@ use serde_json::Value;
 use tenant_rate_limit::Config as Limits;
 use tollgate_mesh::model::Plugin;
 
+use crate::build::variant;
+
 /// The counters to look for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counters {
@@ -60,9 +62,10 @@ pub(crate) fn limits(plugins: &[Plugin]) -> impl Iterator<Item = Limits> {
 /// The configuration that a filter has in a plugin: of its own module, or its section of the bundle.
 pub(crate) fn section(plugin: &Plugin, filter: &str) -> Option<Value> {
     let configuration: Value = serde_json::from_str(plugin.configuration.as_deref()?).ok()?;
+    let module = variant::plugin(&plugin.module);
     let name = match filter {
-        _ if plugin.module == filter => return Some(configuration),
-        _ if plugin.module != "tollgate" => return None,
+        _ if module == filter => return Some(configuration),
+        _ if module != "tollgate" => return None,
         "tenant-rate-limit" => "tenantRateLimit",
         "user-classifier" => "userClassifier",
         _ => "businessMetrics",
