@@ -542,8 +542,9 @@ pub(crate) async fn the_examples_do_what_they_say(mesh: &LocalMesh) -> Result<()
     names.sort();
     for name in &names {
         let example = std::fs::read_to_string(format!("{folder}/{name}"))?;
-        mesh.manifests()
-            .configure(form, Filter::TenantRateLimit, &example)?;
+        let manifests = mesh.manifests();
+        manifests.see_bodies(Filter::TenantRateLimit, name == "llm-tokens.yaml")?;
+        manifests.configure(form, Filter::TenantRateLimit, &example)?;
         applied(mesh).with_context(|| format!("examples/{name}"))?;
         runs(mesh, name)
             .await

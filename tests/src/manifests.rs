@@ -188,6 +188,24 @@ impl Manifests {
         self.write(file, &format!("{before}{configuration}{after}"))
     }
 
+    /// Has one of the gateway's filters run in the module that sees bodies, or in the other.
+    pub fn see_bodies(&self, filter: Filter, see: bool) -> Result<()> {
+        let (file, _) = filter.place(self.form());
+        let manifest = self.read(file)?;
+        // The first is that of the gateway.
+        let url = manifest.lines().find(|line| line.starts_with("  url: "));
+        let url = url.with_context(|| format!("no url in {file}"))?;
+        let plain = url.replace("-bodies:", ":");
+        let wanted = match see {
+            true => {
+                let (name, version) = plain.rsplit_once(':').context("no version")?;
+                format!("{name}-bodies:{version}")
+            }
+            false => plain,
+        };
+        self.write(file, &manifest.replacen(url, &wanted, 1))
+    }
+
     /// Takes the classifier out that ships for sidecars: for a mesh that has one of its own there.
     pub fn without_classifiers_at_sidecars(&self) -> Result<()> {
         if self.form() == Form::ThreeModules {

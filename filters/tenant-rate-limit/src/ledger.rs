@@ -520,8 +520,7 @@ impl Charge<'_> {
                 let owed = owed.filter_map(|(index, (limit, run))| {
                     Owed::of(self.limits.place(index), limit, run.state())
                 });
-                let shared = desk.effects.shared_record;
-                Receipt::add(desk.receipts, place, shared, owed.collect());
+                Receipt::add(desk.receipts, place, owed.collect());
                 let standings = runs.iter().map(|run| run.standing(now)).collect();
                 let by = (0..runs.len()).filter(|index| refusing.has(*index));
                 return Ok(Some(Decision::each(standings, by.collect())));

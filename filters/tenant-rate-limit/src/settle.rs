@@ -86,8 +86,6 @@ impl Settled {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Receipt {
     place: Place,
-    /// Whether that is a record which tenants share.
-    shared: bool,
     /// What was charged to which limits.
     pub owed: Vec<Owed>,
 }
@@ -136,7 +134,7 @@ impl Owed {
 
 impl Receipt {
     /// Adds what was charged to the record at `place`.
-    pub(crate) fn add(receipts: &mut Vec<Self>, place: &Place, shared: bool, owed: Vec<Owed>) {
+    pub(crate) fn add(receipts: &mut Vec<Self>, place: &Place, owed: Vec<Owed>) {
         if owed.is_empty() {
             return;
         }
@@ -144,7 +142,6 @@ impl Receipt {
             Some(receipt) => receipt.owed.extend(owed),
             None => receipts.push(Self {
                 place: place.clone(),
-                shared,
                 owed,
             }),
         }
@@ -252,7 +249,6 @@ impl Ledger {
             let replaced = host.set_shared(key, &written.bytes, expected)?;
             self.at_the_desk(|stocks| {
                 if replaced {
-                    stocks.effects.shared_record |= receipt.shared;
                     stocks.effects.new_record |= written.new;
                     stocks.effects.gone_records += written.gone;
                 } else {
