@@ -247,6 +247,16 @@ fn main() -> ExitCode {
                 measures::refusals_and_calls_have_their_reasons,
             ]
         );
+        trials!(
+            trials,
+            prefix,
+            Shared::new(
+                format!("{form:?} with metrics of bodies"),
+                move || measures::with_bodies(form),
+                &stops
+            ),
+            [measures::revenue_is_counted_to_the_cent_out_of_bodies]
+        );
     }
     trials!(
         trials,

@@ -7,7 +7,7 @@ use http::Request;
 use serde_json::json;
 use tokio::task::JoinSet;
 use tollgate_tests::http2::{self, Body};
-use tollgate_tests::{Filter, Form, LocalMesh, Manifests, Options, Target};
+use tollgate_tests::{Filter, Form, LocalMesh, Manifests, Options, Target, send};
 
 use crate::client::Client;
 use crate::metrics::settled;
@@ -202,6 +202,118 @@ pub(crate) async fn refusals_and_calls_have_their_reasons(mesh: &LocalMesh) -> R
     for (code, count) in codes.iter().filter(|(code, _)| *code != "8") {
         let counted = gateway.sum("m_calls_total", &[("code", code)]);
         ensure!(counted == *count, "{code}: {counted} of {count}");
+    }
+    Ok(())
+}
+
+/// The shop, whose gateway counts what orders are worth: by the module that sees bodies.
+pub(crate) fn with_bodies(form: Form) -> Result<LocalMesh> {
+    let manifests = Manifests::of(form)?;
+    let metrics = json!({
+        "labels": {
+            "tenant": {"from": "tenant", "values": ["acme", "globex"]},
+            "user_type": {"from": "userType", "values": ["vip", "premium", "standard"]},
+        },
+        "routes": ["/orders"],
+        "metrics": [
+            {
+                "name": "b_revenue_cents_total",
+                "when": {"method": "POST", "route": "/orders", "status": 201},
+                "value": {"responseBody": "/totalCents", "max": 1_000_000},
+                "labels": ["tenant", "user_type"],
+            },
+            {
+                "name": "b_tips_cents_total",
+                "when": {"method": "POST", "route": "/orders", "headers": {"x-tips": {"exact": "yes"}}},
+                "value": {"requestBody": "/tip", "scale": 100},
+            },
+        ],
+        "maxBodyBytes": 2_048,
+    });
+    manifests.configure(form, Filter::BusinessMetrics, &metrics.to_string())?;
+    let (file, _) = Filter::BusinessMetrics.place(form);
+    let module = match form {
+        Form::ThreeModules => "business-metrics",
+        Form::Bundle => "tollgate",
+    };
+    // That of the gateway comes first.
+    let (plain, sees) = (format!("/{module}:"), format!("/{module}-bodies:"));
+    let text = manifests.read(file)?.replacen(&plain, &sees, 1);
+    manifests.write(file, &text)?;
+    LocalMesh::start(manifests, Options::default())
+}
+
+pub(crate) async fn revenue_is_counted_to_the_cent_out_of_bodies(mesh: &LocalMesh) -> Result<()> {
+    let http = Client::on_fresh_connections(mesh)?;
+    let mut worth = BTreeMap::new();
+    for (user, tenant, user_type) in [
+        ("alice", "globex", "vip"),
+        ("alice", "globex", "vip"),
+        ("carol", "acme", "premium"),
+        ("alice", "acme", "vip"),
+    ] {
+        let bearer = mesh.bearer(user, tenant)?;
+        let headers = [("authorization", &*bearer)];
+        let order = json!({"userId": user});
+        let reply = http.post("/orders", &headers, &order).await?;
+        // Nobody else has something in the cart.
+        if reply.status == 201 {
+            let total = reply.json()?["totalCents"].as_u64().context("a total")?;
+            *worth.entry((tenant, user_type)).or_insert(0) += total;
+        }
+    }
+    ensure!(worth.len() >= 2, "{worth:?}");
+
+    let bearer = mesh.bearer("alice", "globex")?;
+    let address = mesh.gateway_address()?;
+    let tip = |more: &str, body: &str| {
+        format!(
+            "POST /orders HTTP/1.1\r\nhost: shop\r\nconnection: close\r\nauthorization: {bearer}\r\nx-tips: yes\r\n{more}content-length: {}\r\n\r\n{body}",
+            body.len()
+        )
+    };
+    const JSON: &str = "content-type: application/json\r\n";
+    let long = format!("{{\"tip\": 1, \"note\": \"{}\"}}", "x".repeat(2_048));
+    let packed = format!("{JSON}content-encoding: gzip\r\n");
+    for (more, body) in [
+        (JSON, r#"{"tip": 0.29, "userId": "nobody"}"#),
+        (JSON, r#"{"tip": "1.50"}"#),
+        (JSON, r#"{"tip": 1, "tip": 2}"#),
+        (JSON, r#"{"tip": 0.001}"#),
+        (JSON, r#"{"tip": -5}"#),
+        (JSON, r#"{"tip": 5"#),
+        (JSON, "tip=5"),
+        (JSON, r#"{"tips": 5}"#),
+        (JSON, &long),
+        (&packed, r#"{"tip": 5}"#),
+        ("content-type: text/plain\r\n", r#"{"tip": 5}"#),
+    ] {
+        send(address, tip(more, body).as_bytes()).await?;
+    }
+    let gateway = settled(
+        mesh,
+        "ingressgateway",
+        |m| m.sum("tollgate_skipped_total", &[]) + m.sum("b_tips_cents_total", &[]),
+        29 + 150 + 200 + 8,
+    )
+    .await?;
+    for ((tenant, user_type), cents) in worth {
+        let labels = [("tenant", tenant), ("user_type", user_type)];
+        let counted = gateway.sum("b_revenue_cents_total", &labels);
+        ensure!(counted == cents, "{labels:?}: {counted}, not {cents}");
+    }
+    for reason in [
+        "fraction",
+        "negative",
+        "truncated",
+        "not_json",
+        "missing",
+        "oversized",
+        "compressed",
+        "content_type",
+    ] {
+        let counted = gateway.sum("tollgate_skipped_total", &[("reason", reason)]);
+        ensure!(counted == 1, "{reason}: {counted}");
     }
     Ok(())
 }
