@@ -37,6 +37,12 @@
 //! in flight. In all rows there is room for half as many tenants again as `individually` says; who finds its row full shares the record of its tier. In a VM there
 //! is as much as it has in flight.
 //!
+//! # Limits in shadow
+//!
+//! A limit in shadow counts and refuses nobody. What it would have refused is in flight all the same, so that is counted apart from what it lets pass: it is judged by the
+//! latter alone, as if it was enforced, and a limit that is enforced from now on by all that there is. A tenant that has nothing in a row but what limits in shadow count takes nobody's room there,
+//! so a row holds twice as many tenants as it has room for at most.
+//!
 //! # A new configuration
 //!
 //! Counts belong to the VM and to a limit's name. A limit with another number goes on from what is in flight; under another name it starts at nothing, and what was let in
@@ -56,9 +62,9 @@ use tollgate_common::TenantId;
 use tollgate_host::{Expected, Host, HostError};
 
 use crate::ledger::{Account, Failure};
-use crate::limit::KIND;
+use crate::limit::{KIND, Mode, Subset};
 use crate::table::{RECORDS_IN_ROW, Table, Unlisted};
-use counts::{Count, Counts};
+use counts::{Count, Counts, Of};
 use members::{Members, SILENCE, VERSION};
 
 /// The most requests that a limit can allow to be in flight.
@@ -76,9 +82,6 @@ pub const ROWS: u64 = 1_024;
 /// How often a row is tried while other workers write it. Each failure means that another one has let a request in or seen one end.
 const TRIES: usize = 100;
 
-/// What the keys of these limits have in their last bits.
-const IN_FLIGHT: u32 = KIND;
-
 /// A named limit on how many requests of a tenant are in flight.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Concurrency {
@@ -86,6 +89,8 @@ pub struct Concurrency {
     pub name: String,
     /// How many.
     pub most: u64,
+    /// Whether it refuses anything.
+    pub mode: Mode,
     key: u32,
 }
 
@@ -98,8 +103,15 @@ impl Concurrency {
         Self {
             name: name.to_owned(),
             most,
-            key: (hasher.finish() >> 32) as u32 & !KIND | IN_FLIGHT,
+            mode: Mode::Enforce,
+            key: (hasher.finish() >> 32) as u32 | KIND,
         }
+    }
+
+    /// The same limit in another mode, in which it keeps what is in flight.
+    #[must_use]
+    pub fn in_mode(self, mode: Mode) -> Self {
+        Self { mode, ..self }
     }
 
     /// Under which its counts are found in a row.
@@ -115,12 +127,38 @@ pub struct Concurrencies<'a> {
     pub tenant: &'a [Concurrency],
     /// Of the route.
     pub route: &'a [Concurrency],
+    /// Those of them that are in shadow, by their indices in both together.
+    pub shadow: Subset,
 }
 
 impl<'a> Concurrencies<'a> {
     /// All of them.
     pub fn iter(self) -> impl Iterator<Item = &'a Concurrency> + Clone {
         self.tenant.iter().chain(self.route)
+    }
+
+    /// All, each with whether it is in shadow.
+    fn modes(self) -> impl Iterator<Item = (&'a Concurrency, bool)> + Clone {
+        let all = self.iter().enumerate();
+        all.map(move |(index, limit)| (limit, self.shadow.has(index)))
+    }
+
+    /// Those that are enforced.
+    pub fn enforced(self) -> impl Iterator<Item = &'a Concurrency> + Clone {
+        self.modes()
+            .filter(|(_, shadow)| !shadow)
+            .map(|(limit, _)| limit)
+    }
+
+    /// Whether any is enforced.
+    pub fn refuses(self) -> bool {
+        self.enforced().next().is_some()
+    }
+
+    /// Of a number for each limit, those of the limits that are enforced.
+    pub fn of_enforced(self, numbers: &[u64]) -> Vec<u64> {
+        let enforced = self.modes().zip(numbers).filter(|((_, shadow), _)| !shadow);
+        enforced.map(|(_, number)| *number).collect()
     }
 
     /// Whether there is none.
@@ -138,8 +176,10 @@ pub enum Admission {
         ticket: Ticket,
         /// How many more each limit would let in.
         remaining: Vec<u64>,
+        /// Which limits in shadow would have refused it, as indices.
+        over: Vec<usize>,
     },
-    /// At least one limit has as many in flight as it allows.
+    /// At least one limit that is enforced has as many in flight as it allows.
     Refused {
         /// How many more each limit would let in.
         remaining: Vec<u64>,
@@ -503,48 +543,65 @@ impl Entrance<'_> {
             let vm = self.worker.id.ok_or(Failure::Contended)?;
             counts.forget_gone(&self.worker.members);
             counts.replace(vm, self.worker.counts(&place.row, vm));
-            let in_flight = |limit: &Concurrency| counts.sum(place.tenant, limit.key());
-            let full = counts.is_full_for(place.tenant, place.capacity);
-            let over = |limit: &Concurrency| in_flight(limit) >= limit.most;
-            let refuses = full || self.limits.iter().any(over);
-            if refuses && !looked {
+            let free: Vec<u64> = self
+                .limits
+                .modes()
+                .map(|(limit, shadow)| {
+                    let in_flight = counts.sum(place.tenant, limit.key(), shadow);
+                    limit.most.saturating_sub(in_flight)
+                })
+                .collect();
+            let none_free = |shadow: bool| {
+                let modes = self.limits.modes().zip(&free).enumerate();
+                modes.filter_map(move |(index, ((_, of), free))| {
+                    (of == shadow && *free == 0).then_some(index)
+                })
+            };
+            let full = counts.is_full_for(place.tenant, place.capacity, self.limits.refuses());
+            let refuses = full || none_free(false).next().is_some();
+            if !looked && (refuses || none_free(true).next().is_some()) {
                 let dead = |other: u32| self.worker.members.may_be_gone(other, self.now);
                 if counts.vms().any(dead) {
                     looked = true;
-                    self.worker.give_sign(self.members, self.now, self.host)?;
+                    let given = self.worker.give_sign(self.members, self.now, self.host);
+                    if refuses {
+                        given?;
+                    }
                     continue;
                 }
             }
             if full {
                 return Ok(None);
             }
-            let remaining = |taken: u64| -> Vec<u64> {
-                let limits = self.limits.iter();
-                limits
-                    .map(|limit| limit.most.saturating_sub(in_flight(limit) + taken))
-                    .collect()
-            };
             if refuses {
-                let limits = self.limits.iter().enumerate();
                 return Ok(Some(Admission::Refused {
-                    remaining: remaining(0),
-                    by: limits
-                        .filter(|(_, limit)| over(limit))
-                        .map(|(index, _)| index)
-                        .collect(),
+                    by: none_free(false).collect(),
+                    remaining: free,
                 }));
             }
-            let remaining = remaining(1);
+            let over: Vec<usize> = none_free(true).collect();
+            let keys = self.limits.modes().zip(&free);
             let ticket = Ticket {
                 row: place.row.clone(),
                 tenant: place.tenant,
-                limits: self.limits.iter().map(Concurrency::key).collect(),
+                limits: keys
+                    .map(|((limit, shadow), free)| match (shadow, free) {
+                        (false, _) => Of::Enforced.key(limit.key()),
+                        (true, 0) => Of::Over.key(limit.key()),
+                        (true, _) => Of::Shadow.key(limit.key()),
+                    })
+                    .collect(),
             };
+            let remaining = free.iter().map(|free| free.saturating_sub(1)).collect();
             self.worker.put_in(&ticket);
             counts.replace(vm, self.worker.counts(&place.row, vm));
             let written = self.host.set_shared(&place.row, &counts.bytes(), expected);
             if let Ok(true) = written {
-                return Ok(Some(Admission::Admitted { ticket, remaining }));
+                return Ok(Some(Admission::Admitted {
+                    ticket,
+                    remaining,
+                    over,
+                }));
             }
             self.worker.take_out(&ticket);
             if let Err(error) = written {

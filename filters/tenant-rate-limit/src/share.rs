@@ -54,7 +54,7 @@ use tollgate_common::TenantId;
 use tollgate_host::{Expected, Host, HostError};
 
 use crate::ledger::Failure;
-use crate::limit::{Kind, Limit, Now, Standing, Used};
+use crate::limit::{Kind, Limit, Mode, Now, Standing, Used};
 use crate::run::{Judgement, Run};
 use crate::stock::Workers;
 use crate::table::Table;
@@ -119,6 +119,15 @@ impl Total {
             // At the bottom all together have a fiftieth of the total or less.
             steepness: (100.0 * (all / lightest).max(1.0)).ln(),
             furthest: highest * AHEAD * SECOND + 2.0 * burst / lightest,
+        }
+    }
+
+    /// The same total in another mode.
+    #[must_use]
+    pub fn in_mode(self, mode: Mode) -> Self {
+        Self {
+            limit: self.limit.in_mode(mode),
+            ..self
         }
     }
 
