@@ -297,7 +297,8 @@ impl Ledger {
         &self.table
     }
 
-    /// The refusal of a request that would be refused whatever the proxy says, as far as this worker knows. Costs no call but those for the clocks.
+    /// The refusal of a request that would be refused, if that can be told without charging it or writing anything. Of limits it goes by what this worker knows; of the total, while it is
+    /// scarce, also by what the records say that [`charge`](Self::charge) would read. It costs the calls for the clocks, and these.
     pub fn foresee(
         &self,
         account: Account<'_>,
@@ -306,12 +307,48 @@ impl Ledger {
         host: &dyn Host,
     ) -> Option<Decision> {
         let mut stocks = self.stocks.try_borrow_mut().ok()?;
+        let Stocks {
+            held,
+            workers,
+            effects,
+            shares,
+            ..
+        } = &mut *stocks;
         let stock = match account {
-            Account::Listed(id) => stocks.held.listed(id),
-            Account::Unlisted { id, .. } => stocks.held.unlisted.find(self.table.unlisted(id)?)?,
+            Account::Listed(id) => held.listed(id),
+            Account::Unlisted { id, tier } => match self.table.unlisted(id) {
+                Some(unlisted) => held.unlisted.find(unlisted)?,
+                None => held.tier(tier)?,
+            },
         };
-        let now = Clock::default().now(Clocks::of(limits.iter()), host);
-        stock.foresee(limits, cost.max(1), now)
+        let (cost, now) = (cost.max(1), Clock::default().now(limits.clocks(), host));
+        if let Some(refusal) = stock.foresee(limits, cost, now) {
+            return Some(refusal);
+        }
+        let Weighed { total, weight } = limits.total?;
+        if !stock.knows(limits, now) {
+            return None;
+        }
+        let mut asked = Asked {
+            total,
+            table: &self.table,
+            workers,
+            contended: &mut effects.contended,
+        };
+        let party = Party {
+            tenant: account.listed(),
+            weight,
+        };
+        let (total, never) = match shares.foresee(&mut asked, party, cost, now, host)? {
+            Verdict::Passes => return None,
+            Verdict::Waits(standing) => (standing, false),
+            Verdict::Never(standing) => (standing, true),
+        };
+        Some(Decision::Scarce {
+            standings: stock.standings(limits, now),
+            total,
+            never,
+        })
     }
 
     /// What is to be settled of the request that was charged last; nothing, if it is refused or no limit that it met is settled.

@@ -141,6 +141,24 @@ impl Total {
         self.highest * (self.steepness * (free.clamp(0.0, 1.0) - 1.0)).exp()
     }
 
+    /// What it says of a request for which there is not enough of it, as far as a worker knows.
+    fn refusal(&self, run: &Run, cost: u64, now: Now) -> Option<Verdict> {
+        let standing = || run.standing(now);
+        match run.judge(cost, now) {
+            Judgement::Never => Some(Verdict::Never(standing())),
+            Judgement::Wait => {
+                let standing = standing();
+                let further = cost.saturating_sub(standing.remaining).saturating_sub(1);
+                let more = (further as f64 * self.interval) as u64;
+                Some(Verdict::Waits(Standing {
+                    more_in: standing.more_in.saturating_add(more),
+                    ..standing
+                }))
+            }
+            Judgement::Held | Judgement::Short => None,
+        }
+    }
+
     /// In how many nanoseconds the reserve comes back.
     fn refill(&self) -> f64 {
         self.reserve * self.interval
@@ -365,20 +383,10 @@ impl Shares {
                 expected = Some(read.1);
             }
             let Some(stand) = stand else { continue };
-            let judgement = run.judge(cost, now);
-            match judgement {
-                Judgement::Never => return Ok(Verdict::Never(run.standing(now))),
-                Judgement::Wait => {
-                    let standing = run.standing(now);
-                    let further = cost.saturating_sub(standing.remaining).saturating_sub(1);
-                    let more = (further as f64 * total.interval) as u64;
-                    return Ok(Verdict::Waits(Standing {
-                        more_in: standing.more_in.saturating_add(more),
-                        ..standing
-                    }));
-                }
-                Judgement::Held | Judgement::Short => {}
+            if let Some(refusal) = total.refusal(&run, cost, now) {
+                return Ok(refusal);
             }
+            let judgement = run.judge(cost, now);
 
             let mut share = self.share(party.tenant, now);
             let takes = stand.is_scarce() && share.held < cost;
@@ -422,6 +430,41 @@ impl Shares {
             return Ok(Verdict::Passes);
         }
         Err(Failure::Contended)
+    }
+
+    /// What [`admit`](Self::admit) would say of a request that it would refuse, without charging or writing anything; `None` if it may say something else. While the total is scarce
+    /// it reads what that would read.
+    pub fn foresee(
+        &mut self,
+        asked: &mut Asked<'_>,
+        party: Party<'_>,
+        cost: u64,
+        now: Now,
+        host: &dyn Host,
+    ) -> Option<Verdict> {
+        let total = asked.total;
+        let mut run = self.run.filter(|run| run.is_of(total.limit()))?;
+        run.settle(now);
+        // Who has not read the record yet knows nothing.
+        let mut stand = self.pool?.stand(total, now.monotonic);
+        let stale = now.monotonic.saturating_sub(self.read) >= REFRESH;
+        if stand.is_scarce() && (stale || run.judge(cost, now) == Judgement::Short) {
+            stand = self.read(asked, &mut run, now, host).ok()?.0;
+        }
+        if let Some(refusal) = total.refusal(&run, cost, now) {
+            return Some(refusal);
+        }
+        let mut share = self.share(party.tenant, now);
+        if !stand.is_scarce() || share.held >= cost {
+            return None;
+        }
+        if !share.is_over(total, party.weight, stand, now) {
+            share.read(asked, party, host).ok()?;
+            self.keep(party.tenant, share);
+        }
+        share
+            .is_over(total, party.weight, stand, now)
+            .then(|| Verdict::Waits(share.wait(party.weight, stand, now)))
     }
 
     fn share(&self, tenant: Option<&TenantId>, now: Now) -> Share {

@@ -205,7 +205,7 @@ fn demand() -> impl Strategy<Value = f64> {
 
 /// What a request of a tenant costs at most, as a part of the reserve.
 fn cost() -> impl Strategy<Value = f64> {
-    prop_oneof![2 => Just(0.0), 1 => 0.0..0.05_f64]
+    prop_oneof![2 => Just(0.0), 1 => 0.0..0.1_f64]
 }
 
 proptest! {
@@ -249,7 +249,10 @@ proptest! {
             let modest = |tenants: &[Tenant], with: &[Tenant], when: &str| {
                 for (index, (tenant, with_it)) in tenants.iter().zip(with).enumerate() {
                     let share = share(tenants, index, total).min(share(with, index, total));
-                    if tenant.demand.max(with_it.demand) <= 0.8 * share {
+                    // What comes in pieces of different sizes comes unevenly.
+                    let (most, uneven) = tenant.costs;
+                    let evenly = !uneven || most as f64 <= 0.05 * share;
+                    if evenly && tenant.demand.max(with_it.demand) <= 0.8 * share {
                         assert_eq!(tenant.passed, tenant.asked, "phase {phase}, {when}, tenant {index} of {tenants:?}, ideal {ideal:?}, before {with:?}");
                     }
                 }
@@ -263,12 +266,13 @@ proptest! {
             modest(&running, &running, "then");
             // Where the burst was used up in the first second, nobody lives on it any more.
             let wanted: f64 = running.iter().map(|tenant| tenant.demand).sum();
+            let largest = running.iter().map(|tenant| tenant.costs.0).max().unwrap();
             let dry = wanted > total + burst as f64;
             for (index, (tenant, ideal)) in running.iter().zip(&ideal).enumerate() {
                 // Of what it really asked for.
                 let ideal = (2.0 * ideal).min(tenant.asked as f64);
                 let more = tenant.passed as f64 - ideal;
-                let most = 0.05 * ideal + 0.02 * total + 1.0 + 2.0 * tenant.costs.0 as f64;
+                let most = 0.05 * ideal + 0.02 * total + 1.0 + 2.0 * largest as f64;
                 prop_assert!(-more <= most && (!dry || more <= most), "phase {phase}, tenant {index}: {} in place of {ideal} of {running:?}", tenant.passed);
             }
         }

@@ -331,3 +331,42 @@ fn a_total_in_shadow_refuses_nobody_but_those_whom_it_is_rolled_out_to() {
     }
     assert!((1..500).contains(&passed), "{passed}");
 }
+
+/// With places in flight beside the total, in two workers.
+#[test]
+fn who_is_refused_by_the_total_takes_no_place_in_flight() {
+    let config = CONFIG.replace(
+        r#""free": {"limits": ["#,
+        r#""free": {"limits": [{"name": "parallel", "concurrent": 3000}, "#,
+    );
+    // Told apart, together in their tier's record, and listed.
+    let together = config.replace(r#""individually": 1000"#, r#""individually": 0"#);
+    for (config, tenant) in [
+        (&config, "globex"),
+        (&config, "somebody"),
+        (&together, "somebody"),
+    ] {
+        let mut proxy = Proxy::new(2);
+        for (host, of) in &mut proxy.workers {
+            *of = plugin(config, host);
+        }
+        for _ in 0..2_000 {
+            proxy.send(tenant, "/");
+        }
+        let (mut passed, mut refused) = (0, 0);
+        for _ in 0..20_000 {
+            proxy.advance(MILLISECOND / 10);
+            if proxy.send(tenant, "/") {
+                passed += 1;
+                continue;
+            }
+            refused += 1;
+            let calls = proxy.last().calls(Call::SetShared);
+            assert_eq!(calls, 0, "{tenant}: refused, and something was written");
+        }
+        assert!(
+            passed > 1_500 && refused > 15_000,
+            "{tenant}: {passed} passed, {refused} refused"
+        );
+    }
+}
