@@ -17,18 +17,21 @@
 //! - The counts of an id that is not on the list count for nothing, and whoever writes the row leaves them out. Ids are given out once.
 //! - A VM that finds itself off the list, because it was stuck and not dead, joins anew, under another id, and writes its counts again into all rows. If others were let in meanwhile,
 //!   there are more than the limit allows, and nobody is let in until there are fewer.
-//! - A VM lets nobody in while its last sign is older than 2 s ([`FRESH`]): it gives one first. So unless it is stopped for 3 s between two
-//!   calls of one callback, nobody has struck it off when it writes.
+//! - A VM lets nobody in while its last sign is older than 2 s ([`FRESH`]): it gives one first. It looks at the clock when it has read the row, so if it was stopped before that, and also
+//!   if it was stopped afterwards and others have written the row, it knows. Only one that is stopped for 3 s between that look at the clock and its own write, while others let in nobody of this row, writes under an id that has been struck
+//!   off; it puts that right within a second after it goes on.
 //! - Its next tick is a second after that at most. So a VM that has something in flight is silent for 5 s only if it has been stuck for the last 2 of these at least.
+//! - A VM that finds that it has not run itself for 2 s, or is new, does not know whether all were stopped, by a debugger or a freezer of processes. So it takes nobody for dead in the next 1.5 s ([`GRACE`]), in which all others
+//!   give a sign.
 //!
-//! So there are never more requests in flight than the limit, in all VMs that live and have not been stuck for 2 s (a tenth of a second is much for a worker of Envoy's);
-//! and 5 s after a VM died its places are free at the latest. The proxy fails
+//! So there are never more requests in flight than the limit, in all VMs that live and were not stuck for 2 s while others went on (a tenth of a second is much for a worker of Envoy's);
+//! and 5 s after a VM died its places are free at the latest, or 1.5 s after whoever asks goes on itself. The proxy fails
 //! what a dead VM had in flight when it next has something to do there; a service that is at work on such a request is not told before.
 //!
 //! # What it costs
 //!
-//! A request that is limited so costs four calls of shared data, two to let it in and two at its end, and two for the clock; each time that another
-//! worker was faster costs two more. A refusal costs two, and four where a place is given back because something else refuses. Who has been idle for 2 s gives a sign first, two calls. A configuration without such a limit has none of
+//! A request that is limited so costs four calls of shared data, two to let it in and two at its end, and one for the clock; each time that another
+//! worker was faster costs two or three more. A refusal costs two, and four where a place is given back because something else refuses. Who has been idle for 2 s gives a sign first, three calls. A tick looks at the clock. A configuration without such a limit has none of
 //! this, and no ticks.
 //!
 //! # Memory
@@ -75,6 +78,9 @@ pub const TICK: u32 = 1_000;
 
 /// For how long after its last sign of life a VM lets requests in, in nanoseconds.
 pub const FRESH: u64 = 2_000_000_000;
+
+/// How long a VM waits after it was stopped, before it takes anybody for dead, in nanoseconds: others were stopped too, maybe, and give a sign within [`TICK`].
+pub const GRACE: u64 = 1_500_000_000;
 
 /// The most rows of tenants that are not listed.
 pub const ROWS: u64 = 1_024;
@@ -298,13 +304,8 @@ impl InFlight {
             return Err(Failure::Contended);
         };
         let members = || self.places.members();
-        let now = host.monotonic();
-        if !worker.is_fresh(now) {
-            worker.give_sign(&members, now, host)?;
-        }
         let mut entrance = Entrance {
             limits,
-            now,
             members: &members,
             worker: &mut worker,
             host,
@@ -341,10 +342,11 @@ impl InFlight {
         let Ok(mut worker) = self.worker.try_borrow_mut() else {
             return;
         };
+        let now = host.monotonic();
+        worker.notice(now);
         if worker.is_idle() {
             return;
         }
-        let now = host.monotonic();
         // After a change of the configuration, that of before ticks too while it has requests.
         let just_now = u64::from(TICK) * 1_000_000 / 2;
         if !worker.is_fresh_for(just_now, now)
@@ -372,6 +374,10 @@ struct Worker {
     id: Option<u32>,
     /// Its last sign of life.
     seen: u64,
+    /// When it last ran.
+    awake: u64,
+    /// Before this it heard of no sign of life, as it counts.
+    since: u64,
     /// The members as it last saw them.
     members: Members,
     /// What it has in flight, by row.
@@ -403,7 +409,9 @@ impl Worker {
             if let Some((_, _, worker)) = known {
                 return worker.clone();
             }
-            let worker = SharedWorker::default();
+            let mut worker = Worker::default();
+            worker.notice(host.monotonic());
+            let worker = SharedWorker::new(RefCell::new(worker));
             all.push((vm, plugin.to_owned(), worker.clone()));
             worker
         })
@@ -411,6 +419,14 @@ impl Worker {
 
     fn is_idle(&self) -> bool {
         self.own.is_empty() && self.unwritten.is_empty()
+    }
+
+    /// Notices that it runs, and whether it was stopped before, or was not there. Then all may have been stopped, and get [`GRACE`].
+    fn notice(&mut self, now: u64) {
+        if self.awake == 0 || now.saturating_sub(self.awake) >= FRESH {
+            self.since = now.saturating_sub(SILENCE - GRACE);
+        }
+        self.awake = now;
     }
 
     fn is_fresh(&self, now: u64) -> bool {
@@ -444,7 +460,7 @@ impl Worker {
                 members
             });
             let mut members = known.unwrap_or_else(|| Members::new(host.random()));
-            let id = members.alive(self.id, now);
+            let id = members.alive(self.id, now, self.since);
             if host.set_shared(&key, &members.bytes(), expected)? {
                 let joined = self.id.replace(id) != Some(id);
                 self.seen = now;
@@ -528,7 +544,6 @@ impl Worker {
 /// A request that is to be let in.
 struct Entrance<'a> {
     limits: Concurrencies<'a>,
-    now: u64,
     members: &'a dyn Fn() -> Vec<u8>,
     worker: &'a mut Worker,
     host: &'a mut dyn Host,
@@ -540,6 +555,13 @@ impl Entrance<'_> {
         let mut looked = false;
         for _ in 0..TRIES {
             let (mut counts, expected) = read(&place.row, self.host)?;
+            // Only now: whoever was stopped before must not take what it has read for the last word on who it is.
+            let now = self.host.monotonic();
+            self.worker.notice(now);
+            if !self.worker.is_fresh(now) {
+                self.worker.give_sign(self.members, now, self.host)?;
+                continue;
+            }
             let vm = self.worker.id.ok_or(Failure::Contended)?;
             counts.forget_gone(&self.worker.members);
             counts.replace(vm, self.worker.counts(&place.row, vm));
@@ -560,10 +582,11 @@ impl Entrance<'_> {
             let full = counts.is_full_for(place.tenant, place.capacity, self.limits.refuses());
             let refuses = full || none_free(false).next().is_some();
             if !looked && (refuses || none_free(true).next().is_some()) {
-                let dead = |other: u32| self.worker.members.may_be_gone(other, self.now);
+                let Worker { members, since, .. } = &*self.worker;
+                let dead = |other: u32| members.may_be_gone(other, now, *since);
                 if counts.vms().any(dead) {
                     looked = true;
-                    let given = self.worker.give_sign(self.members, self.now, self.host);
+                    let given = self.worker.give_sign(self.members, now, self.host);
                     if refuses {
                         given?;
                     }
@@ -636,4 +659,4 @@ fn expected(version: Option<u32>) -> Expected {
 }
 
 // What the module's page says of these rests on it.
-const _: () = assert!(FRESH < SILENCE && TICK as u64 * 1_000_000 < FRESH);
+const _: () = assert!(FRESH < SILENCE && (TICK as u64 * 1_000_000) < GRACE && GRACE < FRESH);

@@ -7,7 +7,7 @@ mod proxy;
 use proptest::prelude::*;
 use tenant_rate_limit::in_flight::members::SILENCE;
 use tenant_rate_limit::in_flight::{
-    Admission, Concurrencies, Concurrency, FRESH, InFlight, Ticket,
+    Admission, Concurrencies, Concurrency, FRESH, GRACE, InFlight, Ticket,
 };
 use tenant_rate_limit::ledger::{Account, Failure};
 use tenant_rate_limit::limit::Subset;
@@ -163,8 +163,11 @@ fn whoever_gives_a_sign_in_the_last_moment_stays() {
     let limits = parallel(1);
     let stuck_s = open(&stuck, INDIVIDUALLY);
     let _in_flight = enter(&stuck_s, &limits, &mut stuck).unwrap();
-    host.advance(SILENCE);
     let in_flight = open(&host, INDIVIDUALLY);
+    for _ in 0..5 {
+        in_flight.tick(&mut host);
+        host.advance(SECOND);
+    }
     host.after_shared(move |key| {
         if key.ends_with(b"members") {
             open(&stuck, INDIVIDUALLY).tick(&mut stuck);
@@ -209,7 +212,10 @@ fn a_stuck_worker_comes_back_with_what_it_has_in_flight() {
     let limits = parallel(2);
     let (in_flight, stuck_s) = (open(&host, INDIVIDUALLY), open(&stuck, INDIVIDUALLY));
     let held = [(); 2].map(|()| enter(&stuck_s, &limits, &mut stuck).unwrap());
-    host.advance(SILENCE);
+    for _ in 0..5 {
+        in_flight.tick(&mut host);
+        host.advance(SECOND);
+    }
     let mut own: Vec<Ticket> = (0..2)
         .map(|_| enter(&in_flight, &limits, &mut host).unwrap())
         .collect();
@@ -222,6 +228,68 @@ fn a_stuck_worker_comes_back_with_what_it_has_in_flight() {
     stuck_s.leave(two, &mut stuck);
     assert!(enter(&stuck_s, &limits, &mut stuck).is_some());
     assert!(enter(&in_flight, &limits, &mut host).is_none());
+}
+
+/// A VM is stopped between two calls of one callback, for so long that another one takes it for dead.
+#[test]
+fn who_is_taken_for_dead_while_it_lets_a_request_in_asks_anew_who_it_is() {
+    let host = MemoryHost::new();
+    let mut stopped = host.worker();
+    let mut other = host.worker();
+    let limits = parallel(2);
+    let stopped_s = open(&stopped, INDIVIDUALLY);
+    // It has given a sign, and has nothing in flight.
+    let first = enter(&stopped_s, &limits, &mut stopped).unwrap();
+    stopped_s.leave(first, &mut stopped);
+    let mut once = true;
+    stopped.after_shared(move |_| {
+        if std::mem::take(&mut once) {
+            let other_s = open(&other, INDIVIDUALLY);
+            for _ in 0..5 {
+                other_s.tick(&mut other);
+                other.advance(SECOND);
+            }
+            // It stays in flight.
+            assert!(enter(&other_s, &parallel(2), &mut other).is_some());
+            other_s.tick(&mut other);
+        }
+    });
+    let own = enter(&stopped_s, &limits, &mut stopped).unwrap();
+    // Everybody knows of both.
+    let mut third = host.worker();
+    assert!(enter(&open(&third, INDIVIDUALLY), &limits, &mut third).is_none());
+    stopped_s.leave(own, &mut stopped);
+}
+
+#[test]
+fn when_the_whole_proxy_was_stopped_nobody_is_taken_for_dead() {
+    let mut host = MemoryHost::new();
+    let mut other = host.worker();
+    let limits = parallel(2);
+    let (in_flight, other_s) = (open(&host, INDIVIDUALLY), open(&other, INDIVIDUALLY));
+    let _own = enter(&in_flight, &limits, &mut host).unwrap();
+    let _held = enter(&other_s, &limits, &mut other).unwrap();
+    // As by a debugger, a freezer or a machine that is moved. Then the first request is faster than the others' signs of life.
+    host.advance(60 * SECOND);
+    for tenth in 0..10 {
+        assert!(enter(&in_flight, &limits, &mut host).is_none(), "{tenth}");
+        host.advance(SECOND / 10);
+    }
+    other_s.tick(&mut other);
+    for _ in 0..10 {
+        host.advance(SECOND);
+        other_s.tick(&mut other);
+        assert!(enter(&in_flight, &limits, &mut host).is_none());
+    }
+    // When the other one dies, its place is free after five seconds.
+    for _ in 0..4 {
+        host.advance(SECOND);
+        in_flight.tick(&mut host);
+        assert!(enter(&in_flight, &limits, &mut host).is_none());
+    }
+    host.advance(SECOND);
+    in_flight.tick(&mut host);
+    assert!(enter(&in_flight, &limits, &mut host).is_some());
 }
 
 #[test]
@@ -451,7 +519,11 @@ fn a_request_costs_four_calls_of_shared_data() {
     in_flight.leave(first.unwrap(), &mut host);
     host.reset_calls();
     in_flight.tick(&mut host);
-    assert!(host.all_calls().is_empty(), "who is idle says nothing");
+    assert_eq!(
+        host.all_calls(),
+        [(Call::Monotonic, 1)].into(),
+        "who is idle says nothing"
+    );
 }
 
 /// What happens in a proxy.
@@ -467,6 +539,8 @@ enum Event {
     Die(usize),
     /// A worker stands still, or goes on.
     Stand(usize),
+    /// The whole proxy stands still, for tenths of a second.
+    Freeze(u64),
     /// A new configuration, with other numbers, and with the tenant's limit or the route's in shadow.
     Configure([u64; 2], [bool; 2]),
 }
@@ -481,6 +555,7 @@ fn event() -> impl Strategy<Value = Event> {
         3 => (1_u64..70).prop_map(Event::Wait),
         1 => (0..WORKERS).prop_map(Event::Die),
         2 => (0..WORKERS).prop_map(Event::Stand),
+        1 => (1_u64..200).prop_map(Event::Freeze),
         1 => ([1_u64..6, 1_u64..4], any::<[bool; 2]>()).prop_map(|(most, shadow)| Event::Configure(most, shadow)),
     ]
 }
@@ -509,8 +584,10 @@ struct Vm {
     ticks_at: u64,
     /// Since when it stands still.
     still: Option<u64>,
-    /// Whether it stood still for so long that it may be off the list, and has done nothing since that puts it there again.
+    /// Whether it stood still, and others did not, for so long that it may be off the list, and has done nothing since that puts it there again.
     off: bool,
+    /// When it last went on, or was made.
+    woke: u64,
 }
 
 struct World {
@@ -534,11 +611,16 @@ impl World {
             .count() as u64
     }
 
-    /// How many there are at most, with those that VMs had which have been dead for less than five seconds.
-    fn perhaps(&self, tenant: usize, limit: usize, let_in: bool) -> u64 {
+    /// How many there are at most to a worker, with those that VMs had which have been dead for less than five seconds.
+    fn perhaps(&self, worker: usize, tenant: usize, limit: usize, let_in: bool) -> u64 {
         let now = self.now();
+        let woke = self.vms[worker].woke;
         let alive = self.vms.iter().flat_map(|vm| &vm.tickets);
-        let lost = self.lost.iter().filter(|(at, _)| at + SILENCE > now);
+        let lost = self
+            .lost
+            .iter()
+            // It runs a tenth of a second after it woke at the latest.
+            .filter(|(at, _)| at + SILENCE > now || woke + GRACE + SECOND / 10 > now);
         let all = alive.chain(lost.flat_map(|(_, held)| held));
         all.filter(|held| held.counts(tenant, limit, let_in))
             .count() as u64
@@ -578,7 +660,7 @@ impl World {
                 };
                 for limit in met.clone().filter(|limit| over[*limit]) {
                     assert!(self.shadow[limit], "what is enforced refuses");
-                    let there = self.perhaps(tenant, limit, true);
+                    let there = self.perhaps(worker, tenant, limit, true);
                     assert!(
                         there >= self.most[limit],
                         "would be refused, and only {there} of {} have been let in",
@@ -599,7 +681,7 @@ impl World {
                 assert!(!by.is_empty());
                 for limit in by {
                     assert!(!self.shadow[limit], "a limit in shadow refuses nobody");
-                    let there = self.perhaps(tenant, limit, false);
+                    let there = self.perhaps(worker, tenant, limit, false);
                     assert!(
                         there >= self.most[limit],
                         "refused, and only {there} of {} are in flight",
@@ -650,6 +732,7 @@ impl World {
             ticks_at: now + SECOND,
             still: None,
             off: false,
+            woke: now,
         };
         let dead = std::mem::replace(&mut self.vms[worker], vm);
         self.lost.push((now, dead.tickets));
@@ -661,15 +744,29 @@ impl World {
         vm.still = match vm.still {
             // One that has not come to its next sign since it stood still before has been silent since then.
             None => Some(now.min(vm.ticks_at)),
-            Some(_) => None,
+            Some(_) => {
+                vm.woke = now;
+                None
+            }
         };
+    }
+
+    /// Time passes and nobody does anything, not even what was due. Before that, everybody could.
+    fn freeze(&mut self, tenths: u64) {
+        self.wait(1);
+        self.vms[0].host.advance(tenths * SECOND / 10);
+        let now = self.now();
+        for vm in &mut self.vms {
+            vm.woke = now;
+        }
     }
 }
 
 proptest! {
     #![proptest_config(proxy::config(400))]
 
-    /// Never more in flight than allowed, whatever happens to workers; never a refusal without reason for longer than five seconds; and nothing is left behind. A
+    /// Never more in flight than allowed, whatever happens to workers, but for those that stood still alone; never a refusal without reason for longer than five seconds after a death, or for a
+    /// moment after who refuses stood still itself; and nothing is left behind. A
     /// limit in shadow refuses nobody, and says of each request what it would do if only those were in flight that it has let in.
     #[test]
     fn whatever_happens_to_workers(events in prop::collection::vec(event(), 1..160)) {
@@ -678,7 +775,7 @@ proptest! {
         let mut world = World {
             vms: (0..WORKERS as u64).map(|n| {
                 let host = first.worker();
-                Vm { in_flight: open(&host, INDIVIDUALLY), host, tickets: Vec::new(), ticks_at: begin + n * SECOND / 4, still: None, off: false }
+                Vm { in_flight: open(&host, INDIVIDUALLY), host, tickets: Vec::new(), ticks_at: begin + n * SECOND / 4, still: None, off: false, woke: begin }
             }).collect(),
             lost: Vec::new(),
             most: [3, 2],
@@ -691,6 +788,7 @@ proptest! {
                 Event::Wait(tenths) => world.wait(tenths),
                 Event::Die(worker) => world.die(worker),
                 Event::Stand(worker) => world.stand(worker),
+                Event::Freeze(tenths) => world.freeze(tenths),
                 Event::Configure(most, shadow) => {
                     (world.most, world.shadow) = (most, shadow);
                     for vm in &mut world.vms {

@@ -215,8 +215,10 @@ proptest! {
     ///
     /// - never more passes than a rate allows;
     /// - from a second after a change of demands on, over two seconds each tenant gets what an ideal weighted max-min allocation gives it,
-    ///   to a twentieth of that, a hundredth of what passes in all, and three requests;
-    /// - who wants no more than four fifths of its share is not refused, also not in that second if the same was true before.
+    ///   to a twentieth of that, a hundredth of what passes in all, and one unit and two of the largest requests;
+    /// - who wants no more than four fifths of its share, and sends it evenly, is not refused, also not in that second if the same was true before.
+    ///
+    /// Requests cost up to a tenth of the reserve.
     #[test]
     fn tenants_share_as_an_ideal_would(
         rate in prop_oneof![40..400_u64, 400..4_000_u64],

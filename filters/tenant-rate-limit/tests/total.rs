@@ -370,3 +370,32 @@ fn who_is_refused_by_the_total_takes_no_place_in_flight() {
         );
     }
 }
+
+/// The most calls of shared data that a request costs while the total is scarce: reads and writes of one that passes, and of one that is refused. Two workers take turns, so none has to try again.
+#[test]
+fn what_a_request_costs_while_the_total_is_scarce() {
+    let in_flight = CONFIG.replace(
+        r#""free": {"limits": ["#,
+        r#""free": {"limits": [{"name": "parallel", "concurrent": 3000}, "#,
+    );
+    for (config, [passes, refused]) in [(CONFIG, [(3, 2), (2, 0)]), (&in_flight, [(6, 3), (2, 0)])]
+    {
+        let mut proxy = Proxy::new(2);
+        for (host, of) in &mut proxy.workers {
+            *of = plugin(config, host);
+        }
+        for _ in 0..2_000 {
+            proxy.send("globex", "/");
+        }
+        let mut most = [(0, 0); 2];
+        for _ in 0..20_000 {
+            proxy.advance(MILLISECOND / 10);
+            let is_refused = !proxy.send("globex", "/");
+            let (read, written) = &mut most[usize::from(is_refused)];
+            let host = proxy.last();
+            *read = host.calls(Call::Shared).max(*read);
+            *written = host.calls(Call::SetShared).max(*written);
+        }
+        assert_eq!(most, [passes, refused]);
+    }
+}
