@@ -30,6 +30,9 @@ pub(crate) const TESTS: &[(&str, Test)] = &[
     ("a_limit_changes_while_requests_are_in_flight", || {
         crate::shared::block_on(a_limit_changes_while_requests_are_in_flight())
     }),
+    ("a_limit_in_shadow_counts_and_holds_nobody_up", || {
+        crate::shared::block_on(a_limit_in_shadow_counts_and_holds_nobody_up())
+    }),
     ("a_dead_vm_s_places_are_free_within_five_seconds", || {
         crate::shared::block_on(a_dead_vm_s_places_are_free_within_five_seconds())
     }),
@@ -49,8 +52,8 @@ fn configuration(places: u64) -> Value {
 }
 
 /// A service that keeps requests to `/hold` and its like until it is told what to do with them.
-struct Service {
-    address: SocketAddr,
+pub(crate) struct Service {
+    pub(crate) address: SocketAddr,
     held: Arc<AtomicUsize>,
     tell: watch::Sender<Verdict>,
 }
@@ -64,7 +67,7 @@ enum Verdict {
 }
 
 impl Service {
-    async fn start() -> Result<Self> {
+    pub(crate) async fn start() -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let held = Arc::new(AtomicUsize::new(0));
@@ -200,7 +203,7 @@ async fn status(connection: &mut TcpStream) -> Result<Option<u16>> {
 }
 
 /// A request that is answered at once, if it is let in.
-async fn quick(lone: &LoneEnvoy, tenant: &str) -> Result<Answer> {
+pub(crate) async fn quick(lone: &LoneEnvoy, tenant: &str) -> Result<Answer> {
     exchange(
         lone.address,
         "/quick",
@@ -539,4 +542,68 @@ async fn hold(requests: &mut SendRequest<Bytes>, tenant: &str) -> Result<Respons
         .await?
         .send_request(request, true)?;
     Ok(answer)
+}
+
+async fn a_limit_in_shadow_counts_and_holds_nobody_up() -> Result<()> {
+    let of_mode = |places: u64, mode: &str| {
+        let mut configuration = configuration(places);
+        configuration["tiers"]["everyone"]["limits"][0]["mode"] = json!(mode);
+        configuration["metrics"] = json!({"shadowed": "shadowed_total"});
+        configuration
+    };
+    let service = Service::start().await?;
+    let mut lone = LoneEnvoy::start(4, &of_mode(2, "shadow"), service.address).await?;
+    let shadowed = async |lone: &LoneEnvoy| lone.stat("shadowed_total").await;
+    let mut held = Vec::new();
+    for number in 1..=5 {
+        held.push(begin(&lone, "acme", "/hold", "").await?);
+        service.until_it_holds(number).await?;
+        // A request has been counted before the service has it.
+        let counted = shadowed(&lone).await?;
+        ensure!(
+            counted == number.saturating_sub(2) as u64,
+            "{number}: {counted}"
+        );
+    }
+    let answer = quick(&lone, "acme").await?;
+    ensure!(
+        answer.status == 200 && answer.header("ratelimit-policy").is_none(),
+        "{answer:?}"
+    );
+    ensure!(shadowed(&lone).await? == 4);
+
+    // One of those that it would have let in ends, so it would let in another, though four are there.
+    drop(held.remove(0));
+    service.until_it_holds(4).await?;
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        let before = shadowed(&lone).await?;
+        ensure!(quick(&lone, "acme").await?.status == 200);
+        if shadowed(&lone).await? == before {
+            break;
+        }
+        ensure!(Instant::now() < deadline, "{before} are too many");
+        sleep(LOOK).await;
+    }
+
+    // Enforced, it counts what is really there.
+    lone.configure(&of_mode(3, "enforce")).await?;
+    until_policy(&lone, 3).await?;
+    ensure!(quick(&lone, "acme").await?.status == 429);
+    drop(held.remove(0));
+    service.until_it_holds(3).await?;
+    for _ in 0..20 {
+        ensure!(quick(&lone, "acme").await?.status == 429, "three are there");
+        sleep(LOOK).await;
+    }
+    drop(held);
+    until_let_in(&lone, "acme").await?;
+
+    let deadline = Instant::now() + DEADLINE;
+    let noted = r#"acme 200 "acme everyone parallel limited" :status: 429 | retry-after: 1 | ratelimit-policy: "parallel";q=2;qu="concurrent-requests" | ratelimit: "parallel";r=0"#;
+    while !lone.access_log().lines().any(|line| line == noted) {
+        ensure!(Instant::now() < deadline, "{}", lone.access_log());
+        sleep(LOOK).await;
+    }
+    Ok(())
 }

@@ -342,6 +342,7 @@ fn main() -> ExitCode {
         ("tokens", tokens::TESTS),
         ("in_flight", in_flight::TESTS),
         ("settled", settled::TESTS),
+        ("total", total::TESTS),
         ("shares", shares::TESTS),
         ("sizes", sizes::TESTS),
         ("lifecycle", lifecycle::TESTS),

@@ -822,6 +822,14 @@ async fn runs(mesh: &LocalMesh, example: &str) -> Result<()> {
                 ensure!(answer.header("ratelimit").is_none(), "{answer:?}");
             }
         }
+        "total-in-shadow.yaml" => {
+            policy("somebody", "\"rate\";q=50;w=1").await?;
+            for _ in 0..30 {
+                let answer = of(mesh, "acme", "/products", &[]).await?;
+                status(&answer, 200)?;
+                ensure!(answer.header("ratelimit").is_none(), "{answer:?}");
+            }
+        }
         other => bail!("nothing is known of {other}, write here what it should do"),
     }
     Ok(())

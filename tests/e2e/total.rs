@@ -8,11 +8,19 @@ use anyhow::{Result, bail, ensure};
 use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
-use tollgate_tests::{Form, LocalMesh, Manifests, Options};
+use tollgate_tests::{Form, LocalMesh, LoneEnvoy, Manifests, Options};
 
 use crate::client::Client;
+use crate::in_flight::{Service, quick};
 use crate::metrics::settled;
 use crate::tenants::configure;
+
+type Test = fn() -> Result<()>;
+
+/// With an Envoy of its own.
+pub(crate) const TESTS: &[(&str, Test)] = &[("in_shadow_it_says_what_it_would_refuse", || {
+    crate::shared::block_on(in_shadow_it_says_what_it_would_refuse())
+})];
 
 /// What passes in a second: little beside what the machine could do.
 const TOTAL: u64 = 100;
@@ -168,5 +176,57 @@ pub(crate) async fn a_total_is_shared_by_weight_lent_and_taken_back(
     let refused =
         |metrics: &tollgate_tests::Metrics| metrics.sum("shop_refused_total", &labels).min(1);
     settled(mesh, "ingressgateway", refused, 1).await?;
+    Ok(())
+}
+
+async fn in_shadow_it_says_what_it_would_refuse() -> Result<()> {
+    /// Far more than passes of 10 a minute however long this takes.
+    const REQUESTS: usize = 120;
+    let configuration = |mode: &str| {
+        json!({
+            "tenant": {"from": [{"header": "x-tenant-id", "vouched": true}], "unknown": {"tier": "all"}},
+            "total": {"requests": 10, "per": "1m", "mode": mode},
+            "tiers": {"all": {"unlimited": true}},
+            "tenants": {"acme": {"tier": "all"}},
+            "metrics": {"shadowed": "shadowed_total"},
+        })
+    };
+    let service = Service::start().await?;
+    let mut lone = LoneEnvoy::start(4, &configuration("shadow"), service.address).await?;
+    for _ in 0..REQUESTS {
+        let answer = quick(&lone, "acme").await?;
+        ensure!(
+            answer.status == 200 && answer.header("ratelimit-policy").is_none(),
+            "{answer:?}"
+        );
+    }
+    let counted = lone.stat("shadowed_total").await?;
+    let deadline = Instant::now() + PATIENCE;
+    let log = loop {
+        let log = lone.access_log();
+        if log.lines().count() >= REQUESTS {
+            break log;
+        }
+        ensure!(Instant::now() < deadline, "{log}");
+        sleep(Duration::from_millis(20)).await;
+    };
+    let noted = "acme 200 \"acme all total limited\" :status: 429 | retry-after: ";
+    let noted = log.lines().filter(|line| line.starts_with(noted)).count();
+    let quiet = log
+        .lines()
+        .filter(|line| line.starts_with("acme 200 \"-\""))
+        .count();
+    ensure!(
+        noted + quiet == REQUESTS && noted as u64 == counted && (1..=60).contains(&quiet),
+        "{noted} noted, {counted} counted, of {REQUESTS}: {log}"
+    );
+
+    // What it would have let pass is used when it is enforced.
+    lone.configure(&configuration("enforce")).await?;
+    let deadline = Instant::now() + PATIENCE;
+    while quick(&lone, "acme").await?.status == 200 {
+        // A worker may have it a moment later.
+        ensure!(Instant::now() < deadline, "nothing is refused");
+    }
     Ok(())
 }

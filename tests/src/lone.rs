@@ -80,6 +80,8 @@ impl LoneEnvoy {
                 "--use-dynamic-base-id",
                 "-l",
                 "warning",
+                "--file-flush-interval-msec",
+                "100",
             ])
             .arg("--admin-address-path")
             .arg(file("admin"))
@@ -127,6 +129,11 @@ impl LoneEnvoy {
     /// What it has logged.
     pub fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join("envoy.log")).unwrap_or_default()
+    }
+
+    /// Its access log: of each request the tenant, the status, and what the limiter noted of limits in shadow.
+    pub fn access_log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("access.log")).unwrap_or_default()
     }
 
     /// Gives the limiter another configuration, and waits until Envoy has taken it.
@@ -249,6 +256,12 @@ fn bootstrap(folder: &Path, service: SocketAddr) -> Value {
         "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "lone",
         "upgrade_configs": [{"upgrade_type": "websocket"}],
+        "access_log": [{"name": "file", "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog",
+            "path": folder.join("access.log"),
+            "log_format": {"text_format_source": {"inline_string":
+                "%REQ(x-tenant-id)% %RESPONSE_CODE% \"%FILTER_STATE(wasm.tollgate.shadowed:PLAIN)%\" %FILTER_STATE(wasm.tollgate.shadow_headers:PLAIN)%\n"}},
+        }}],
         "http_filters": filters,
         "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "include_request_attempt_count": true, "routes": [
             {"match": {"prefix": "/hasty"}, "route": to_service(json!({"timeout": "1s"}))},

@@ -354,6 +354,7 @@ mod tests {
             let plugin = Plugin {
                 url,
                 configuration: configuration.as_ref(),
+                environment: None,
                 source: &object.source,
             };
             let problem = plugin.bodies(reads);

@@ -152,10 +152,10 @@ fn allowed(limit: &Limit) -> (u64, u64) {
 
 /// The value of `RateLimit`: for each limit how many requests remain, and for how many seconds it will be no more. For how long all places are taken nobody knows, so
 /// that is not said of a limit on requests in flight. Either may be empty, if nobody asked these limits.
-pub fn standings(
+pub fn standings<'a>(
     limits: Limits<'_>,
     standings: &[Standing],
-    in_flight: Concurrencies<'_>,
+    in_flight: impl Iterator<Item = &'a Concurrency>,
     free: &[u64],
 ) -> String {
     let mut text = String::with_capacity((standings.len() + free.len()) * 32);
@@ -169,7 +169,7 @@ pub fn standings(
             &[standing.remaining, more_in],
         );
     }
-    for (limit, free) in in_flight.iter().zip(free) {
+    for (limit, free) in in_flight.zip(free) {
         separate(&mut text);
         push_name(&mut text, &limit.name);
         push(&mut text, &[";r=", ""], &[*free]);
@@ -267,7 +267,7 @@ pub struct Refused<'a> {
     pub by: &'a [usize],
     /// The limits on requests in flight that it had to pass.
     pub in_flight: Concurrencies<'a>,
-    /// How many more each of them would let in; empty if nobody asked.
+    /// How many more each of those that are enforced would let in; empty if nobody asked.
     pub free: &'a [u64],
     /// Those of them that refused it, as indices. Then the others have not been asked.
     pub crowded: &'a [usize],
@@ -582,7 +582,7 @@ mod tests {
         );
         let now = [standing(3, SECOND / 5), standing(990, 70_238 * SECOND)];
         assert_eq!(
-            standings(of(&limits), &now, Concurrencies::default(), &[]),
+            standings(of(&limits), &now, std::iter::empty(), &[]),
             r#""rate";r=3;t=1, "daily";r=990;t=70238"#
         );
         assert_eq!(
@@ -604,20 +604,19 @@ mod tests {
     #[test]
     fn of_requests_in_flight_no_time_is_told() {
         let in_flight = [Concurrency::new("parallel", 20)];
-        let both = Concurrencies {
-            tenant: &in_flight,
-            route: &[],
-        };
         let limits = limits();
         assert_eq!(
             policy(&limits[..1], &in_flight),
             r#""rate";q=10;w=2, "parallel";q=20;qu="concurrent-requests""#
         );
         assert_eq!(
-            standings(of(&limits[..1]), &[standing(3, 1)], both, &[7]),
+            standings(of(&limits[..1]), &[standing(3, 1)], in_flight.iter(), &[7]),
             r#""rate";r=3;t=1, "parallel";r=7"#
         );
-        assert_eq!(standings(of(&limits), &[], both, &[0]), r#""parallel";r=0"#);
+        assert_eq!(
+            standings(of(&limits), &[], in_flight.iter(), &[0]),
+            r#""parallel";r=0"#
+        );
         assert_eq!(
             policy([], &in_flight),
             r#""parallel";q=20;qu="concurrent-requests""#

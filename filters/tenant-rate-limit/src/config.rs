@@ -29,7 +29,7 @@ use crate::answer;
 use crate::in_flight::Concurrency;
 use crate::limit::{Limit, Mode, Subset};
 use crate::settle::Settled;
-use crate::share::Total;
+use crate::share::{self, Total};
 use crate::table;
 use limits::{Known, Rule, distinct, limits};
 use written::{
@@ -112,8 +112,10 @@ pub struct LimitSet {
     pub in_flight: Vec<Concurrency>,
     /// What `RateLimit-Policy` says of those that are enforced, unless that is another thing for each tenant.
     pub policy: String,
-    /// Those that are in shadow, for some tenants at least.
+    /// Those of `limits` that are in shadow, for some tenants at least.
     shadow: Subset,
+    /// Likewise of `in_flight`.
+    shadow_in_flight: Subset,
     /// Whether one of them is not for other tenants.
     by_tenant: bool,
 }
@@ -136,6 +138,7 @@ impl LimitSet {
         in_flight: Vec::new(),
         policy: String::new(),
         shadow: Subset::NONE,
+        shadow_in_flight: Subset::NONE,
         by_tenant: false,
     };
 
@@ -148,14 +151,15 @@ impl LimitSet {
                 Rule::InFlight(limit) => in_flight.push(limit),
             }
         }
-        let shadow = Subset::of(&limits, |limit| limit.mode != Mode::Enforce);
-        let enforced = limits.iter().filter(|limit| limit.mode == Mode::Enforce);
+        let enforced = limits.iter().filter(|limit| limit.mode.is_enforce());
+        let enforced_in_flight = in_flight.iter().filter(|limit| limit.mode.is_enforce());
+        let modes = limits.iter().map(|limit| &limit.mode);
+        let mut modes = modes.chain(in_flight.iter().map(|limit| &limit.mode));
         Self {
-            policy: answer::policy(enforced, &in_flight),
-            shadow,
-            by_tenant: limits
-                .iter()
-                .any(|limit| matches!(&limit.mode, Mode::Shadow(share) if share.share > 0)),
+            policy: answer::policy(enforced, enforced_in_flight),
+            shadow: Subset::of(&limits, |limit| !limit.mode.is_enforce()),
+            shadow_in_flight: Subset::of(&in_flight, |limit| !limit.mode.is_enforce()),
+            by_tenant: modes.any(Mode::is_by_tenant),
             limits,
             in_flight,
         }
@@ -163,10 +167,11 @@ impl LimitSet {
 
     /// What they can do to a request.
     pub fn strictness(&self) -> Strictness {
-        let is_enforced = |limit: &Limit| limit.mode == Mode::Enforce;
-        if self.by_tenant || !self.in_flight.is_empty() || self.limits.iter().any(is_enforced) {
+        let modes = self.limits.iter().map(|limit| &limit.mode);
+        let mut modes = modes.chain(self.in_flight.iter().map(|limit| &limit.mode));
+        if self.by_tenant || modes.any(Mode::is_enforce) {
             Strictness::Refuse
-        } else if self.limits.is_empty() {
+        } else if self.limits.is_empty() && self.in_flight.is_empty() {
             Strictness::None
         } else {
             Strictness::Watch
@@ -179,12 +184,21 @@ impl LimitSet {
         self.limits.iter().map(Limit::key).chain(in_flight)
     }
 
-    /// Those that are in shadow for this tenant.
+    /// Those of `limits` that are in shadow for this tenant.
     pub fn in_shadow(&self, tenant: &TenantId) -> Subset {
         if self.by_tenant {
             Subset::of(&self.limits, |limit| limit.mode.is_shadow(tenant))
         } else {
             self.shadow
+        }
+    }
+
+    /// Those of `in_flight` that are in shadow for this tenant.
+    pub fn in_flight_in_shadow(&self, tenant: &TenantId) -> Subset {
+        if self.by_tenant {
+            Subset::of(&self.in_flight, |limit| limit.mode.is_shadow(tenant))
+        } else {
+            self.shadow_in_flight
         }
     }
 
@@ -264,9 +278,14 @@ pub fn shadows(configuration: &[u8]) -> Vec<ConfigError> {
 }
 
 fn in_shadow(written: &Written) -> Vec<ConfigError> {
-    written_limits(written)
-        .filter_map(|(path, limit)| limits::shadow_of(&path, limit))
-        .collect()
+    let of_total = written.total.as_ref().and_then(|total| {
+        let share = total.enforced_for.as_ref();
+        limits::shadow_of("total", total.mode, share, share::NAME)
+    });
+    let of_limits = written_limits(written).filter_map(|(path, limit)| {
+        limits::shadow_of(&path, limit.mode, limit.enforced_for.as_ref(), &limit.name)
+    });
+    of_total.into_iter().chain(of_limits).collect()
 }
 
 /// The first field of a configuration (JSON) for which the filter must see bodies or trailers of responses, so that it needs the module of the plugin that does. None of
@@ -1177,7 +1196,19 @@ mod tests {
             (("/total", json!({"requests": 1, "per": "1s", "burst": 9})), "total.burst: 9 is too small to be shared, write at least 10".into()),
             (("/total", json!({"requests": 1, "per": "1d", "burst": 400})), "total.burst: 400 at 1 per 1d takes longer than 366 days to come back, write at most 366".into()),
             (("/total", json!({"requests": 1, "per": "366d"})), "total.burst: 10 at 1 per 366d takes longer than 366 days to come back, write at most 1".into()),
-            (("/total", json!({"requests": 1, "per": "1s", "name": "all"})), "total.name: unknown field \"name\", expected one of \"requests\", \"per\", \"burst\"".into()),
+            (("/total", json!({"requests": 1, "per": "1s", "name": "all"})), "total.name: unknown field \"name\", expected one of \"requests\", \"per\", \"burst\", \"mode\", \"enforcedFor\"".into()),
+            (
+                ("/total", json!({"requests": 1000, "per": "1s", "enforcedFor": {"share": 5}})),
+                "total.enforcedFor: the limit is enforced for all, write mode: shadow beside it, or leave it out".into(),
+            ),
+            (
+                ("/total", json!({"requests": 1000, "per": "1s", "mode": "shadow", "enforcedFor": {"share": 5, "outOf": 4}})),
+                "total.enforcedFor.share: 5 is more than there are, write at most 4".into(),
+            ),
+            (
+                limit(json!({"name": "a", "concurrent": 2, "mode": "shadow", "enforcedFor": {"share": 101}})),
+                "tiers.free.limits[0].enforcedFor.share: 101 is more than there are, write at most 100".into(),
+            ),
             (("/total", json!("1000")), "total: \"1000\" is given, expected a mapping".into()),
             (("/tiers/free/weight", json!(2)), "tiers.free.weight: there is nothing to share by it, write total, or leave it out".into()),
             (("/tenants/acme/weight", json!(2)), "tenants.acme.weight: there is nothing to share by it, write total, or leave it out".into()),
@@ -1208,7 +1239,6 @@ mod tests {
             (limit(json!({"name": "a", "concurrent": 1_000_001})), "tiers.free.limits[0].concurrent: 1000001 is out of range, write 1 to 1000000".into()),
             (limit(json!({"name": "a", "concurrent": "2"})), "tiers.free.limits[0].concurrent: \"2\" is given, expected a whole number, e.g. 100".into()),
             (limit(json!({"name": "a", "concurrent": 2, "per": "1s"})), "tiers.free.limits[0].per: concurrent is how many requests are in flight at the same time, not in a time; leave it out".into()),
-            (limit(json!({"name": "a", "concurrent": 2, "mode": "shadow"})), "tiers.free.limits[0].mode: a limit on requests in flight cannot be in shadow, leave it out".into()),
             (limit(json!({"name": "a", "concurrent": 2, "burst": 3})), "tiers.free.limits[0].burst: concurrent is how many requests are in flight at the same time, not in a time; leave it out".into()),
             (limit(json!({"name": "A b", "quota": 1, "per": "day"})), format!("tiers.free.limits[0].name: \"A b\" cannot be a limit's name, {name_rule}")),
             (limit(json!({"name": "a", "quota": 1, "per": "day", "mode": "off"})), "tiers.free.limits[0].mode: unknown variant \"off\", expected \"enforce\" or \"shadow\"".into()),
@@ -1277,6 +1307,11 @@ mod tests {
             json!({"share": 7, "outOf": 7, "salt": "s"})
         )]);
         config["routes"] = json!([{"match": {}, "cost": 2, "limits": [shadow("login", json!({"share": 1, "outOf": 1000}))]}]);
+        let parallel = json!({"name": "parallel", "concurrent": 5, "mode": "shadow", "enforcedFor": {"share": 10}});
+        let of_premium = config["tiers"]["premium"]["limits"].as_array_mut();
+        of_premium.unwrap().push(parallel);
+        config["total"] =
+            json!({"requests": 1000, "per": "1s", "mode": "shadow", "enforcedFor": {"share": 1}});
         let told: Vec<String> = shadows(config.to_string().as_bytes())
             .iter()
             .map(ToString::to_string)
@@ -1284,8 +1319,10 @@ mod tests {
         assert_eq!(
             told,
             [
+                "total.mode: the limit total is in shadow for all but 1 of 100 tenants",
                 "tiers.free.limits[1].mode: the limit daily is in shadow for all but 25 of 100 tenants",
                 "tiers.premium.limits[0].mode: the limit rate is in shadow and refuses nobody",
+                "tiers.premium.limits[1].mode: the limit parallel is in shadow for all but 10 of 100 tenants",
                 "tenants.initech.limits[0].mode: the limit daily is in shadow, though enforced for all tenants; write mode: enforce, without enforcedFor",
                 "routes[0].limits[0].mode: the limit login is in shadow for all but 1 of 1000 tenants",
             ]
@@ -1293,6 +1330,16 @@ mod tests {
         let config = read(&config).unwrap();
         // What clients are told is of limits that are enforced.
         assert_eq!(plan(&config, "premium").policy, "");
+        let premium = plan(&config, "premium");
+        assert!(premium.is_by_tenant() && premium.strictness() == Strictness::Refuse);
+        let acme = TenantId::normalise(b"acme").unwrap();
+        assert_eq!(
+            [premium.in_shadow(&acme), premium.in_flight_in_shadow(&acme)]
+                .map(|shadow| shadow.has(0)),
+            [true, true]
+        );
+        let mode = &config.total.as_ref().unwrap().limit().mode;
+        assert!(mode.is_by_tenant() && mode.is_shadow(&acme));
     }
 
     #[test]

@@ -11,7 +11,7 @@
 //! | 0 to 2 | the peer: one to learn that there is no mutual TLS, one more for its identity |
 //! | 0 to 2 | setting `x-tenant-id` and `x-tenant-tier`, each only where it is not right already |
 //! | 1 to 2 | the monotonic clock if a limit, or a record in the tenant's row, is a rate; the wall clock if one is a quota |
-//! | 0, 1, 2 or 4 | if there is a total: reading and replacing its record, and while it is scarce also that of the tenant's share; none while this worker holds a run of both, and reading alone while it is scarce, 200 times a second at most ([`share`](crate::share)) |
+//! | 0, 1, 2 or 4 | if there is a total: reading and replacing its record, and while it is scarce also that of the tenant's share; none while this worker holds a run of both, and reading alone while it is scarce, 200 times a second at most ([`share`](crate::share)). While it is scarce, up to 3 more to foresee a refusal before a place in flight is taken |
 //! | 0 or 2 | reading and replacing the tenant's record, once more for each time that another worker was faster; none while this worker holds a run of what the tenant's limits allow ([`run`](crate::run)) |
 //! | 0 to 1 | counting it, if `metrics.admitted` is there |
 //! | 0, or up to 6 | limits in shadow, of a tenant that has any: reading and replacing the record once more, a clock, what the client would have seen, and where one would have refused that and its counter |
@@ -45,12 +45,13 @@ use tollgate_host::{
 
 use crate::answer::{self, Reason, Refused};
 use crate::config::{Allowance, ClaimPath, Config, LimitSet, Missing, reads_bodies};
-use crate::in_flight::{self, Admission, Concurrencies, InFlight, Ticket};
-use crate::ledger::{Decision, Failure, Ledger, Limits, Weighed};
+use crate::in_flight::{self, Admission, Concurrencies, Concurrency, InFlight, Ticket};
+use crate::ledger::{Decision, Failure, Ledger, Limits, Watched, Weighed};
 use crate::limit::{Standing, Subset};
 use crate::limiter::{Identity, Limiter, NO_LIMITS, Tenant, Toll, Vouched};
 use crate::meters::{self, Meters, Whose, Why};
 use crate::settling::Settling;
+use crate::share::Verdict;
 
 /// The plugin.
 #[derive(Debug)]
@@ -85,9 +86,19 @@ struct Charged {
     plan: usize,
     route: Option<usize>,
     shadow: Subset,
+    shadow_in_flight: Subset,
     standings: Vec<Standing>,
     /// How many more each limit on requests in flight would have let in.
     free: Vec<u64>,
+}
+
+/// What limits on requests in flight say of a request that they have let in.
+#[derive(Debug, Default)]
+struct Crowd {
+    /// How many more each would let in; empty if nobody asked.
+    free: Vec<u64>,
+    /// Those in shadow that would have refused it, as indices.
+    over: Vec<usize>,
 }
 
 /// The limits that a request meets.
@@ -97,8 +108,12 @@ struct Met<'a> {
     route: &'a LimitSet,
     /// Those of both that are in shadow.
     shadow: Subset,
+    /// Those of both that are in shadow and on requests in flight.
+    shadow_in_flight: Subset,
     /// What the whole proxy lets pass.
     total: Option<Weighed<'a>>,
+    /// Whether that is in shadow.
+    shadow_total: bool,
 }
 
 /// Those of a request that none was asked about.
@@ -106,7 +121,9 @@ const NOTHING: Met<'static> = Met {
     plan: &NO_LIMITS,
     route: &NO_LIMITS,
     shadow: Subset::NONE,
+    shadow_in_flight: Subset::NONE,
     total: None,
+    shadow_total: false,
 };
 
 impl<'a> Met<'a> {
@@ -125,26 +142,35 @@ impl<'a> Met<'a> {
 
     fn enforced(&self) -> Limits<'a> {
         Limits {
-            total: self.total,
+            total: self.total.filter(|_| !self.shadow_total),
             ..self.without(self.shadow)
         }
     }
 
     fn in_shadow(&self) -> Limits<'a> {
-        self.without(self.shadow.others())
+        Limits {
+            total: self.total.filter(|_| self.shadow_total),
+            ..self.without(self.shadow.others())
+        }
+    }
+
+    /// Whether any is in shadow.
+    fn has_shadows(&self) -> bool {
+        self.shadow_total || !self.shadow.is_empty() || !self.shadow_in_flight.is_empty()
     }
 
     fn in_flight(&self) -> Concurrencies<'a> {
         Concurrencies {
             tenant: &self.plan.in_flight,
             route: &self.route.in_flight,
+            shadow: self.shadow_in_flight,
         }
     }
 
     /// What `RateLimit-Policy` says of those that are enforced.
     fn policy(&self) -> Cow<'a, str> {
         if self.plan.is_by_tenant() || self.route.is_by_tenant() {
-            let policy = answer::policy(self.enforced().iter(), self.in_flight().iter());
+            let policy = answer::policy(self.enforced().iter(), self.in_flight().enforced());
             return Cow::Owned(policy);
         }
         match (self.plan.policy.as_str(), self.route.policy.as_str()) {
@@ -287,27 +313,37 @@ impl Stream for TenantStream {
             shadow: set
                 .in_shadow(&tenant.id)
                 .and_behind(set.limits.len(), of_route.in_shadow(&tenant.id)),
+            shadow_in_flight: set.in_flight_in_shadow(&tenant.id).and_behind(
+                set.in_flight.len(),
+                of_route.in_flight_in_shadow(&tenant.id),
+            ),
             total,
+            shadow_total: total.is_some_and(|of| of.total.limit().mode.is_shadow(&tenant.id)),
         };
         refused.cost = cost;
         refused.limits = met.enforced();
         refused.in_flight = met.in_flight();
         let account = limiter.account(&tenant, tier);
-        let mut free = Vec::new();
+        let mut crowd = Crowd::default();
         let mut foreseen = None;
-        if !refused.in_flight.is_empty() {
+        if refused.in_flight.refuses() {
             // Who is known to be refused all the same need not take a place and give it back.
             foreseen = ledger.foresee(account, refused.limits, cost, host);
             if foreseen.is_none() {
                 match in_flight.admit(account, refused.in_flight, host) {
-                    Ok(Admission::Admitted { ticket, remaining }) => {
+                    Ok(Admission::Admitted {
+                        ticket,
+                        remaining: free,
+                        over,
+                    }) => {
                         self.ticket = Some(ticket);
-                        free = remaining;
+                        crowd = Crowd { free, over };
                     }
                     Ok(Admission::Refused { remaining, by }) => {
                         refused.reason = Reason::Limited;
                         refused.crowded = &by;
-                        refused.free = &remaining;
+                        let free = refused.in_flight.of_enforced(&remaining);
+                        refused.free = &free;
                         return shared.refuse(&refused, whose, met, route, request, host);
                     }
                     Err(failure) => {
@@ -319,19 +355,37 @@ impl Stream for TenantStream {
         }
         let decision = if let Some(refusal) = foreseen {
             Ok(refusal)
-        } else if met.shadow.is_empty() {
-            ledger.charge(account, met.enforced(), cost, host)
-        } else {
+        } else if met.has_shadows() {
             let (enforced, in_shadow) = (met.enforced(), met.in_shadow());
             let charged = ledger.charge_and_watch(account, enforced, in_shadow, cost, host);
             charged.map(|(decision, watched)| {
-                if let (Decision::Admitted { standings }, Some(watched)) = (&decision, watched) {
+                let Decision::Admitted { standings } = &decision else {
+                    return decision;
+                };
+                // They too come after all that are enforced.
+                let places = met.in_flight();
+                if !places.is_empty() && !places.refuses() {
+                    match in_flight.admit(account, places, host) {
+                        Ok(Admission::Admitted {
+                            ticket,
+                            remaining: free,
+                            over,
+                        }) => {
+                            self.ticket = Some(ticket);
+                            crowd = Crowd { free, over };
+                        }
+                        Ok(Admission::Refused { .. }) => {}
+                        Err(failure) => log::debug!("cannot count a request: {failure:?}"),
+                    }
+                }
+                if let Some(watched) = watched {
                     let request = (&tenant.id, cost, route);
-                    let told = (standings.as_slice(), free.as_slice());
-                    shared.tell_shadows(request, whose, met, told, &watched, host);
+                    shared.tell_shadows(request, whose, met, (standings, &crowd), &watched, host);
                 }
                 decision
             })
+        } else {
+            ledger.charge(account, met.enforced(), cost, host)
         };
         meters.effects(ledger.take_effects(), host);
         let (standings, by);
@@ -350,8 +404,9 @@ impl Stream for TenantStream {
                     plan: tenant.plan,
                     route,
                     shadow: met.shadow,
+                    shadow_in_flight: met.shadow_in_flight,
                     standings,
-                    free,
+                    free: met.in_flight().of_enforced(&crowd.free),
                 });
                 meters.admitted(whose, host);
                 return Action::Continue;
@@ -407,12 +462,14 @@ impl Stream for TenantStream {
             plan: set,
             route: limiter.route_limits(charged.route),
             shadow: charged.shadow,
+            shadow_in_flight: charged.shadow_in_flight,
             total: None,
+            shadow_total: false,
         };
         let told = Told::of(
             limiter,
             (met.enforced(), &charged.standings),
-            (met.in_flight(), &charged.free),
+            (met.in_flight().enforced(), &charged.free),
             || met.policy(),
         );
         // Beside what the upstream says of limits of its own: these fields are lists.
@@ -534,10 +591,10 @@ struct Told<'a> {
 impl<'a> Told<'a> {
     /// What limits say: `standings` are those of the limits on requests in a time, and `free` is how many more those on requests in flight would let in. Either is empty if nobody
     /// asked these.
-    fn of(
+    fn of<'b>(
         limiter: &Limiter,
         (limits, standings): (Limits<'_>, &[Standing]),
-        (in_flight, free): (Concurrencies<'_>, &[u64]),
+        (in_flight, free): (impl Iterator<Item = &'b Concurrency>, &[u64]),
         policy: impl FnOnce() -> Cow<'a, str>,
     ) -> Self {
         let told = limiter.config().answer;
@@ -663,18 +720,23 @@ impl Shared {
         (tenant, cost, route): (&TenantId, u64, Option<usize>),
         whose: Whose<'_>,
         met: Met<'_>,
-        (enforced, free): (&[Standing], &[u64]),
-        watched: &Decision,
+        (enforced, crowd): (&[Standing], &Crowd),
+        watched: &Watched,
         host: &mut dyn Host,
     ) {
-        let (in_shadow, by) = match watched {
+        let (in_shadow, by) = match &watched.limits {
             Decision::Admitted { standings } => (standings, [].as_slice()),
             Decision::Refused { standings, by } | Decision::TooCostly { standings, by } => {
                 (standings, by.as_slice())
             }
-            // They are asked after the total.
+            // The total is asked apart from them.
             Decision::Scarce { standings, .. } => (standings, [].as_slice()),
         };
+        let scarce = met.total.and_then(|of| match watched.total {
+            Verdict::Passes => None,
+            Verdict::Waits(standing) => Some((of.total.limit(), standing, Reason::Limited)),
+            Verdict::Never(standing) => Some((of.total.limit(), standing, Reason::TooCostly)),
+        });
         // In the order of the configuration, as the client would be told if all were enforced.
         let (mut enforced, mut in_shadow) = (enforced.iter(), in_shadow.iter());
         let (mut standings, mut refusing) = (Vec::new(), Vec::new());
@@ -694,26 +756,46 @@ impl Shared {
             let limit = met.all().get(*index);
             limit.is_some_and(|limit| limit.kind.units() < limit.cost(cost))
         };
-        for index in &refusing {
-            let reason = match never(index) {
-                true => Reason::TooCostly,
-                false => Reason::Limited,
-            };
+        let reason_of = |never| match never {
+            true => Reason::TooCostly,
+            false => Reason::Limited,
+        };
+        let of_limits = refusing.iter().map(|index| {
+            let limit = met.all().get(*index).map(|limit| limit.name.as_str());
+            (reason_of(never(index)), limit, *index)
+        });
+        let behind = met.all().iter().count();
+        let of_crowd = crowd.over.iter().map(|index| {
+            let limit = met.in_flight().iter().nth(*index);
+            let name = limit.map(|limit| limit.name.as_str());
+            (Reason::Limited, name, behind + index)
+        });
+        let of_total =
+            scarce.map(|(limit, _, reason)| (reason, Some(limit.name.as_str()), meters::TOTAL));
+        for (reason, limit, index) in of_limits.chain(of_crowd).chain(of_total) {
             let why = Why {
                 reason,
-                limit: met.all().get(*index).map(|limit| limit.name.as_str()),
-                index: *index,
+                limit,
+                index,
                 route,
             };
             self.meters.shadowed(whose, why, host);
         }
 
-        let reason = match refusing.iter().any(never) {
-            true => Reason::TooCostly,
-            false => Reason::Limited,
-        };
+        // What the client would be told, if all were enforced, is what the first of them says: who finds no place is not asked further, and the total comes last.
+        let is_crowded = !crowd.over.is_empty();
+        if is_crowded {
+            standings.clear();
+            refusing.clear();
+        }
+        let mut reason = reason_of(refusing.iter().any(never));
         refusing.retain(|index| reason == Reason::Limited || never(index));
-        let refused = (!refusing.is_empty()).then(|| Refused {
+        let scarce = scarce.filter(|_| !is_crowded && refusing.is_empty());
+        if let Some((_, _, of_total)) = scarce {
+            reason = of_total;
+        }
+        let refuses = is_crowded || !refusing.is_empty() || scarce.is_some();
+        let refused = refuses.then(|| Refused {
             reason,
             tenant: Some(tenant),
             cost,
@@ -721,9 +803,9 @@ impl Shared {
             standings: &standings,
             by: &refusing,
             in_flight: met.in_flight(),
-            free,
-            crowded: &[],
-            total: None,
+            free: &crowd.free,
+            crowded: &crowd.over,
+            total: scarce.map(|(limit, standing, _)| (limit, standing)),
         });
         let config = self.limiter.config();
         // At the earliest: chance is for clients that are to come back at different times.
@@ -748,7 +830,7 @@ impl Shared {
         let told = Told::of(
             &self.limiter,
             (met.all(), &standings),
-            (met.in_flight(), free),
+            (met.in_flight().iter(), &crowd.free),
             || Cow::Owned(answer::policy(met.all().iter(), met.in_flight().iter())),
         );
         for (name, value) in told.lists().chain(told.numbers()) {
@@ -815,7 +897,7 @@ impl Shared {
         let told = Told::of(
             &self.limiter,
             (met.enforced(), refused.standings),
-            (met.in_flight(), refused.free),
+            (met.in_flight().enforced(), refused.free),
             || met.policy(),
         );
         let mut headers: Vec<(&str, &[u8])> = Vec::with_capacity(10);

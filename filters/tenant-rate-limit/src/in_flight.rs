@@ -17,18 +17,21 @@
 //! - The counts of an id that is not on the list count for nothing, and whoever writes the row leaves them out. Ids are given out once.
 //! - A VM that finds itself off the list, because it was stuck and not dead, joins anew, under another id, and writes its counts again into all rows. If others were let in meanwhile,
 //!   there are more than the limit allows, and nobody is let in until there are fewer.
-//! - A VM lets nobody in while its last sign is older than 2 s ([`FRESH`]): it gives one first. So unless it is stopped for 3 s between two
-//!   calls of one callback, nobody has struck it off when it writes.
+//! - A VM lets nobody in while its last sign is older than 2 s ([`FRESH`]): it gives one first. It looks at the clock when it has read the row, so if it was stopped before that, and also
+//!   if it was stopped afterwards and others have written the row, it knows. Only one that is stopped for 3 s between that look at the clock and its own write, while others let in nobody of this row, writes under an id that has been struck
+//!   off; it puts that right within a second after it goes on.
 //! - Its next tick is a second after that at most. So a VM that has something in flight is silent for 5 s only if it has been stuck for the last 2 of these at least.
+//! - A VM that finds that it has not run itself for 2 s, or is new, does not know whether all were stopped, by a debugger or a freezer of processes. So it takes nobody for dead in the next 1.5 s ([`GRACE`]), in which all others
+//!   give a sign.
 //!
-//! So there are never more requests in flight than the limit, in all VMs that live and have not been stuck for 2 s (a tenth of a second is much for a worker of Envoy's);
-//! and 5 s after a VM died its places are free at the latest. The proxy fails
+//! So there are never more requests in flight than the limit, in all VMs that live and were not stuck for 2 s while others went on (a tenth of a second is much for a worker of Envoy's);
+//! and 5 s after a VM died its places are free at the latest, or 1.5 s after whoever asks goes on itself. The proxy fails
 //! what a dead VM had in flight when it next has something to do there; a service that is at work on such a request is not told before.
 //!
 //! # What it costs
 //!
-//! A request that is limited so costs four calls of shared data, two to let it in and two at its end, and two for the clock; each time that another
-//! worker was faster costs two more. A refusal costs two, and four where a place is given back because something else refuses. Who has been idle for 2 s gives a sign first, two calls. A configuration without such a limit has none of
+//! A request that is limited so costs four calls of shared data, two to let it in and two at its end, and one for the clock; each time that another
+//! worker was faster costs two or three more. A refusal costs two, and four where a place is given back because something else refuses. Who has been idle for 2 s gives a sign first, three calls. A tick looks at the clock. A configuration without such a limit has none of
 //! this, and no ticks.
 //!
 //! # Memory
@@ -36,6 +39,12 @@
 //! Tenants that are not listed have rows by a hash, as in [`table`](crate::table), but at most [`ROWS`] of them: a row holds nothing of a tenant that has nothing
 //! in flight. In all rows there is room for half as many tenants again as `individually` says; who finds its row full shares the record of its tier. In a VM there
 //! is as much as it has in flight.
+//!
+//! # Limits in shadow
+//!
+//! A limit in shadow counts and refuses nobody. What it would have refused is in flight all the same, so that is counted apart from what it lets pass: it is judged by the
+//! latter alone, as if it was enforced, and a limit that is enforced from now on by all that there is. A tenant that has nothing in a row but what limits in shadow count takes nobody's room there,
+//! so a row holds twice as many tenants as it has room for at most.
 //!
 //! # A new configuration
 //!
@@ -56,9 +65,9 @@ use tollgate_common::TenantId;
 use tollgate_host::{Expected, Host, HostError};
 
 use crate::ledger::{Account, Failure};
-use crate::limit::KIND;
+use crate::limit::{KIND, Mode, Subset};
 use crate::table::{RECORDS_IN_ROW, Table, Unlisted};
-use counts::{Count, Counts};
+use counts::{Count, Counts, Of};
 use members::{Members, SILENCE, VERSION};
 
 /// The most requests that a limit can allow to be in flight.
@@ -70,14 +79,14 @@ pub const TICK: u32 = 1_000;
 /// For how long after its last sign of life a VM lets requests in, in nanoseconds.
 pub const FRESH: u64 = 2_000_000_000;
 
+/// How long a VM waits after it was stopped, before it takes anybody for dead, in nanoseconds: others were stopped too, maybe, and give a sign within [`TICK`].
+pub const GRACE: u64 = 1_500_000_000;
+
 /// The most rows of tenants that are not listed.
 pub const ROWS: u64 = 1_024;
 
 /// How often a row is tried while other workers write it. Each failure means that another one has let a request in or seen one end.
 const TRIES: usize = 100;
-
-/// What the keys of these limits have in their last bits.
-const IN_FLIGHT: u32 = KIND;
 
 /// A named limit on how many requests of a tenant are in flight.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,6 +95,8 @@ pub struct Concurrency {
     pub name: String,
     /// How many.
     pub most: u64,
+    /// Whether it refuses anything.
+    pub mode: Mode,
     key: u32,
 }
 
@@ -98,8 +109,15 @@ impl Concurrency {
         Self {
             name: name.to_owned(),
             most,
-            key: (hasher.finish() >> 32) as u32 & !KIND | IN_FLIGHT,
+            mode: Mode::Enforce,
+            key: (hasher.finish() >> 32) as u32 | KIND,
         }
+    }
+
+    /// The same limit in another mode, in which it keeps what is in flight.
+    #[must_use]
+    pub fn in_mode(self, mode: Mode) -> Self {
+        Self { mode, ..self }
     }
 
     /// Under which its counts are found in a row.
@@ -115,12 +133,38 @@ pub struct Concurrencies<'a> {
     pub tenant: &'a [Concurrency],
     /// Of the route.
     pub route: &'a [Concurrency],
+    /// Those of them that are in shadow, by their indices in both together.
+    pub shadow: Subset,
 }
 
 impl<'a> Concurrencies<'a> {
     /// All of them.
     pub fn iter(self) -> impl Iterator<Item = &'a Concurrency> + Clone {
         self.tenant.iter().chain(self.route)
+    }
+
+    /// All, each with whether it is in shadow.
+    fn modes(self) -> impl Iterator<Item = (&'a Concurrency, bool)> + Clone {
+        let all = self.iter().enumerate();
+        all.map(move |(index, limit)| (limit, self.shadow.has(index)))
+    }
+
+    /// Those that are enforced.
+    pub fn enforced(self) -> impl Iterator<Item = &'a Concurrency> + Clone {
+        self.modes()
+            .filter(|(_, shadow)| !shadow)
+            .map(|(limit, _)| limit)
+    }
+
+    /// Whether any is enforced.
+    pub fn refuses(self) -> bool {
+        self.enforced().next().is_some()
+    }
+
+    /// Of a number for each limit, those of the limits that are enforced.
+    pub fn of_enforced(self, numbers: &[u64]) -> Vec<u64> {
+        let enforced = self.modes().zip(numbers).filter(|((_, shadow), _)| !shadow);
+        enforced.map(|(_, number)| *number).collect()
     }
 
     /// Whether there is none.
@@ -138,8 +182,10 @@ pub enum Admission {
         ticket: Ticket,
         /// How many more each limit would let in.
         remaining: Vec<u64>,
+        /// Which limits in shadow would have refused it, as indices.
+        over: Vec<usize>,
     },
-    /// At least one limit has as many in flight as it allows.
+    /// At least one limit that is enforced has as many in flight as it allows.
     Refused {
         /// How many more each limit would let in.
         remaining: Vec<u64>,
@@ -258,13 +304,8 @@ impl InFlight {
             return Err(Failure::Contended);
         };
         let members = || self.places.members();
-        let now = host.monotonic();
-        if !worker.is_fresh(now) {
-            worker.give_sign(&members, now, host)?;
-        }
         let mut entrance = Entrance {
             limits,
-            now,
             members: &members,
             worker: &mut worker,
             host,
@@ -301,10 +342,11 @@ impl InFlight {
         let Ok(mut worker) = self.worker.try_borrow_mut() else {
             return;
         };
+        let now = host.monotonic();
+        worker.notice(now);
         if worker.is_idle() {
             return;
         }
-        let now = host.monotonic();
         // After a change of the configuration, that of before ticks too while it has requests.
         let just_now = u64::from(TICK) * 1_000_000 / 2;
         if !worker.is_fresh_for(just_now, now)
@@ -332,6 +374,10 @@ struct Worker {
     id: Option<u32>,
     /// Its last sign of life.
     seen: u64,
+    /// When it last ran.
+    awake: u64,
+    /// Before this it heard of no sign of life, as it counts.
+    since: u64,
     /// The members as it last saw them.
     members: Members,
     /// What it has in flight, by row.
@@ -363,7 +409,9 @@ impl Worker {
             if let Some((_, _, worker)) = known {
                 return worker.clone();
             }
-            let worker = SharedWorker::default();
+            let mut worker = Worker::default();
+            worker.notice(host.monotonic());
+            let worker = SharedWorker::new(RefCell::new(worker));
             all.push((vm, plugin.to_owned(), worker.clone()));
             worker
         })
@@ -371,6 +419,14 @@ impl Worker {
 
     fn is_idle(&self) -> bool {
         self.own.is_empty() && self.unwritten.is_empty()
+    }
+
+    /// Notices that it runs, and whether it was stopped before, or was not there. Then all may have been stopped, and get [`GRACE`].
+    fn notice(&mut self, now: u64) {
+        if self.awake == 0 || now.saturating_sub(self.awake) >= FRESH {
+            self.since = now.saturating_sub(SILENCE - GRACE);
+        }
+        self.awake = now;
     }
 
     fn is_fresh(&self, now: u64) -> bool {
@@ -404,7 +460,7 @@ impl Worker {
                 members
             });
             let mut members = known.unwrap_or_else(|| Members::new(host.random()));
-            let id = members.alive(self.id, now);
+            let id = members.alive(self.id, now, self.since);
             if host.set_shared(&key, &members.bytes(), expected)? {
                 let joined = self.id.replace(id) != Some(id);
                 self.seen = now;
@@ -488,7 +544,6 @@ impl Worker {
 /// A request that is to be let in.
 struct Entrance<'a> {
     limits: Concurrencies<'a>,
-    now: u64,
     members: &'a dyn Fn() -> Vec<u8>,
     worker: &'a mut Worker,
     host: &'a mut dyn Host,
@@ -500,51 +555,76 @@ impl Entrance<'_> {
         let mut looked = false;
         for _ in 0..TRIES {
             let (mut counts, expected) = read(&place.row, self.host)?;
+            // Only now: whoever was stopped before must not take what it has read for the last word on who it is.
+            let now = self.host.monotonic();
+            self.worker.notice(now);
+            if !self.worker.is_fresh(now) {
+                self.worker.give_sign(self.members, now, self.host)?;
+                continue;
+            }
             let vm = self.worker.id.ok_or(Failure::Contended)?;
             counts.forget_gone(&self.worker.members);
             counts.replace(vm, self.worker.counts(&place.row, vm));
-            let in_flight = |limit: &Concurrency| counts.sum(place.tenant, limit.key());
-            let full = counts.is_full_for(place.tenant, place.capacity);
-            let over = |limit: &Concurrency| in_flight(limit) >= limit.most;
-            let refuses = full || self.limits.iter().any(over);
-            if refuses && !looked {
-                let dead = |other: u32| self.worker.members.may_be_gone(other, self.now);
+            let free: Vec<u64> = self
+                .limits
+                .modes()
+                .map(|(limit, shadow)| {
+                    let in_flight = counts.sum(place.tenant, limit.key(), shadow);
+                    limit.most.saturating_sub(in_flight)
+                })
+                .collect();
+            let none_free = |shadow: bool| {
+                let modes = self.limits.modes().zip(&free).enumerate();
+                modes.filter_map(move |(index, ((_, of), free))| {
+                    (of == shadow && *free == 0).then_some(index)
+                })
+            };
+            let full = counts.is_full_for(place.tenant, place.capacity, self.limits.refuses());
+            let refuses = full || none_free(false).next().is_some();
+            if !looked && (refuses || none_free(true).next().is_some()) {
+                let Worker { members, since, .. } = &*self.worker;
+                let dead = |other: u32| members.may_be_gone(other, now, *since);
                 if counts.vms().any(dead) {
                     looked = true;
-                    self.worker.give_sign(self.members, self.now, self.host)?;
+                    let given = self.worker.give_sign(self.members, now, self.host);
+                    if refuses {
+                        given?;
+                    }
                     continue;
                 }
             }
             if full {
                 return Ok(None);
             }
-            let remaining = |taken: u64| -> Vec<u64> {
-                let limits = self.limits.iter();
-                limits
-                    .map(|limit| limit.most.saturating_sub(in_flight(limit) + taken))
-                    .collect()
-            };
             if refuses {
-                let limits = self.limits.iter().enumerate();
                 return Ok(Some(Admission::Refused {
-                    remaining: remaining(0),
-                    by: limits
-                        .filter(|(_, limit)| over(limit))
-                        .map(|(index, _)| index)
-                        .collect(),
+                    by: none_free(false).collect(),
+                    remaining: free,
                 }));
             }
-            let remaining = remaining(1);
+            let over: Vec<usize> = none_free(true).collect();
+            let keys = self.limits.modes().zip(&free);
             let ticket = Ticket {
                 row: place.row.clone(),
                 tenant: place.tenant,
-                limits: self.limits.iter().map(Concurrency::key).collect(),
+                limits: keys
+                    .map(|((limit, shadow), free)| match (shadow, free) {
+                        (false, _) => Of::Enforced.key(limit.key()),
+                        (true, 0) => Of::Over.key(limit.key()),
+                        (true, _) => Of::Shadow.key(limit.key()),
+                    })
+                    .collect(),
             };
+            let remaining = free.iter().map(|free| free.saturating_sub(1)).collect();
             self.worker.put_in(&ticket);
             counts.replace(vm, self.worker.counts(&place.row, vm));
             let written = self.host.set_shared(&place.row, &counts.bytes(), expected);
             if let Ok(true) = written {
-                return Ok(Some(Admission::Admitted { ticket, remaining }));
+                return Ok(Some(Admission::Admitted {
+                    ticket,
+                    remaining,
+                    over,
+                }));
             }
             self.worker.take_out(&ticket);
             if let Err(error) = written {
@@ -579,4 +659,4 @@ fn expected(version: Option<u32>) -> Expected {
 }
 
 // What the module's page says of these rests on it.
-const _: () = assert!(FRESH < SILENCE && TICK as u64 * 1_000_000 < FRESH);
+const _: () = assert!(FRESH < SILENCE && (TICK as u64 * 1_000_000) < GRACE && GRACE < FRESH);

@@ -16,7 +16,7 @@ use crate::row::Row;
 use crate::run::{Judgement, Run};
 use crate::settle::{Owed, Receipt};
 use crate::share::{Asked, Party, Shares, Total, Verdict};
-use crate::stock::{self, Stock, Stocks, Workers};
+use crate::stock::{self, Held, Stock, Stocks, Workers};
 use crate::table::{Place, Seed, Table};
 
 /// How often a charge is tried while other workers charge the same row. Each failure means that another worker admitted a request of
@@ -78,6 +78,16 @@ pub struct Weighed<'a> {
     pub total: &'a Total,
     /// The weight.
     pub weight: u64,
+}
+
+impl<'a> Account<'a> {
+    /// The tenant, if it is listed.
+    fn listed(self) -> Option<&'a TenantId> {
+        match self {
+            Self::Listed(id) => Some(id),
+            Self::Unlisted { .. } => None,
+        }
+    }
 }
 
 impl<'a> Limits<'a> {
@@ -161,6 +171,15 @@ impl Decision {
     }
 }
 
+/// What limits in shadow have to say of a request that passes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Watched {
+    /// Those of its tenant and its route.
+    pub limits: Decision,
+    /// The total, if that is in shadow.
+    pub total: Verdict,
+}
+
 /// Why a request could not be charged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
@@ -213,7 +232,7 @@ impl Ledger {
 
     /// The same, and then shows a request that is admitted to limits in shadow. They change nothing of what becomes of it.
     ///
-    /// Each of them is asked by itself, after all that are enforced: if it lets the request pass it is charged, and if not it would have refused
+    /// Each of them, and the total if that is in shadow, is asked by itself, after all that are enforced: if it lets the request pass it is charged, and if not it would have refused
     /// it ([`Decision::Refused`], whatever the reason) and is not charged. So what it counts and tells is what it would if it alone was enforced, behind
     /// those that are. `None` if nobody was asked: the request is refused, or what limits in shadow have to say cannot be found out.
     pub fn charge_and_watch(
@@ -223,17 +242,33 @@ impl Ledger {
         shadow: Limits<'_>,
         cost: u64,
         host: &mut dyn Host,
-    ) -> Result<(Decision, Option<Decision>), Failure> {
+    ) -> Result<(Decision, Option<Watched>), Failure> {
         let charge = self.charge_of(enforced, cost, Rule::All);
-        let watch = self.charge_of(shadow, cost, Rule::Each);
+        let alone = Limits {
+            total: None,
+            ..shadow
+        };
+        let watch = self.charge_of(alone, cost, Rule::Each);
         self.at_the_desk(|stocks| {
             stocks.receipts.clear();
             let mut clock = Clock::default();
             let decision = charge.to_account(account, stocks, &mut clock, host)?;
+            let mut watched = || {
+                let limits = match alone.is_empty() {
+                    true => Decision::each(Vec::new(), Vec::new()),
+                    false => watch.to_account(account, stocks, &mut clock, host)?,
+                };
+                let total = match shadow.total {
+                    None => Verdict::Passes,
+                    Some(total) => {
+                        let mut desk = Desk::of(stocks, &mut clock, host).1;
+                        desk.ask_total(&self.table, total, account.listed(), cost)?
+                    }
+                };
+                Ok::<_, Failure>(Watched { limits, total })
+            };
             let watched = match decision {
-                Decision::Admitted { .. } if !shadow.is_empty() => {
-                    watch.to_account(account, stocks, &mut clock, host).ok()
-                }
+                Decision::Admitted { .. } => watched().ok(),
                 _ => None,
             };
             Ok((decision, watched))
@@ -262,7 +297,8 @@ impl Ledger {
         &self.table
     }
 
-    /// The refusal of a request that would be refused whatever the proxy says, as far as this worker knows. Costs no call but those for the clocks.
+    /// The refusal of a request that would be refused, if that can be told without charging it or writing anything. Of limits it goes by what this worker knows; of the total, while it is
+    /// scarce, also by what the records say that [`charge`](Self::charge) would read. It costs the calls for the clocks, and these.
     pub fn foresee(
         &self,
         account: Account<'_>,
@@ -271,12 +307,48 @@ impl Ledger {
         host: &dyn Host,
     ) -> Option<Decision> {
         let mut stocks = self.stocks.try_borrow_mut().ok()?;
+        let Stocks {
+            held,
+            workers,
+            effects,
+            shares,
+            ..
+        } = &mut *stocks;
         let stock = match account {
-            Account::Listed(id) => stocks.held.listed(id),
-            Account::Unlisted { id, .. } => stocks.held.unlisted.find(self.table.unlisted(id)?)?,
+            Account::Listed(id) => held.listed(id),
+            Account::Unlisted { id, tier } => match self.table.unlisted(id) {
+                Some(unlisted) => held.unlisted.find(unlisted)?,
+                None => held.tier(tier)?,
+            },
         };
-        let now = Clock::default().now(Clocks::of(limits.iter()), host);
-        stock.foresee(limits, cost.max(1), now)
+        let (cost, now) = (cost.max(1), Clock::default().now(limits.clocks(), host));
+        if let Some(refusal) = stock.foresee(limits, cost, now) {
+            return Some(refusal);
+        }
+        let Weighed { total, weight } = limits.total?;
+        if !stock.knows(limits, now) {
+            return None;
+        }
+        let mut asked = Asked {
+            total,
+            table: &self.table,
+            workers,
+            contended: &mut effects.contended,
+        };
+        let party = Party {
+            tenant: account.listed(),
+            weight,
+        };
+        let (total, never) = match shares.foresee(&mut asked, party, cost, now, host)? {
+            Verdict::Passes => return None,
+            Verdict::Waits(standing) => (standing, false),
+            Verdict::Never(standing) => (standing, true),
+        };
+        Some(Decision::Scarce {
+            standings: stock.standings(limits, now),
+            total,
+            never,
+        })
     }
 
     /// What is to be settled of the request that was charged last; nothing, if it is refused or no limit that it met is settled.
@@ -340,23 +412,10 @@ impl Charge<'_> {
         standings: impl FnOnce() -> Vec<Standing>,
         desk: &mut Desk<'_>,
     ) -> Result<Option<Decision>, Failure> {
-        let Some(Weighed { total, weight }) = self.limits.total.filter(|_| !desk.paid) else {
+        let Some(total) = self.limits.total.filter(|_| !desk.paid) else {
             return Ok(None);
         };
-        let now = desk.clock.now(Clocks::MONOTONIC, desk.host);
-        let mut asked = Asked {
-            total,
-            table: self.table,
-            workers: desk.workers,
-            contended: &mut desk.effects.contended,
-        };
-        let party = Party {
-            tenant: party,
-            weight,
-        };
-        let verdict = desk
-            .shares
-            .admit(&mut asked, party, self.cost, now, desk.host)?;
+        let verdict = desk.ask_total(self.table, total, party, self.cost)?;
         let (total, never) = match verdict {
             Verdict::Passes => {
                 desk.paid = true;
@@ -382,22 +441,7 @@ impl Charge<'_> {
         let now = clock.now(self.limits.clocks(), host);
         // Not when a configuration comes: the VM of the main thread gets those too, and no requests.
         stocks.workers.register(|| self.table.workers_key(), host);
-        let Stocks {
-            held,
-            workers,
-            effects,
-            shares,
-            receipts,
-        } = stocks;
-        let mut desk = Desk {
-            workers,
-            effects,
-            shares,
-            receipts,
-            paid: false,
-            clock,
-            host,
-        };
+        let (held, mut desk) = Desk::of(stocks, clock, host);
         let (id, tier) = match account {
             Account::Listed(id) => {
                 let stock = held.listed(id);
@@ -541,6 +585,52 @@ struct Desk<'a> {
     paid: bool,
     clock: &'a mut Clock,
     host: &'a mut dyn Host,
+}
+
+impl<'a> Desk<'a> {
+    fn of(
+        stocks: &'a mut Stocks,
+        clock: &'a mut Clock,
+        host: &'a mut dyn Host,
+    ) -> (&'a mut Held, Self) {
+        let Stocks {
+            held,
+            workers,
+            effects,
+            shares,
+            receipts,
+        } = stocks;
+        let desk = Self {
+            workers,
+            effects,
+            shares,
+            receipts,
+            paid: false,
+            clock,
+            host,
+        };
+        (held, desk)
+    }
+
+    /// What the total says of a request, which is charged to it if it may pass.
+    fn ask_total(
+        &mut self,
+        table: &Table,
+        Weighed { total, weight }: Weighed<'_>,
+        tenant: Option<&TenantId>,
+        cost: u64,
+    ) -> Result<Verdict, Failure> {
+        let now = self.clock.now(Clocks::MONOTONIC, self.host);
+        let mut asked = Asked {
+            total,
+            table,
+            workers: self.workers,
+            contended: &mut self.effects.contended,
+        };
+        let party = Party { tenant, weight };
+        self.shares
+            .admit(&mut asked, party, cost.max(1), now, self.host)
+    }
 }
 
 /// The seed that the first worker of the proxy chose.

@@ -45,6 +45,16 @@ pub struct Share {
 }
 
 impl Mode {
+    /// Whether the limit is enforced for all.
+    pub fn is_enforce(&self) -> bool {
+        *self == Self::Enforce
+    }
+
+    /// Whether it is in shadow for some tenants and enforced for others.
+    pub fn is_by_tenant(&self) -> bool {
+        matches!(self, Self::Shadow(share) if share.share > 0)
+    }
+
     /// Whether the limit is in shadow for this tenant. Raised, a share keeps all whom it had.
     pub fn is_shadow(&self, tenant: &TenantId) -> bool {
         match self {

@@ -289,6 +289,21 @@ impl Run {
         self.spent = self.spent.saturating_add(cost);
     }
 
+    /// Takes back what has just been spent or drawn of a rate for a request that does not pass after all, and was held and known `before` that. Nothing of it is lost unless other
+    /// slots are between those that were held then and those that were drawn: then only the latter are kept.
+    pub fn give_back(&mut self, cost: u64, before: &Self) {
+        let Kind::Rate { interval, .. } = self.kind else {
+            return;
+        };
+        let drawn = cost.saturating_sub(before.held);
+        let first_drawn = self.first.saturating_sub(drawn.saturating_mul(interval));
+        let in_a_row = drawn == 0 || before.held == 0 || before.slot(before.held) == first_drawn;
+        let back = if in_a_row { cost } else { drawn };
+        self.first = self.first.saturating_sub(back.saturating_mul(interval));
+        self.held = self.held.saturating_add(back);
+        self.spent = self.spent.saturating_sub(cost);
+    }
+
     /// Whether the next [`draw`](Self::draw) of this cost might take more than it needs, so that the number of workers matters.
     pub fn is_greedy(&self, cost: u64) -> bool {
         !self.is_settled() && cost > self.held && (self.size > 1 || self.spent >= BUSY)

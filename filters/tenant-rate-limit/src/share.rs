@@ -33,8 +33,8 @@
 //! and *no tenant is refused while another one passes that had more*, by weight, whether the level is right at that moment or not. A tenant that comes back after a pause is
 //! at rest: it is served before everybody who waits, from the reserve, and need not wait for the level to fall.
 //!
-//! A tenant that had much while the level was high is far ahead when it falls. What it would have to wait for that is forgiven after [`FORGIVEN`] and the time between two of its requests
-//! at the new level: from then on it has its share. That is the one exception to what is said above about a moment.
+//! A tenant that had much while the level was high is far ahead when it falls. What it would have to wait for that is forgiven after [`FORGIVEN`] and the time in which what its last request
+//! cost comes back at the new level: from then on it has its share. That is the one exception to what is said above about a moment.
 //!
 //! # Whose shares
 //!
@@ -54,7 +54,7 @@ use tollgate_common::TenantId;
 use tollgate_host::{Expected, Host, HostError};
 
 use crate::ledger::Failure;
-use crate::limit::{Kind, Limit, Now, Standing, Used};
+use crate::limit::{Kind, Limit, Mode, Now, Standing, Used};
 use crate::run::{Judgement, Run};
 use crate::stock::Workers;
 use crate::table::Table;
@@ -71,7 +71,7 @@ const FEWEST: f64 = 16.0;
 /// By how many seconds of its share a tenant may be ahead: how uneven its requests may come.
 pub const AHEAD: f64 = 0.2;
 
-/// After how many nanoseconds more than it has between two requests at its present share a tenant passes that has been ahead by more, because its share was larger before.
+/// After how many nanoseconds more than its last request takes of its present share a tenant passes that has been ahead by more, because its share was larger before.
 pub const FORGIVEN: f64 = 0.3 * SECOND;
 
 /// How long a worker goes by what it has read of the total while it is scarce, in nanoseconds.
@@ -122,6 +122,15 @@ impl Total {
         }
     }
 
+    /// The same total in another mode.
+    #[must_use]
+    pub fn in_mode(self, mode: Mode) -> Self {
+        Self {
+            limit: self.limit.in_mode(mode),
+            ..self
+        }
+    }
+
     /// The total as a limit.
     pub fn limit(&self) -> &Limit {
         &self.limit
@@ -130,6 +139,24 @@ impl Total {
     /// The level where this part of the reserve is free, from 0 to 1.
     fn level(&self, free: f64) -> f64 {
         self.highest * (self.steepness * (free.clamp(0.0, 1.0) - 1.0)).exp()
+    }
+
+    /// What it says of a request for which there is not enough of it, as far as a worker knows.
+    fn refusal(&self, run: &Run, cost: u64, now: Now) -> Option<Verdict> {
+        let standing = || run.standing(now);
+        match run.judge(cost, now) {
+            Judgement::Never => Some(Verdict::Never(standing())),
+            Judgement::Wait => {
+                let standing = standing();
+                let further = cost.saturating_sub(standing.remaining).saturating_sub(1);
+                let more = (further as f64 * self.interval) as u64;
+                Some(Verdict::Waits(Standing {
+                    more_in: standing.more_in.saturating_add(more),
+                    ..standing
+                }))
+            }
+            Judgement::Held | Judgement::Short => None,
+        }
     }
 
     /// In how many nanoseconds the reserve comes back.
@@ -250,10 +277,10 @@ impl Stand {
         self.clock + self.level * AHEAD * SECOND
     }
 
-    /// How many nanoseconds a tenant waits at most, however far its record is: [`FORGIVEN`], and what lies between two of its requests at this level.
-    fn patience(&self, weight: u64) -> f64 {
-        let every = 1.0 / (self.level * weight.max(1) as f64).max(f64::MIN_POSITIVE);
-        FORGIVEN + every
+    /// How many nanoseconds a tenant waits at most, however far its record is: [`FORGIVEN`], and those in which what its last request cost comes back at this level.
+    fn patience(&self, weight: u64, cost: u64) -> f64 {
+        let share = (self.level * weight.max(1) as f64).max(f64::MIN_POSITIVE);
+        FORGIVEN + cost.max(1) as f64 / share
     }
 }
 
@@ -264,6 +291,8 @@ struct Share {
     arrival: f64,
     /// When the record was written, on the monotonic clock.
     written: u64,
+    /// What the request cost for which it was.
+    cost: u64,
     /// Requests that have been taken of it, and until when they can be spent.
     held: u64,
     until: u64,
@@ -276,6 +305,7 @@ impl Default for Share {
         Self {
             arrival: 0.0,
             written: 0,
+            cost: 0,
             held: 0,
             until: 0,
             size: 1,
@@ -353,20 +383,10 @@ impl Shares {
                 expected = Some(read.1);
             }
             let Some(stand) = stand else { continue };
-            let judgement = run.judge(cost, now);
-            match judgement {
-                Judgement::Never => return Ok(Verdict::Never(run.standing(now))),
-                Judgement::Wait => {
-                    let standing = run.standing(now);
-                    let further = cost.saturating_sub(standing.remaining).saturating_sub(1);
-                    let more = (further as f64 * total.interval) as u64;
-                    return Ok(Verdict::Waits(Standing {
-                        more_in: standing.more_in.saturating_add(more),
-                        ..standing
-                    }));
-                }
-                Judgement::Held | Judgement::Short => {}
+            if let Some(refusal) = total.refusal(&run, cost, now) {
+                return Ok(refusal);
             }
+            let judgement = run.judge(cost, now);
 
             let mut share = self.share(party.tenant, now);
             let takes = stand.is_scarce() && share.held < cost;
@@ -381,6 +401,7 @@ impl Shares {
                     return Ok(Verdict::Waits(share.wait(party.weight, stand, now)));
                 }
             }
+            let before = run;
             if judgement == Judgement::Held {
                 run.spend(cost);
                 self.run = Some(run);
@@ -392,9 +413,14 @@ impl Shares {
                 let most = party.weight as f64 * stand.level * AHEAD * SECOND;
                 let most = most / asked.workers.known().saturating_mul(16) as f64;
                 share.pace(most as u64, now);
-                let taken = share.take(asked, party, stand, (cost, record), now, host)?;
+                let taken = share.take(asked, party, stand, (cost, record), now, host);
                 self.keep(party.tenant, share);
-                if !taken {
+                if !matches!(taken, Ok(true))
+                    && let Some(run) = &mut self.run
+                {
+                    run.give_back(cost, &before);
+                }
+                if !taken? {
                     // Other workers have taken what there was, just now.
                     return Ok(Verdict::Waits(share.wait(party.weight, stand, now)));
                 }
@@ -404,6 +430,41 @@ impl Shares {
             return Ok(Verdict::Passes);
         }
         Err(Failure::Contended)
+    }
+
+    /// What [`admit`](Self::admit) would say of a request that it would refuse, without charging or writing anything; `None` if it may say something else. While the total is scarce
+    /// it reads what that would read.
+    pub fn foresee(
+        &mut self,
+        asked: &mut Asked<'_>,
+        party: Party<'_>,
+        cost: u64,
+        now: Now,
+        host: &dyn Host,
+    ) -> Option<Verdict> {
+        let total = asked.total;
+        let mut run = self.run.filter(|run| run.is_of(total.limit()))?;
+        run.settle(now);
+        // Who has not read the record yet knows nothing.
+        let mut stand = self.pool?.stand(total, now.monotonic);
+        let stale = now.monotonic.saturating_sub(self.read) >= REFRESH;
+        if stand.is_scarce() && (stale || run.judge(cost, now) == Judgement::Short) {
+            stand = self.read(asked, &mut run, now, host).ok()?.0;
+        }
+        if let Some(refusal) = total.refusal(&run, cost, now) {
+            return Some(refusal);
+        }
+        let mut share = self.share(party.tenant, now);
+        if !stand.is_scarce() || share.held >= cost {
+            return None;
+        }
+        if !share.is_over(total, party.weight, stand, now) {
+            share.read(asked, party, host).ok()?;
+            self.keep(party.tenant, share);
+        }
+        share
+            .is_over(total, party.weight, stand, now)
+            .then(|| Verdict::Waits(share.wait(party.weight, stand, now)))
     }
 
     fn share(&self, tenant: Option<&TenantId>, now: Now) -> Share {
@@ -496,7 +557,7 @@ impl Share {
     fn is_over(&self, total: &Total, weight: u64, stand: Stand, now: Now) -> bool {
         let lost = self.arrival >= stand.clock + total.furthest;
         let waited = now.monotonic.saturating_sub(self.written) as f64;
-        self.arrival > stand.mark() && !lost && waited < stand.patience(weight)
+        self.arrival > stand.mark() && !lost && waited < stand.patience(weight, self.cost)
     }
 
     /// Reads its record.
@@ -511,12 +572,14 @@ impl Share {
             .as_ref()
             .map_or(Expected::Absent, |value| Expected::Version(value.version));
         let record = read.as_ref().and_then(|value| {
-            let (arrival, written) = value.bytes.split_first_chunk::<8>()?;
+            let (arrival, rest) = value.bytes.split_first_chunk::<8>()?;
+            let (written, cost) = rest.split_first_chunk::<8>()?;
             let arrival = f64::from_bits(u64::from_le_bytes(*arrival));
-            let written = u64::from_le_bytes(written.try_into().ok()?);
-            arrival.is_finite().then_some((arrival, written))
+            let written = u64::from_le_bytes(*written);
+            let cost = u64::from_le_bytes(cost.try_into().ok()?);
+            arrival.is_finite().then_some((arrival, written, cost))
         });
-        (self.arrival, self.written) = record.unwrap_or_default();
+        (self.arrival, self.written, self.cost) = record.unwrap_or_default();
         Ok(expected)
     }
 
@@ -554,13 +617,11 @@ impl Share {
             // What it was ahead by before the level fell is forgiven once it has waited.
             let from = self.arrival.max(stand.clock).min(stand.mark());
             let next = from + taken as f64 / party.weight.max(1) as f64;
-            let mut record = [0; 16];
-            let (arrival, written) = record.split_at_mut(8);
-            arrival.copy_from_slice(&next.to_bits().to_le_bytes());
-            written.copy_from_slice(&now.monotonic.to_le_bytes());
-            if host.set_shared(&key, &record, expected)? {
+            let record = [next.to_bits(), now.monotonic, cost].map(u64::to_le_bytes);
+            if host.set_shared(&key, record.as_flattened(), expected)? {
                 self.arrival = next;
                 self.written = now.monotonic;
+                self.cost = cost;
                 self.held = taken - need;
                 self.until = now.monotonic.saturating_add(KEPT);
                 return Ok(true);
@@ -574,7 +635,7 @@ impl Share {
     fn wait(&self, weight: u64, stand: Stand, now: Now) -> Standing {
         let wait = (self.arrival - stand.mark()).max(0.0) / stand.level.max(f64::MIN_POSITIVE);
         let waited = now.monotonic.saturating_sub(self.written) as f64;
-        let wait = wait.min(stand.patience(weight) - waited);
+        let wait = wait.min(stand.patience(weight, self.cost) - waited);
         Standing {
             remaining: 0,
             // The level may rise or fall until then, so nobody can tell exactly, and an hour is long enough to look again.

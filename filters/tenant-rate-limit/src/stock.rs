@@ -150,6 +150,16 @@ impl Stock {
         refusal(runs.into_iter(), cost, now)
     }
 
+    /// Whether something is known of all these limits.
+    pub fn knows(&self, limits: Limits<'_>, now: Now) -> bool {
+        let now = now.after(self.latest);
+        limits.iter().all(|limit| {
+            let mut run = self.run(limit);
+            run.settle(now);
+            run.is_known()
+        })
+    }
+
     /// Keeps what is now held and known.
     pub fn keep(&mut self, runs: &[Run], latest: Now) {
         self.latest = latest;

@@ -724,13 +724,22 @@ const IN_FLIGHT: &str = r#"{
     "metrics": {"refused": "refused_total"}
 }"#;
 
-/// A request that begins; its stream, if it was admitted.
+/// A request of `acme` that begins; its stream, if it was admitted.
 fn begin(
     plugin: &TenantRateLimit,
     host: &mut MemoryHost,
     path: &str,
 ) -> Option<<TenantRateLimit as Plugin>::Stream> {
-    host.begin(&[("x-tenant-id", "acme"), (":path", path)]);
+    begin_of(plugin, host, "acme", path)
+}
+
+fn begin_of(
+    plugin: &TenantRateLimit,
+    host: &mut MemoryHost,
+    tenant: &str,
+    path: &str,
+) -> Option<<TenantRateLimit as Plugin>::Stream> {
+    host.begin(&[("x-tenant-id", tenant), (":path", path)]);
     let mut request = Request::read(host).unwrap();
     let mut stream = plugin.stream();
     match stream.on_request_headers(&mut request, host) {
@@ -793,6 +802,252 @@ fn who_finds_no_place_is_told_so() {
     let third = begin(&plugin, &mut host, "/").unwrap();
     assert!(begin(&plugin, &mut host, "/").is_none());
     drop((second, third));
+}
+
+#[test]
+fn a_path_in_disguise_takes_the_same_place() {
+    let mut host = MemoryHost::new();
+    let plugin = configure(IN_FLIGHT, &mut host);
+    let held = begin(&plugin, &mut host, "/export").unwrap();
+    for disguised in ["//export", "/%65xport", "/x/../export", "/export;a=b"] {
+        assert!(
+            begin(&plugin, &mut host, disguised).is_none(),
+            "{disguised}"
+        );
+        let body = String::from_utf8(host.answer().unwrap().body.clone()).unwrap();
+        assert!(
+            body.contains(r#""violated-policies":["exports"]"#),
+            "{body}"
+        );
+    }
+    assert!(begin(&plugin, &mut host, "/exports").is_some());
+    drop(held);
+}
+
+/// Of two readings of a path, both of cost 1, that counts which can refuse.
+#[test]
+fn a_route_that_refuses_is_stricter_than_one_that_watches() {
+    let shadow = [r#""mode": "shadow""#];
+    let refuses = [
+        r#""mode": "enforce""#,
+        r#""mode": "shadow", "enforcedFor": {"share": 100}"#,
+    ];
+    let limits = |name: &str, mode: &str| {
+        format!(r#"[{{"name": "{name}", "quota": 1, "per": "day", {mode}}}]"#)
+    };
+    let concurrent =
+        |name: &str, mode: &str| format!(r#"[{{"name": "{name}", "concurrent": 1, {mode}}}]"#);
+    type Written<'a> = &'a dyn Fn(&str, &str) -> String;
+    let kinds: [Written<'_>; 2] = [&limits, &concurrent];
+    for (watched, watches) in kinds
+        .iter()
+        .flat_map(|kind| shadow.map(|mode| (kind, mode)))
+    {
+        for (refusing, mode) in kinds
+            .iter()
+            .flat_map(|kind| refuses.map(|mode| (kind, mode)))
+        {
+            // As a proxy reads it, `//login` is of the second route; as lenient services do, of the first.
+            for refuses_loose in [true, false] {
+                let (strict, lenient) = (refusing("strict", mode), watched("lenient", watches));
+                let (loose, plain) = match refuses_loose {
+                    true => (&strict, &lenient),
+                    false => (&lenient, &strict),
+                };
+                let config = format!(
+                    r#"{{
+                        "tenant": {{"from": [{{"header": "x-tenant-id"}}], "unknown": {{"tier": "free"}}}},
+                        "tiers": {{"free": {{"limits": [{{"name": "rate", "requests": 100, "per": "1s"}}]}}}},
+                        "routes": [
+                            {{"match": {{"path": {{"exact": "/login"}}}}, "limits": {loose}}},
+                            {{"match": {{"path": {{"prefix": "//"}}}}, "limits": {plain}}}
+                        ]
+                    }}"#
+                );
+                let mut host = MemoryHost::new();
+                let plugin = configure(&config, &mut host);
+                let first = begin(&plugin, &mut host, "//login").unwrap();
+                assert!(begin(&plugin, &mut host, "//login").is_none(), "{config}");
+                drop(first);
+            }
+        }
+    }
+}
+
+/// A limit on requests in flight is counted as itself, whichever of those before it are in shadow for a tenant.
+#[test]
+fn refusals_are_counted_by_the_limit_that_refused_whatever_is_in_shadow_for_whom() {
+    let config = IN_FLIGHT.replace(
+        r#""burst": 4}"#,
+        r#""burst": 4, "mode": "shadow", "enforcedFor": {"share": 50, "salt": "s"}}"#,
+    );
+    let mut host = MemoryHost::new();
+    let plugin = configure(&config, &mut host);
+    let tenant_for = |is_in: bool| {
+        let mut names = (0..).map(|n| format!("tenant-{n}"));
+        let chosen =
+            |name: &String| tollgate_common::hashed::in_share("s", name.as_bytes(), 50, 100);
+        names.find(|name| chosen(name) == is_in).unwrap()
+    };
+    let (enforced, watched) = (tenant_for(true), tenant_for(false));
+    let counted = |host: &MemoryHost, limit: &str| {
+        let name = format!(
+            "tenant=.=other;.;tier=.=free;.;limit=.={limit};.;reason=.=limited;.;refused_total"
+        );
+        host.metric_value(&name).unwrap_or(0)
+    };
+    // For the one it is the second of two limits on requests in flight, for the other the first.
+    let mut held = vec![begin_of(&plugin, &mut host, &watched, "/").unwrap()];
+    held.push(begin_of(&plugin, &mut host, &watched, "/").unwrap());
+    assert!(begin_of(&plugin, &mut host, &watched, "/").is_none());
+    assert_eq!(
+        ["parallel", "exports"].map(|limit| counted(&host, limit)),
+        [1, 0]
+    );
+    held.push(begin_of(&plugin, &mut host, &enforced, "/export").unwrap());
+    assert!(begin_of(&plugin, &mut host, &enforced, "/export").is_none());
+    assert_eq!(
+        ["parallel", "exports"].map(|limit| counted(&host, limit)),
+        [1, 1]
+    );
+    held.push(begin_of(&plugin, &mut host, &enforced, "/").unwrap());
+    assert!(begin_of(&plugin, &mut host, &enforced, "/").is_none());
+    assert_eq!(
+        ["parallel", "exports"].map(|limit| counted(&host, limit)),
+        [2, 1]
+    );
+}
+
+/// What a request noted of limits in shadow: the four words, and what its client would have been told.
+fn noted(host: &MemoryHost) -> [Option<String>; 2] {
+    use tollgate_common::refusal::{SHADOW_HEADERS, SHADOWED};
+    use tollgate_host::Host;
+    [SHADOWED, SHADOW_HEADERS].map(|name| {
+        let noted = host.property(&[name]).unwrap();
+        noted.map(|noted| String::from_utf8(noted).unwrap())
+    })
+}
+
+/// One limit on requests in flight that is enforced, and a lower one that tells how often tenants come near it.
+const NEAR: &str = r#"{
+    "tenant": {"from": [{"header": "x-tenant-id"}], "unknown": {"tier": "free"}},
+    "tiers": {"free": {"limits": [
+        {"name": "parallel", "concurrent": 3},
+        {"name": "near", "concurrent": 1, "mode": "shadow"},
+        {"name": "rate", "requests": 1, "per": "1h", "burst": 9}
+    ]}},
+    "metrics": {"refused": "refused_total", "shadowed": "shadowed_total"}
+}"#;
+
+#[test]
+fn a_place_in_shadow_is_counted_and_never_refused() {
+    let mut host = MemoryHost::new();
+    let plugin = configure(NEAR, &mut host);
+    let shadowed = |host: &MemoryHost| {
+        let name =
+            "tenant=.=other;.;tier=.=free;.;limit=.=near;.;reason=.=limited;.;shadowed_total";
+        host.metric_value(name).unwrap_or(0)
+    };
+    let mut held = Vec::new();
+    for (n, words) in [
+        None,
+        Some("acme free near limited"),
+        Some("acme free near limited"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut stream = begin(&plugin, &mut host, "/").unwrap();
+        let [told, headers] = noted(&host);
+        assert_eq!(told.as_deref(), words);
+        let policy = r#"ratelimit-policy: "rate";q=9;w=32400, "parallel";q=3;qu="concurrent-requests", "near";q=1;qu="concurrent-requests""#;
+        let expected = match n {
+            0 => format!(r#"{policy} | ratelimit: "rate";r=8;t=3600, "parallel";r=2, "near";r=0"#),
+            // Who finds no place is asked no further.
+            n => format!(
+                r#":status: 429 | retry-after: 1 | {policy} | ratelimit: "parallel";r={}, "near";r=0"#,
+                2 - n
+            ),
+        };
+        assert_eq!(headers, Some(expected));
+        host.begin_response::<&str, &str>(200, &[]);
+        stream.on_response_headers(&mut host);
+        assert_eq!(
+            header(&host.response, "ratelimit-policy"),
+            [r#""rate";q=9;w=32400, "parallel";q=3;qu="concurrent-requests""#]
+        );
+        assert_eq!(
+            header(&host.response, "ratelimit"),
+            [format!(
+                r#""rate";r={};t=3600, "parallel";r={}"#,
+                8 - n,
+                2 - n
+            )]
+        );
+        assert_eq!(shadowed(&host), n as i64);
+        held.push(stream);
+    }
+    // What is enforced refuses, and that alone is told and counted.
+    assert!(begin(&plugin, &mut host, "/").is_none());
+    assert_eq!(
+        host.answer().unwrap().header("ratelimit"),
+        Some(r#""parallel";r=0"#)
+    );
+    assert_eq!((shadowed(&host), noted(&host)), (2, [None, None]));
+    // The one that it has let in is gone, so it would let in another.
+    held.remove(0).on_delete(&mut host);
+    held.push(begin(&plugin, &mut host, "/").unwrap());
+    assert_eq!((shadowed(&host), &noted(&host)[0]), (2, &None));
+    for mut stream in held {
+        stream.on_delete(&mut host);
+    }
+}
+
+#[test]
+fn places_in_shadow_alone_come_after_all_else_and_never_stand_in_the_way() {
+    let config = IN_FLIGHT
+        .replace(
+            "\"concurrent\": 2",
+            "\"concurrent\": 2, \"mode\": \"shadow\"",
+        )
+        .replace(
+            "\"concurrent\": 1",
+            "\"concurrent\": 1, \"mode\": \"shadow\"",
+        );
+    let mut host = MemoryHost::new();
+    let plugin = configure(&config, &mut host);
+    let held: Vec<_> = (0..4)
+        .map(|_| begin(&plugin, &mut host, "/export").unwrap())
+        .collect();
+    assert_eq!(
+        noted(&host)[0].as_deref(),
+        Some("acme free parallel limited"),
+        "of both, the first"
+    );
+    // Refused by the rate: nothing is written.
+    assert!(begin(&plugin, &mut host, "/export").is_none());
+    assert_eq!(
+        (host.calls(Call::SetShared), noted(&host)),
+        (0, [None, None])
+    );
+    for mut stream in held {
+        stream.on_delete(&mut host);
+    }
+
+    // Where nothing can be written down, a request that no limit may refuse passes.
+    let alone = r#"{
+        "tenant": {"from": [{"header": "x-tenant-id"}], "unknown": {"tier": "free"}},
+        "tiers": {"free": {"limits": [{"name": "parallel", "concurrent": 1, "mode": "shadow"}]}}
+    }"#;
+    for call in [Call::Shared, Call::SetShared] {
+        let mut host = MemoryHost::new();
+        let plugin = configure(alone, &mut host);
+        host.fail(call, HostError::Status(10));
+        for _ in 0..3 {
+            assert!(begin(&plugin, &mut host, "/").is_some());
+        }
+        assert_eq!(noted(&host), [None, None]);
+    }
 }
 
 #[test]

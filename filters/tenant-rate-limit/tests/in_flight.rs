@@ -4,14 +4,13 @@
 
 mod proxy;
 
-use std::collections::HashMap;
-
 use proptest::prelude::*;
 use tenant_rate_limit::in_flight::members::SILENCE;
 use tenant_rate_limit::in_flight::{
-    Admission, Concurrencies, Concurrency, FRESH, InFlight, Ticket,
+    Admission, Concurrencies, Concurrency, FRESH, GRACE, InFlight, Ticket,
 };
 use tenant_rate_limit::ledger::{Account, Failure};
+use tenant_rate_limit::limit::Subset;
 use tenant_rate_limit::table::Table;
 use tollgate_host::memory::{Call, MemoryHost};
 use tollgate_host::{Host, HostError};
@@ -34,7 +33,7 @@ fn parallel(most: u64) -> [Concurrency; 1] {
 fn of(limits: &[Concurrency]) -> Concurrencies<'_> {
     Concurrencies {
         tenant: limits,
-        route: &[],
+        ..Concurrencies::default()
     }
 }
 
@@ -66,7 +65,10 @@ fn all_workers_count_together() {
         let admission = in_flight
             .admit(Account::Listed(&id("acme")), of(&limits), host)
             .unwrap();
-        let Admission::Admitted { ticket, remaining } = admission else {
+        let Admission::Admitted {
+            ticket, remaining, ..
+        } = admission
+        else {
             panic!("{round}");
         };
         assert_eq!(remaining, [3 - round as u64]);
@@ -99,6 +101,7 @@ fn a_request_passes_all_its_limits_or_takes_no_place() {
     let both = Concurrencies {
         tenant: &tenant,
         route: &route,
+        ..Concurrencies::default()
     };
     let acme = id("acme");
     let mut enter = |limits| {
@@ -160,8 +163,11 @@ fn whoever_gives_a_sign_in_the_last_moment_stays() {
     let limits = parallel(1);
     let stuck_s = open(&stuck, INDIVIDUALLY);
     let _in_flight = enter(&stuck_s, &limits, &mut stuck).unwrap();
-    host.advance(SILENCE);
     let in_flight = open(&host, INDIVIDUALLY);
+    for _ in 0..5 {
+        in_flight.tick(&mut host);
+        host.advance(SECOND);
+    }
     host.after_shared(move |key| {
         if key.ends_with(b"members") {
             open(&stuck, INDIVIDUALLY).tick(&mut stuck);
@@ -206,7 +212,10 @@ fn a_stuck_worker_comes_back_with_what_it_has_in_flight() {
     let limits = parallel(2);
     let (in_flight, stuck_s) = (open(&host, INDIVIDUALLY), open(&stuck, INDIVIDUALLY));
     let held = [(); 2].map(|()| enter(&stuck_s, &limits, &mut stuck).unwrap());
-    host.advance(SILENCE);
+    for _ in 0..5 {
+        in_flight.tick(&mut host);
+        host.advance(SECOND);
+    }
     let mut own: Vec<Ticket> = (0..2)
         .map(|_| enter(&in_flight, &limits, &mut host).unwrap())
         .collect();
@@ -219,6 +228,68 @@ fn a_stuck_worker_comes_back_with_what_it_has_in_flight() {
     stuck_s.leave(two, &mut stuck);
     assert!(enter(&stuck_s, &limits, &mut stuck).is_some());
     assert!(enter(&in_flight, &limits, &mut host).is_none());
+}
+
+/// A VM is stopped between two calls of one callback, for so long that another one takes it for dead.
+#[test]
+fn who_is_taken_for_dead_while_it_lets_a_request_in_asks_anew_who_it_is() {
+    let host = MemoryHost::new();
+    let mut stopped = host.worker();
+    let mut other = host.worker();
+    let limits = parallel(2);
+    let stopped_s = open(&stopped, INDIVIDUALLY);
+    // It has given a sign, and has nothing in flight.
+    let first = enter(&stopped_s, &limits, &mut stopped).unwrap();
+    stopped_s.leave(first, &mut stopped);
+    let mut once = true;
+    stopped.after_shared(move |_| {
+        if std::mem::take(&mut once) {
+            let other_s = open(&other, INDIVIDUALLY);
+            for _ in 0..5 {
+                other_s.tick(&mut other);
+                other.advance(SECOND);
+            }
+            // It stays in flight.
+            assert!(enter(&other_s, &parallel(2), &mut other).is_some());
+            other_s.tick(&mut other);
+        }
+    });
+    let own = enter(&stopped_s, &limits, &mut stopped).unwrap();
+    // Everybody knows of both.
+    let mut third = host.worker();
+    assert!(enter(&open(&third, INDIVIDUALLY), &limits, &mut third).is_none());
+    stopped_s.leave(own, &mut stopped);
+}
+
+#[test]
+fn when_the_whole_proxy_was_stopped_nobody_is_taken_for_dead() {
+    let mut host = MemoryHost::new();
+    let mut other = host.worker();
+    let limits = parallel(2);
+    let (in_flight, other_s) = (open(&host, INDIVIDUALLY), open(&other, INDIVIDUALLY));
+    let _own = enter(&in_flight, &limits, &mut host).unwrap();
+    let _held = enter(&other_s, &limits, &mut other).unwrap();
+    // As by a debugger, a freezer or a machine that is moved. Then the first request is faster than the others' signs of life.
+    host.advance(60 * SECOND);
+    for tenth in 0..10 {
+        assert!(enter(&in_flight, &limits, &mut host).is_none(), "{tenth}");
+        host.advance(SECOND / 10);
+    }
+    other_s.tick(&mut other);
+    for _ in 0..10 {
+        host.advance(SECOND);
+        other_s.tick(&mut other);
+        assert!(enter(&in_flight, &limits, &mut host).is_none());
+    }
+    // When the other one dies, its place is free after five seconds.
+    for _ in 0..4 {
+        host.advance(SECOND);
+        in_flight.tick(&mut host);
+        assert!(enter(&in_flight, &limits, &mut host).is_none());
+    }
+    host.advance(SECOND);
+    in_flight.tick(&mut host);
+    assert!(enter(&in_flight, &limits, &mut host).is_some());
 }
 
 #[test]
@@ -313,6 +384,93 @@ fn whoever_finds_its_row_full_shares_the_record_of_its_tier() {
 }
 
 #[test]
+fn a_limit_in_shadow_judges_by_what_it_would_have_let_in_and_an_enforced_one_by_all() {
+    let mut host = MemoryHost::new();
+    let in_flight = open(&host, INDIVIDUALLY);
+    let limits = parallel(2);
+    let in_shadow = Concurrencies {
+        shadow: Subset::of([true], |shadow| shadow),
+        ..of(&limits)
+    };
+    let mut watched = |expected: (u64, &[usize])| {
+        let admission = in_flight.admit(Account::Listed(&id("acme")), in_shadow, &mut host);
+        match admission.unwrap() {
+            Admission::Admitted {
+                ticket,
+                remaining,
+                over,
+            } => {
+                assert_eq!(
+                    (remaining.as_slice(), over.as_slice()),
+                    ([expected.0].as_slice(), expected.1)
+                );
+                ticket
+            }
+            refused @ Admission::Refused { .. } => panic!("{refused:?}"),
+        }
+    };
+    let mut let_in = vec![watched((1, &[])), watched((0, &[]))];
+    let beyond = [watched((0, &[0])), watched((0, &[0]))];
+    in_flight.leave(let_in.pop().unwrap(), &mut host);
+    // The second place is free, if those beyond had not been let in.
+    let admission = in_flight.admit(Account::Listed(&id("acme")), in_shadow, &mut host);
+    let Admission::Admitted { ticket, over, .. } = admission.unwrap() else {
+        panic!("refused");
+    };
+    assert_eq!(over, [0; 0]);
+    let_in.push(ticket);
+    // Enforced from now on, there are four.
+    for ticket in let_in {
+        assert!(enter(&in_flight, &limits, &mut host).is_none());
+        in_flight.leave(ticket, &mut host);
+    }
+    let [one, other] = beyond;
+    assert!(enter(&in_flight, &limits, &mut host).is_none());
+    in_flight.leave(one, &mut host);
+    let enforced = enter(&in_flight, &limits, &mut host).unwrap();
+    in_flight.leave(other, &mut host);
+    in_flight.leave(enforced, &mut host);
+    assert!(in_flight.is_idle());
+}
+
+#[test]
+fn a_limit_in_shadow_takes_no_other_tenant_s_room() {
+    let mut host = MemoryHost::new();
+    // One row, of 24 tenants.
+    let in_flight = open(&host, 1);
+    let limits = parallel(1);
+    let mut enter = |name: &str, shadow: bool| {
+        let limits = Concurrencies {
+            shadow: Subset::of([shadow], |shadow| shadow),
+            ..of(&limits)
+        };
+        let id = id(name);
+        let account = Account::Unlisted {
+            id: &id,
+            tier: "free",
+        };
+        match in_flight.admit(account, limits, &mut host).unwrap() {
+            Admission::Admitted { ticket, over, .. } => Some((ticket, over)),
+            Admission::Refused { .. } => None,
+        }
+    };
+    let watched: Vec<_> = (0..24).map(|n| enter(&format!("w{n}"), true)).collect();
+    assert!(watched.iter().flatten().all(|(_, over)| over.is_empty()));
+    // There is no room for more of these: they share the record of their tier.
+    let late = [enter("late-1", true), enter("late-2", true)].map(Option::unwrap);
+    assert_eq!([&late[0].1, &late[1].1], [&vec![], &vec![0]]);
+    // And all that there was for those who can be refused: each has its own place.
+    let enforced: Vec<_> = (0..24).map(|n| enter(&format!("t{n}"), false)).collect();
+    assert!(enforced.iter().all(Option::is_some));
+    assert!(
+        enter("t24", false).is_none(),
+        "the tier's is taken by those in shadow"
+    );
+    assert!(enter("t7", false).is_none());
+    drop((watched, late, enforced));
+}
+
+#[test]
 fn invented_ids_take_a_bounded_number_of_keys() {
     let mut host = MemoryHost::new();
     let in_flight = open(&host, 400_000);
@@ -361,7 +519,11 @@ fn a_request_costs_four_calls_of_shared_data() {
     in_flight.leave(first.unwrap(), &mut host);
     host.reset_calls();
     in_flight.tick(&mut host);
-    assert!(host.all_calls().is_empty(), "who is idle says nothing");
+    assert_eq!(
+        host.all_calls(),
+        [(Call::Monotonic, 1)].into(),
+        "who is idle says nothing"
+    );
 }
 
 /// What happens in a proxy.
@@ -377,8 +539,10 @@ enum Event {
     Die(usize),
     /// A worker stands still, or goes on.
     Stand(usize),
-    /// A new configuration, with other numbers.
-    Configure(u64, u64),
+    /// The whole proxy stands still, for tenths of a second.
+    Freeze(u64),
+    /// A new configuration, with other numbers, and with the tenant's limit or the route's in shadow.
+    Configure([u64; 2], [bool; 2]),
 }
 
 const WORKERS: usize = 4;
@@ -391,12 +555,27 @@ fn event() -> impl Strategy<Value = Event> {
         3 => (1_u64..70).prop_map(Event::Wait),
         1 => (0..WORKERS).prop_map(Event::Die),
         2 => (0..WORKERS).prop_map(Event::Stand),
-        1 => (1_u64..6, 1_u64..4).prop_map(|(a, b)| Event::Configure(a, b)),
+        1 => (1_u64..200).prop_map(Event::Freeze),
+        1 => ([1_u64..6, 1_u64..4], any::<[bool; 2]>()).prop_map(|(most, shadow)| Event::Configure(most, shadow)),
     ]
 }
 
-/// A request in flight: whose, and whether with the route's limit.
-type Held = (usize, bool, Ticket);
+/// A request in flight.
+struct Held {
+    tenant: usize,
+    /// Whether it met the route's limit.
+    route: bool,
+    /// Whether the tenant's limit was in shadow and would have refused it, and the route's.
+    over: [bool; 2],
+    ticket: Ticket,
+}
+
+impl Held {
+    /// Whether a limit (the tenant's, or the route's) counts it: at all, or as one that it let in.
+    fn counts(&self, tenant: usize, limit: usize, let_in: bool) -> bool {
+        self.tenant == tenant && (limit == 0 || self.route) && !(let_in && self.over[limit])
+    }
+}
 
 struct Vm {
     host: MemoryHost,
@@ -405,18 +584,18 @@ struct Vm {
     ticks_at: u64,
     /// Since when it stands still.
     still: Option<u64>,
-    /// Whether it stood still for so long that it may be off the list, and has done nothing since that puts it there again.
+    /// Whether it stood still, and others did not, for so long that it may be off the list, and has done nothing since that puts it there again.
     off: bool,
+    /// When it last went on, or was made.
+    woke: u64,
 }
-
-/// Requests by tenant, and by whether they met the route's limit.
-type Lost = HashMap<(usize, bool), u64>;
 
 struct World {
     vms: Vec<Vm>,
-    /// What was in flight in VMs that died: when, and of whom.
-    lost: Vec<(u64, Lost)>,
+    /// What was in flight in VMs that died, and when.
+    lost: Vec<(u64, Vec<Held>)>,
     most: [u64; 2],
+    shadow: [bool; 2],
 }
 
 impl World {
@@ -424,14 +603,30 @@ impl World {
         self.vms[0].host.monotonic()
     }
 
-    /// Requests in flight that a limit (the tenant's, or the route's) counts.
-    fn counted(tickets: &[Held], tenant: usize, limit: usize) -> u64 {
-        let counts = |(of, route, _): &&Held| *of == tenant && (limit == 0 || *route);
-        tickets.iter().filter(counts).count() as u64
+    /// How many that a limit counts are in flight in VMs that it can know of for sure.
+    fn surely(&self, tenant: usize, limit: usize, let_in: bool) -> u64 {
+        let sure = self.vms.iter().filter(|vm| !vm.off);
+        let held = sure.flat_map(|vm| &vm.tickets);
+        held.filter(|held| held.counts(tenant, limit, let_in))
+            .count() as u64
+    }
+
+    /// How many there are at most to a worker, with those that VMs had which have been dead for less than five seconds.
+    fn perhaps(&self, worker: usize, tenant: usize, limit: usize, let_in: bool) -> u64 {
+        let now = self.now();
+        let woke = self.vms[worker].woke;
+        let alive = self.vms.iter().flat_map(|vm| &vm.tickets);
+        let lost = self
+            .lost
+            .iter()
+            // It runs a tenth of a second after it woke at the latest.
+            .filter(|(at, _)| at + SILENCE > now || woke + GRACE + SECOND / 10 > now);
+        let all = alive.chain(lost.flat_map(|(_, held)| held));
+        all.filter(|held| held.counts(tenant, limit, let_in))
+            .count() as u64
     }
 
     fn arrive(&mut self, worker: usize, tenant: usize, route: bool) {
-        let now = self.now();
         let vm = &mut self.vms[worker];
         if vm.still.is_some() {
             return;
@@ -449,19 +644,32 @@ impl World {
         let limits = Concurrencies {
             tenant: &limits,
             route: if route { &of_route } else { &[] },
+            shadow: Subset::of(self.shadow, |shadow| shadow),
         };
         let admission = vm.in_flight.admit(account, limits, &mut vm.host).unwrap();
         vm.off = false;
+        let met = 0..=usize::from(route);
         match admission {
-            Admission::Admitted { ticket, .. } => {
-                vm.tickets.push((tenant, route, ticket));
-                for limit in 0..=usize::from(route) {
-                    let there: u64 = self
-                        .vms
-                        .iter()
-                        .filter(|vm| !vm.off)
-                        .map(|vm| Self::counted(&vm.tickets, tenant, limit))
-                        .sum();
+            Admission::Admitted { ticket, over, .. } => {
+                let over = [0, 1].map(|limit| over.contains(&limit));
+                let held = Held {
+                    tenant,
+                    route,
+                    over,
+                    ticket,
+                };
+                for limit in met.clone().filter(|limit| over[*limit]) {
+                    assert!(self.shadow[limit], "what is enforced refuses");
+                    let there = self.perhaps(worker, tenant, limit, true);
+                    assert!(
+                        there >= self.most[limit],
+                        "would be refused, and only {there} of {} have been let in",
+                        self.most[limit]
+                    );
+                }
+                self.vms[worker].tickets.push(held);
+                for limit in met.filter(|limit| !over[*limit]) {
+                    let there = self.surely(tenant, limit, self.shadow[limit]);
                     assert!(
                         there <= self.most[limit],
                         "{there} are in flight, and limit {limit} allows {}",
@@ -472,21 +680,8 @@ impl World {
             Admission::Refused { by, .. } => {
                 assert!(!by.is_empty());
                 for limit in by {
-                    let alive = self
-                        .vms
-                        .iter()
-                        .map(|vm| Self::counted(&vm.tickets, tenant, limit));
-                    let lost = self
-                        .lost
-                        .iter()
-                        .filter(|(at, _)| at + SILENCE > now)
-                        .flat_map(|(_, lost)| {
-                            let both = [false, true]
-                                .into_iter()
-                                .filter(move |route| limit == 0 || *route);
-                            both.map(move |route| lost.get(&(tenant, route)).copied().unwrap_or(0))
-                        });
-                    let there: u64 = alive.chain(lost).sum();
+                    assert!(!self.shadow[limit], "a limit in shadow refuses nobody");
+                    let there = self.perhaps(worker, tenant, limit, false);
                     assert!(
                         there >= self.most[limit],
                         "refused, and only {there} of {} are in flight",
@@ -503,8 +698,8 @@ impl World {
             return;
         }
         let nth = nth % vm.tickets.len();
-        let (_, _, ticket) = vm.tickets.swap_remove(nth);
-        vm.in_flight.leave(ticket, &mut vm.host);
+        let held = vm.tickets.swap_remove(nth);
+        vm.in_flight.leave(held.ticket, &mut vm.host);
     }
 
     fn wait(&mut self, tenths: u64) {
@@ -537,13 +732,10 @@ impl World {
             ticks_at: now + SECOND,
             still: None,
             off: false,
+            woke: now,
         };
         let dead = std::mem::replace(&mut self.vms[worker], vm);
-        let mut lost = Lost::new();
-        for (tenant, route, _) in &dead.tickets {
-            *lost.entry((*tenant, *route)).or_default() += 1;
-        }
-        self.lost.push((now, lost));
+        self.lost.push((now, dead.tickets));
     }
 
     fn stand(&mut self, worker: usize) {
@@ -552,15 +744,30 @@ impl World {
         vm.still = match vm.still {
             // One that has not come to its next sign since it stood still before has been silent since then.
             None => Some(now.min(vm.ticks_at)),
-            Some(_) => None,
+            Some(_) => {
+                vm.woke = now;
+                None
+            }
         };
+    }
+
+    /// Time passes and nobody does anything, not even what was due. Before that, everybody could.
+    fn freeze(&mut self, tenths: u64) {
+        self.wait(1);
+        self.vms[0].host.advance(tenths * SECOND / 10);
+        let now = self.now();
+        for vm in &mut self.vms {
+            vm.woke = now;
+        }
     }
 }
 
 proptest! {
     #![proptest_config(proxy::config(400))]
 
-    /// Never more in flight than allowed, whatever happens to workers; never a refusal without reason for longer than five seconds; and nothing is left behind.
+    /// Never more in flight than allowed, whatever happens to workers, but for those that stood still alone; never a refusal without reason for longer than five seconds after a death, or for a
+    /// moment after who refuses stood still itself; and nothing is left behind. A
+    /// limit in shadow refuses nobody, and says of each request what it would do if only those were in flight that it has let in.
     #[test]
     fn whatever_happens_to_workers(events in prop::collection::vec(event(), 1..160)) {
         let first = MemoryHost::new();
@@ -568,10 +775,11 @@ proptest! {
         let mut world = World {
             vms: (0..WORKERS as u64).map(|n| {
                 let host = first.worker();
-                Vm { in_flight: open(&host, INDIVIDUALLY), host, tickets: Vec::new(), ticks_at: begin + n * SECOND / 4, still: None, off: false }
+                Vm { in_flight: open(&host, INDIVIDUALLY), host, tickets: Vec::new(), ticks_at: begin + n * SECOND / 4, still: None, off: false, woke: begin }
             }).collect(),
             lost: Vec::new(),
             most: [3, 2],
+            shadow: [false; 2],
         };
         for event in events {
             match event {
@@ -580,8 +788,9 @@ proptest! {
                 Event::Wait(tenths) => world.wait(tenths),
                 Event::Die(worker) => world.die(worker),
                 Event::Stand(worker) => world.stand(worker),
-                Event::Configure(tenant, route) => {
-                    world.most = [tenant, route];
+                Event::Freeze(tenths) => world.freeze(tenths),
+                Event::Configure(most, shadow) => {
+                    (world.most, world.shadow) = (most, shadow);
                     for vm in &mut world.vms {
                         vm.in_flight = open(&vm.host, INDIVIDUALLY);
                     }
@@ -595,6 +804,7 @@ proptest! {
             }
         }
         world.wait(50);
+        world.shadow = [false; 2];
         for tenant in 0..TENANTS.len() {
             for n in 0..world.most[0] {
                 let before = world.vms[n as usize % WORKERS].tickets.len();

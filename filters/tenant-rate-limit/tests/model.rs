@@ -6,7 +6,7 @@
 mod proxy;
 
 use proptest::prelude::*;
-use proxy::{Model, Proxy, SECOND, admitted, config, id, of, rate, standings};
+use proxy::{Model, Proxy, SECOND, admitted, config, id, kind, of, rate, standings};
 use tenant_rate_limit::calendar::Window;
 use tenant_rate_limit::ledger::{Account, Decision, Limits};
 use tenant_rate_limit::limit::{Kind, Limit, Now, Standing, State, Used};
@@ -17,21 +17,6 @@ use tollgate_host::memory::Call;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
-fn limit() -> impl Strategy<Value = Kind> {
-    // From 1 a day to 1,000,000 a second.
-    let interval = prop_oneof![
-        1_000_u64..10_000,
-        1_000_000_u64..3 * SECOND,
-        Just(86_400 * SECOND)
-    ];
-    let rate = (interval, 1_u64..12).prop_map(|(interval, burst)| Kind::Rate { interval, burst });
-    let quota = (1_u64..16, 0_usize..4).prop_map(|(quota, window)| Kind::Quota {
-        quota,
-        window: Window::ALL[window],
-    });
-    prop_oneof![rate, quota]
-}
-
 fn limits() -> impl Strategy<Value = Vec<Limit>> {
     let named = |kinds: Vec<Kind>| {
         kinds
@@ -40,7 +25,7 @@ fn limits() -> impl Strategy<Value = Vec<Limit>> {
             .map(|(n, kind)| Limit::new(&format!("limit-{n}"), kind))
             .collect()
     };
-    proptest::collection::vec(limit(), 1..4).prop_map(named)
+    proptest::collection::vec(kind(), 1..4).prop_map(named)
 }
 
 /// How much time passes before a request, and how far the wall clock is set then.
@@ -132,7 +117,7 @@ proptest! {
     }
 
     #[test]
-    fn a_standing_says_what_can_still_be_done(kind in limit(), steps in proptest::collection::vec(0_u64..2 * SECOND, 0..10)) {
+    fn a_standing_says_what_can_still_be_done(kind in kind(), steps in proptest::collection::vec(0_u64..2 * SECOND, 0..10)) {
         let limit = Limit::new("limit", kind);
         let (mut used, mut now) = (None, start());
         for step in steps {

@@ -5,24 +5,17 @@
 mod proxy;
 
 use proptest::prelude::*;
-use proxy::{DAY, Model, Proxy, SECOND, admitted, config, id, never_too_many, rate, standings};
+use proxy::{
+    DAY, Model, Proxy, SECOND, admitted, config, id, kind, never_too_many, rate, standings,
+};
 use tenant_rate_limit::calendar::Window;
-use tenant_rate_limit::ledger::{Account, Decision, Limits};
+use tenant_rate_limit::ledger::{Account, Decision, Limits, Watched, Weighed};
 use tenant_rate_limit::limit::{Kind, Limit, Mode, Share, Subset};
+use tenant_rate_limit::share::{Total, Verdict};
 use tollgate_host::HostError;
 use tollgate_host::memory::Call;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
-
-fn kind() -> impl Strategy<Value = Kind> {
-    let interval = prop_oneof![1_000_u64..10_000, 1_000_000_u64..3 * SECOND];
-    let rate = (interval, 1_u64..12).prop_map(|(interval, burst)| Kind::Rate { interval, burst });
-    let quota = (1_u64..16, 0_usize..4).prop_map(|(quota, window)| Kind::Quota {
-        quota,
-        window: Window::ALL[window],
-    });
-    prop_oneof![rate, quota]
-}
 
 fn limits() -> impl Strategy<Value = Vec<Limit>> {
     proptest::collection::vec(kind(), 1..5).prop_map(|kinds| {
@@ -60,6 +53,18 @@ fn watch(
     (enforced, shadow): (Limits<'_>, Limits<'_>),
     cost: u64,
 ) -> (Decision, Option<Decision>) {
+    let (decision, watched) = watch_all(proxy, worker, account, (enforced, shadow), cost);
+    let watched = watched.map(|watched| watched.limits);
+    (decision, watched.filter(|_| !shadow.is_empty()))
+}
+
+fn watch_all(
+    proxy: &mut Proxy,
+    worker: usize,
+    account: Account<'_>,
+    (enforced, shadow): (Limits<'_>, Limits<'_>),
+    cost: u64,
+) -> (Decision, Option<Watched>) {
     let (host, ledger) = &mut proxy.workers[worker];
     ledger
         .charge_and_watch(account, enforced, shadow, cost, host)
@@ -170,6 +175,47 @@ proptest! {
             keys.into_iter().filter(|key| key.starts_with(b"trl/")).count()
         };
         prop_assert_eq!(row(&with), row(&without));
+    }
+
+    /// Of two tenants, one of them in shadow for the total and one not: what becomes of the first is the same without a total, and of what passes the total says
+    /// to both what it says where it is enforced for both.
+    #[test]
+    fn a_total_in_shadow_says_what_it_would_do(
+        requests in proptest::collection::vec((0..SECOND / 50, 0_usize..3, any::<bool>(), prop_oneof![4 => Just(1_u64), 1 => 1_u64..30]), 100..500),
+        interval in SECOND / 1_000..SECOND / 20,
+        burst in 16_u64..200,
+    ) {
+        let total = Total::new(interval, burst, 1, 3);
+        let limits = [rate("rate", SECOND / 50, 20)];
+        let none = Limits { tenant: &limits, ..Limits::default() };
+        let no_shadows = Limits { without: Subset::NONE.others(), ..none };
+        let (mut with, mut without, mut enforced) = (Proxy::new(3, 0), Proxy::new(3, 0), Proxy::new(3, 0));
+        for (time, worker, in_shadow, cost) in requests {
+            for proxy in [&with, &without, &enforced] {
+                proxy.advance(time);
+            }
+            let total = Some(Weighed { total: &total, weight: if in_shadow { 1 } else { 2 } });
+            let name = id(if in_shadow { "watched" } else { "acme" });
+            let account = Account::Listed(&name);
+            let (enforces, shadow) = match in_shadow {
+                true => (none, Limits { total, ..no_shadows }),
+                false => (Limits { total, ..none }, no_shadows),
+            };
+            let (decision, watched) = watch_all(&mut with, worker, account, (enforces, shadow), cost);
+            if !in_shadow {
+                prop_assert_eq!(decision, enforced.charge(worker, account, enforces, cost));
+                continue;
+            }
+            prop_assert_eq!(&decision, &without.charge(worker, account, none, cost));
+            prop_assert_eq!(watched.is_some(), admitted(&decision));
+            let Some(watched) = watched else { continue };
+            let told = match enforced.charge(worker, account, Limits { total, ..Limits::default() }, cost) {
+                Decision::Scarce { total, never: false, .. } => Verdict::Waits(total),
+                Decision::Scarce { total, never: true, .. } => Verdict::Never(total),
+                _ => Verdict::Passes,
+            };
+            prop_assert_eq!(watched.total, told);
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 use tenant_rate_limit::TenantRateLimit;
 use tollgate_host::memory::{Call, MemoryHost};
-use tollgate_host::{Action, Plugin, Request, Stream};
+use tollgate_host::{Action, Host, Plugin, Request, Stream};
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -254,4 +254,148 @@ fn a_new_configuration_gives_nothing_anew() {
     }
     let more = (0..1_000).filter(|_| proxy.send("acme", "/")).count();
     assert!(more < 100, "{more}");
+}
+
+/// What a limit in shadow would have refused, in four words, and what its client would have been told.
+fn noted(host: &MemoryHost) -> [Option<String>; 2] {
+    use tollgate_common::refusal::{SHADOW_HEADERS, SHADOWED};
+    [SHADOWED, SHADOW_HEADERS].map(|name| {
+        let noted = host.property(&[name]).unwrap();
+        noted.map(|noted| String::from_utf8(noted).unwrap())
+    })
+}
+
+#[test]
+fn a_total_in_shadow_refuses_nobody_but_those_whom_it_is_rolled_out_to() {
+    // By its salt, hooli is in this half, and globex is not.
+    let salt = (0..)
+        .map(|n| format!("s{n}"))
+        .find(|salt| {
+            let is_in = |id: &str| tollgate_common::hashed::in_share(salt, id.as_bytes(), 50, 100);
+            is_in("hooli") && !is_in("globex") && !is_in("acme")
+        })
+        .unwrap();
+    let config = CONFIG
+        .replace(
+            r#""total": {"requests": 1000, "per": "1s"}"#,
+            &format!(
+                r#""total": {{"requests": 1000, "per": "1s", "mode": "shadow", "enforcedFor": {{"share": 50, "salt": "{salt}"}}}}"#
+            ),
+        )
+        .replace(r#""refused": "#, r#""shadowed": "shadowed_total", "refused": "#);
+    let mut proxy = Proxy::new(1);
+    let (host, plugin_of) = &mut proxy.workers[0];
+    *plugin_of = plugin(&config, host);
+    let shadowed = |proxy: &Proxy, who: &str, tier: &str, reason: &str| {
+        proxy.value(&format!(
+            "tenant=.={who};.;tier=.={tier};.;limit=.=total;.;reason=.={reason};.;shadowed_total"
+        ))
+    };
+    // All of them pass, and what the total would have let pass is charged to it, as if it was enforced.
+    let mut would_pass = 0_i64;
+    for _ in 0..1_500 {
+        assert!(proxy.send("globex", "/"));
+        would_pass += i64::from(noted(proxy.last())[0].is_none());
+    }
+    assert!((500..1_000).contains(&would_pass), "{would_pass}");
+    assert_eq!(
+        shadowed(&proxy, "globex", "free", "limited"),
+        1_500 - would_pass
+    );
+    let [words, headers] = noted(proxy.last());
+    assert_eq!(words.as_deref(), Some("globex free total limited"));
+    let headers = headers.unwrap();
+    let expected = ":status: 429 | retry-after: 1 | ratelimit-policy: \"daily\";q=1000000;w=86400 | ratelimit: ";
+    assert!(
+        headers.starts_with(expected) && !headers.contains("total"),
+        "{headers}"
+    );
+    // An unlimited tenant too, and what could never pass.
+    while noted(proxy.last())[0].as_deref() != Some("acme large total limited") {
+        assert!(proxy.send("acme", "/"));
+    }
+    assert!(proxy.send("acme", "/export"));
+    assert_eq!(
+        noted(proxy.last())[0].as_deref(),
+        Some("acme large total too_costly")
+    );
+    assert_eq!(shadowed(&proxy, "acme", "large", "too_costly"), 1);
+    assert!(
+        proxy.send("acme", "/healthz"),
+        "and what is exempt is not asked"
+    );
+    // Who is in the share is refused, by what all have used together.
+    let mut passed = 0;
+    while proxy.send("hooli", "/") {
+        passed += 1;
+    }
+    assert!((1..500).contains(&passed), "{passed}");
+}
+
+/// With places in flight beside the total, in two workers.
+#[test]
+fn who_is_refused_by_the_total_takes_no_place_in_flight() {
+    let config = CONFIG.replace(
+        r#""free": {"limits": ["#,
+        r#""free": {"limits": [{"name": "parallel", "concurrent": 3000}, "#,
+    );
+    // Told apart, together in their tier's record, and listed.
+    let together = config.replace(r#""individually": 1000"#, r#""individually": 0"#);
+    for (config, tenant) in [
+        (&config, "globex"),
+        (&config, "somebody"),
+        (&together, "somebody"),
+    ] {
+        let mut proxy = Proxy::new(2);
+        for (host, of) in &mut proxy.workers {
+            *of = plugin(config, host);
+        }
+        for _ in 0..2_000 {
+            proxy.send(tenant, "/");
+        }
+        let (mut passed, mut refused) = (0, 0);
+        for _ in 0..20_000 {
+            proxy.advance(MILLISECOND / 10);
+            if proxy.send(tenant, "/") {
+                passed += 1;
+                continue;
+            }
+            refused += 1;
+            let calls = proxy.last().calls(Call::SetShared);
+            assert_eq!(calls, 0, "{tenant}: refused, and something was written");
+        }
+        assert!(
+            passed > 1_500 && refused > 15_000,
+            "{tenant}: {passed} passed, {refused} refused"
+        );
+    }
+}
+
+/// The most calls of shared data that a request costs while the total is scarce: reads and writes of one that passes, and of one that is refused. Two workers take turns, so none has to try again.
+#[test]
+fn what_a_request_costs_while_the_total_is_scarce() {
+    let in_flight = CONFIG.replace(
+        r#""free": {"limits": ["#,
+        r#""free": {"limits": [{"name": "parallel", "concurrent": 3000}, "#,
+    );
+    for (config, [passes, refused]) in [(CONFIG, [(3, 2), (2, 0)]), (&in_flight, [(6, 3), (2, 0)])]
+    {
+        let mut proxy = Proxy::new(2);
+        for (host, of) in &mut proxy.workers {
+            *of = plugin(config, host);
+        }
+        for _ in 0..2_000 {
+            proxy.send("globex", "/");
+        }
+        let mut most = [(0, 0); 2];
+        for _ in 0..20_000 {
+            proxy.advance(MILLISECOND / 10);
+            let is_refused = !proxy.send("globex", "/");
+            let (read, written) = &mut most[usize::from(is_refused)];
+            let host = proxy.last();
+            *read = host.calls(Call::Shared).max(*read);
+            *written = host.calls(Call::SetShared).max(*written);
+        }
+        assert_eq!(most, [passes, refused]);
+    }
 }

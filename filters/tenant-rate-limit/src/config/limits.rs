@@ -85,15 +85,21 @@ pub(super) fn distinct(
 impl Known {
     fn of(path: &str, written: &LimitWritten, problems: &mut Problems) -> Self {
         let name = name(path, &written.name, problems);
-        let mode = mode(path, written, problems);
+        let mode = mode(
+            path,
+            written.mode,
+            written.enforced_for.as_ref(),
+            &written.name,
+            problems,
+        );
         let limit = match written.concurrent {
             Some(most) if written.requests.is_none() && written.quota.is_none() => {
                 let most = concurrent(path, most, written, problems);
                 let most = most.zip(settled(path, written, None, problems));
                 let most = most.map(|(most, _)| most);
-                name.zip(most)
-                    .zip(mode)
-                    .map(|((name, most), _)| Rule::InFlight(Concurrency::new(name, most)))
+                name.zip(most).zip(mode).map(|((name, most), mode)| {
+                    Rule::InFlight(Concurrency::new(name, most).in_mode(mode))
+                })
             }
             _ => {
                 let kind = kind(path, written, problems);
@@ -148,8 +154,15 @@ fn name<'w>(path: &str, name: &'w str, problems: &mut Problems) -> Option<&'w st
     Some(name)
 }
 
-fn mode(path: &str, limit: &LimitWritten, problems: &mut Problems) -> Option<Mode> {
-    match (limit.mode, &limit.enforced_for) {
+/// The mode of the limit of this name, written at `path`.
+pub(super) fn mode(
+    path: &str,
+    mode: ModeWritten,
+    share: Option<&ShareWritten>,
+    name: &str,
+    problems: &mut Problems,
+) -> Option<Mode> {
+    match (mode, share) {
         (ModeWritten::Enforce, None) => Some(Mode::Enforce),
         (ModeWritten::Shadow, None) => Some(Mode::Shadow(Share {
             share: 0,
@@ -157,8 +170,7 @@ fn mode(path: &str, limit: &LimitWritten, problems: &mut Problems) -> Option<Mod
             salt: String::new(),
         })),
         (ModeWritten::Shadow, Some(share)) => {
-            enforced_for(&format!("{path}.enforcedFor"), share, &limit.name, problems)
-                .map(Mode::Shadow)
+            enforced_for(&format!("{path}.enforcedFor"), share, name, problems).map(Mode::Shadow)
         }
         (ModeWritten::Enforce, Some(_)) => {
             if problems.as_written(path, "mode") {
@@ -172,13 +184,17 @@ fn mode(path: &str, limit: &LimitWritten, problems: &mut Problems) -> Option<Mod
     }
 }
 
-/// That a limit is in shadow, if it is.
-pub(super) fn shadow_of(path: &str, limit: &LimitWritten) -> Option<ConfigError> {
-    if limit.mode != ModeWritten::Shadow {
+/// That the limit of this name, written at `path`, is in shadow, if it is.
+pub(super) fn shadow_of(
+    path: &str,
+    mode: ModeWritten,
+    share: Option<&ShareWritten>,
+    name: &str,
+) -> Option<ConfigError> {
+    if mode != ModeWritten::Shadow {
         return None;
     }
-    let name = &limit.name;
-    let message = match &limit.enforced_for {
+    let message = match share {
         None => format!("the limit {name} is in shadow and refuses nobody"),
         Some(written) => {
             let (share, of) = (written.share, written.out_of.unwrap_or(100));
@@ -261,12 +277,6 @@ fn concurrent(path: &str, most: u64, limit: &LimitWritten, problems: &mut Proble
                 "concurrent is how many requests are in flight at the same time, not in a time; leave it out",
             );
         }
-    }
-    if limit.mode == ModeWritten::Shadow {
-        problems.tell(
-            format!("{path}.mode"),
-            "a limit on requests in flight cannot be in shadow, leave it out",
-        );
     }
     if !(1..=LARGEST).contains(&most) {
         return problems.refuse(

@@ -104,7 +104,7 @@ pub(super) fn limit(schema: &mut Schema) {
     let of_each_kind = json_schema!({
         "requests": {"properties": {"per": keys::<Duration>(), "cost": false}, "required": ["per"]},
         "quota": {"properties": {"per": {"enum": Window::ALL.map(Window::name)}, "burst": false}, "required": ["per"]},
-        "concurrent": {"properties": {"per": false, "burst": false, "cost": false, "mode": {"const": "enforce"}}},
+        "concurrent": {"properties": {"per": false, "burst": false, "cost": false}},
         "enforcedFor": {"properties": {"mode": {"const": "shadow"}}, "required": ["mode"]},
     });
     schema.insert("dependentSchemas".to_owned(), of_each_kind.to_value());

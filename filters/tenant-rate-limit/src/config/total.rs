@@ -44,13 +44,21 @@ pub(super) fn total(
             );
         }
     }
+    let mode = limits::mode(
+        "total",
+        total.mode,
+        total.enforced_for.as_ref(),
+        share::NAME,
+        problems,
+    );
     let kind = kind(total, problems)?;
     let weights = || weights.iter().copied().chain([unlisted]);
     let Kind::Rate { interval, burst } = kind else {
         return None;
     };
     let lightest = weights().min().unwrap_or(1);
-    Some(Some(Total::new(interval, burst, lightest, weights().sum())))
+    let total = Total::new(interval, burst, lightest, weights().sum());
+    Some(Some(total.in_mode(mode?)))
 }
 
 /// What the total allows. Its burst has to be large enough that what is free of it says something.

@@ -272,6 +272,12 @@ pub(super) struct TotalWritten {
     #[serde(default, deserialize_with = "optional_whole_number")]
     #[cfg_attr(feature = "schema", schemars(range(min = 10)))]
     pub(super) burst: Option<u64>,
+    /// Whether it refuses what is too much, or only counts what it would have refused.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = "enforce")))]
+    pub(super) mode: ModeWritten,
+    /// A share of all tenants for whom it refuses all the same; only with `mode: shadow`.
+    pub(super) enforced_for: Option<ShareWritten>,
 }
 
 /// A rate (`requests`, `per`, `burst`), a quota (`quota`, `per`) or a number of requests in flight (`concurrent`).

@@ -8,18 +8,47 @@
 
 use super::bytes::Reader;
 use super::members::{Members, VERSION};
+use crate::limit::KIND;
 
 /// How many requests of one tenant, for one limit, one VM has in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Count {
     /// The tenant's number in its row.
     pub tenant: u32,
-    /// The limit's key.
+    /// The limit's key, and in it [what they are](Of).
     pub limit: u32,
     /// The VM's id among the members.
     pub vm: u32,
     /// How many.
     pub number: u32,
+}
+
+/// What requests are to a limit that counts them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Of {
+    /// It was enforced when it let them in.
+    Enforced,
+    /// It was in shadow and would have let them in.
+    Shadow,
+    /// It was in shadow and would have refused them.
+    Over,
+}
+
+impl Of {
+    /// A limit's key, with this in its last bits.
+    pub fn key(self, limit: u32) -> u32 {
+        let code = match self {
+            Self::Enforced => KIND,
+            Self::Shadow => 5,
+            Self::Over => 6,
+        };
+        limit & !KIND | code
+    }
+
+    /// Whether a key says this of its requests.
+    fn is(self, key: u32) -> bool {
+        self.key(key) == key
+    }
 }
 
 /// The counts of one row.
@@ -68,9 +97,13 @@ impl Counts {
         self.0.extend(own);
     }
 
-    /// How many requests of a tenant are in flight for a limit.
-    pub fn sum(&self, tenant: u32, limit: u32) -> u64 {
-        let of = |count: &&Count| count.tenant == tenant && count.limit == limit;
+    /// How many requests of a tenant are in flight for a limit: all, or those that it has let in or would have.
+    pub fn sum(&self, tenant: u32, limit: u32, let_in: bool) -> u64 {
+        let of = |count: &&Count| {
+            count.tenant == tenant
+                && count.limit & !KIND == limit & !KIND
+                && !(let_in && Of::Over.is(count.limit))
+        };
         let numbers = self
             .0
             .iter()
@@ -79,12 +112,14 @@ impl Counts {
         numbers.sum()
     }
 
-    /// Whether there are `capacity` other tenants in it.
-    pub fn is_full_for(&self, tenant: u32, capacity: usize) -> bool {
+    /// Whether there are `capacity` other tenants in it. To one whom a limit may refuse, those do not count of whom only limits in shadow have let something in.
+    pub fn is_full_for(&self, tenant: u32, capacity: usize, enforced: bool) -> bool {
         if self.0.len() < capacity || self.0.iter().any(|count| count.tenant == tenant) {
             return false;
         }
-        let mut tenants: Vec<u32> = self.0.iter().map(|count| count.tenant).collect();
+        let takes_room = |count: &&Count| !enforced || Of::Enforced.is(count.limit);
+        let takers = self.0.iter().filter(takes_room);
+        let mut tenants: Vec<u32> = takers.map(|count| count.tenant).collect();
         tenants.sort_unstable();
         tenants.dedup();
         tenants.len() >= capacity
@@ -123,17 +158,37 @@ mod tests {
 
     #[test]
     fn counts_are_of_a_tenant_and_a_limit() {
+        let [a, b] = [8, 16].map(|limit| Of::Enforced.key(limit));
         let mut counts = Counts(vec![
-            count(1, 2, 3, 4),
-            count(1, 2, 5, 6),
-            count(1, 9, 3, 7),
+            count(1, a, 3, 4),
+            count(1, a, 5, 6),
+            count(1, b, 3, 7),
         ]);
-        counts.replace(3, [count(1, 2, 3, 1), count(8, 2, 3, 2)].into_iter());
+        counts.replace(3, [count(1, a, 3, 1), count(8, a, 3, 2)].into_iter());
         assert_eq!(
-            [counts.sum(1, 2), counts.sum(1, 9), counts.sum(8, 2)],
+            [(1, a), (1, b), (8, a)].map(|(tenant, limit)| counts.sum(tenant, limit, false)),
             [7, 0, 2]
         );
-        assert!(counts.is_full_for(5, 2) && !counts.is_full_for(5, 3));
-        assert!(!counts.is_full_for(8, 2));
+        assert!(counts.is_full_for(5, 2, true) && !counts.is_full_for(5, 3, true));
+        assert!(!counts.is_full_for(8, 2, true));
+    }
+
+    #[test]
+    fn what_limits_in_shadow_count_is_told_apart() {
+        let key = 0x1234_5670;
+        let counts = Counts(vec![
+            count(1, Of::Enforced.key(key), 3, 1),
+            count(1, Of::Shadow.key(key), 3, 2),
+            count(1, Of::Over.key(key), 4, 4),
+            count(2, Of::Shadow.key(key), 3, 8),
+        ]);
+        let enforced = Of::Enforced.key(key);
+        assert_eq!(
+            [false, true].map(|let_in| counts.sum(1, enforced, let_in)),
+            [7, 3]
+        );
+        // The second tenant is there by a limit in shadow alone.
+        assert!(!counts.is_full_for(5, 2, true) && counts.is_full_for(5, 2, false));
+        assert!(counts.is_full_for(5, 1, true));
     }
 }

@@ -64,13 +64,13 @@ impl Members {
     }
 
     /// A sign of life at `now` of the VM that was a member as `id`: the id that it is a member as from now on, which is another one if it had been given up. Those
-    /// that have been silent for too long are given up.
-    pub fn alive(&mut self, id: Option<u32>, now: u64) -> u32 {
+    /// that have been silent for too long are given up, their silence counted from `since` on at the earliest.
+    pub fn alive(&mut self, id: Option<u32>, now: u64, since: u64) -> u32 {
         let own = self.members.iter().find(|member| Some(member.id) == id);
         let id = own.map_or(self.next, |own| own.id);
         let seen = own.map_or(now, |own| own.seen.max(now));
         self.members
-            .retain(|member| member.id != id && !silent(member.seen, now));
+            .retain(|member| member.id != id && !silent(member.seen.max(since), now));
         self.members.push(Member { id, seen });
         self.next = self.next.max(id.saturating_add(1));
         id
@@ -81,9 +81,10 @@ impl Members {
         id < self.next && self.seen(id).is_none()
     }
 
-    /// Whether it may be gone: a list that is read now might say so.
-    pub fn may_be_gone(&self, id: u32, now: u64) -> bool {
-        self.seen(id).is_none_or(|seen| silent(seen, now))
+    /// Whether it may be gone: a list that is read now might say so, or so might [`alive`](Self::alive).
+    pub fn may_be_gone(&self, id: u32, now: u64, since: u64) -> bool {
+        self.seen(id)
+            .is_none_or(|seen| silent(seen.max(since), now))
     }
 
     fn seen(&self, id: u32) -> Option<u64> {
@@ -105,27 +106,40 @@ mod tests {
     #[test]
     fn the_silent_are_given_up_and_come_back_as_others() {
         let mut members = Members::new(20);
-        let a = members.alive(None, 100);
-        let b = members.alive(None, 200);
+        let a = members.alive(None, 100, 0);
+        let b = members.alive(None, 200, 0);
         assert_eq!((a, b), (10, 11));
-        assert!(!members.may_be_gone(a, 100 + SILENCE - 1));
-        assert!(members.may_be_gone(a, 100 + SILENCE));
+        assert!(!members.may_be_gone(a, 100 + SILENCE - 1, 0));
+        assert!(members.may_be_gone(a, 100 + SILENCE, 0));
         assert!(!members.is_gone(a));
         // One that was never heard of may be new.
-        assert!(members.may_be_gone(12, 200) && !members.is_gone(12));
+        assert!(members.may_be_gone(12, 200, 0) && !members.is_gone(12));
 
-        assert_eq!(members.alive(Some(b), 100 + SILENCE), b);
+        assert_eq!(members.alive(Some(b), 100 + SILENCE, 0), b);
         assert!(members.is_gone(a));
-        assert_eq!(members.alive(Some(a), 100 + SILENCE), 12);
+        assert_eq!(members.alive(Some(a), 100 + SILENCE, 0), 12);
         assert_eq!(Members::parse(&members.bytes()), Some(members.clone()));
+    }
+
+    #[test]
+    fn silence_counts_from_when_whoever_judges_has_been_awake() {
+        let mut members = Members::new(0);
+        let a = members.alive(None, 100, 0);
+        let b = members.alive(None, 100, 0);
+        let now = 100 + 3 * SILENCE;
+        assert!(members.may_be_gone(a, now, 0) && !members.may_be_gone(a, now, now - SILENCE + 1));
+        assert_eq!(members.alive(Some(b), now, now), b);
+        assert!(!members.is_gone(a));
+        members.alive(Some(b), now + SILENCE, now);
+        assert!(members.is_gone(a));
     }
 
     #[test]
     fn a_sign_of_life_is_never_set_back() {
         let mut members = Members::new(0);
-        let a = members.alive(None, SILENCE);
-        assert_eq!(members.alive(Some(a), 5), a);
-        assert!(!members.may_be_gone(a, 2 * SILENCE - 1));
+        let a = members.alive(None, SILENCE, 0);
+        assert_eq!(members.alive(Some(a), 5, 0), a);
+        assert!(!members.may_be_gone(a, 2 * SILENCE - 1, 0));
     }
 
     #[test]

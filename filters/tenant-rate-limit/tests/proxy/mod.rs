@@ -2,7 +2,9 @@
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+use proptest::prelude::*;
 use proptest::test_runner::Config;
+use tenant_rate_limit::calendar::Window;
 use tenant_rate_limit::ledger::{Account, Decision, Failure, Ledger, Limits};
 use tenant_rate_limit::limit::{Kind, Limit, Now, Standing};
 use tollgate_common::TenantId;
@@ -21,6 +23,22 @@ pub(crate) fn config(cases: u32) -> Config {
         failure_persistence: None,
         ..Config::default()
     }
+}
+
+/// A small limit of any kind.
+pub(crate) fn kind() -> impl Strategy<Value = Kind> {
+    // From 1 a day to 1,000,000 a second.
+    let interval = prop_oneof![
+        1_000_u64..10_000,
+        1_000_000_u64..3 * SECOND,
+        Just(86_400 * SECOND)
+    ];
+    let rate = (interval, 1_u64..12).prop_map(|(interval, burst)| Kind::Rate { interval, burst });
+    let quota = (1_u64..16, 0_usize..4).prop_map(|(quota, window)| Kind::Quota {
+        quota,
+        window: Window::ALL[window],
+    });
+    prop_oneof![rate, quota]
 }
 
 pub(crate) struct Proxy {
