@@ -21,6 +21,8 @@ use user_classifier::config::Compiled;
 use user_classifier::explain::{Reason, Step, why};
 
 use crate::args::{ExplainArgs, ExplainFormat};
+use crate::build::variant;
+use crate::check::plugins;
 use crate::workspace::root_around;
 
 /// A request, as a client sends it.
@@ -94,10 +96,9 @@ fn of_manifests(paths: &[PathBuf], namespace: &str) -> anyhow::Result<Value> {
     let mut elsewhere: Vec<&str> = Vec::new();
     for plugin in &objects.wasm_plugins {
         let configuration = plugin.spec.plugin_config.clone().unwrap_or_default();
-        let url = plugin.spec.url.rsplit('/').next().unwrap_or_default();
-        let of_classifier = match url.split([':', '@', '.']).next() {
-            Some("user-classifier") => Some(Value::Object(configuration)),
-            Some("tollgate") => configuration.get("userClassifier").cloned(),
+        let of_classifier = match variant::plugin(plugins::module(&plugin.spec.url)) {
+            "user-classifier" => Some(Value::Object(configuration)),
+            "tollgate" => configuration.get("userClassifier").cloned(),
             _ => None,
         };
         match of_classifier {

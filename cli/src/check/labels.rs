@@ -10,6 +10,8 @@ use tollgate_mesh::api::Objects;
 use tollgate_mesh::model::Plugin;
 use tollgate_mesh::{Code, Mesh, Problem};
 
+use crate::build::variant;
+
 /// The labels that a plugin's metrics have, each with the field of its configuration that asks for it. None of a configuration that is wrong, and of
 /// modules that are not ours.
 pub(crate) fn of(plugin: &Plugin) -> BTreeMap<String, String> {
@@ -48,7 +50,7 @@ fn sections<'a>(
         ("business-metrics", "businessMetrics"),
     ];
     // Of a plugin's two modules, the one that sees bodies counts by the same configuration.
-    match module.strip_suffix("-bodies").unwrap_or(module) {
+    match variant::plugin(module) {
         "tollgate" => BUNDLED
             .iter()
             .filter_map(|(filter, section)| Some((*filter, *section, configuration.get(section)?)))
