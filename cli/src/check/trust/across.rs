@@ -32,19 +32,31 @@ pub(super) fn look(
     let inbound = passages
         .iter()
         .filter(|passage| matches!(passage.traffic, Traffic::Inbound(_)));
+    // A plugin believes the same wherever it runs; only its rules may stand behind one limiter or another.
+    let mut seen = BTreeSet::new();
+    let mut ruled = BTreeSet::new();
     for passage in inbound {
         for plugin in &passage.plugins {
             let Some(this) = find(known, plugin) else {
                 continue;
             };
+            let before = limiter_before(passage, this, known);
+            let is_new = seen.insert(this.name());
+            if !ruled.insert((this.name(), before.map(Known::name))) {
+                continue;
+            }
             for belief in beliefs(this, mesh) {
-                neighbours.look(&belief, &mut found);
-                if let (Some(classifier), true) = (this.classifier(), belief.section == CLASSIFIER)
-                {
-                    neighbours.rules(&belief, classifier, passage, &mut found);
+                if is_new {
+                    neighbours.look(&belief, &mut found);
+                }
+                if let (Some(classifier), CLASSIFIER) = (this.classifier(), belief.section) {
+                    let before = before.and_then(Known::limiter);
+                    neighbours.rules(&belief, classifier, before, &mut found);
                 }
             }
-            templates(this, &neighbours, &mut found);
+            if is_new {
+                templates(this, &neighbours, &mut found);
+            }
         }
     }
     let place = |problem: &Problem| (problem.file.clone(), problem.line, problem.field.clone());
@@ -60,6 +72,23 @@ pub(super) fn look(
         (!is_rule || refused.insert(place(problem))) && told.insert(problem.clone())
     });
     problems.extend(found);
+}
+
+/// The limiter that a request passes before a plugin, or in it, if it is a bundle.
+fn limiter_before<'k, 'a>(
+    passage: &Passage<'_>,
+    this: &Known<'_>,
+    known: &'k [Known<'a>],
+) -> Option<&'k Known<'a>> {
+    let end = passage
+        .plugins
+        .iter()
+        .position(|plugin| *plugin == this.plugin);
+    let before = passage.plugins.iter().take(end? + 1);
+    let limiters = before
+        .filter_map(|plugin| find(known, plugin))
+        .filter(|known| known.limiter().is_some());
+    limiters.last()
 }
 
 /// Whose word a plugin takes for which headers.
@@ -311,23 +340,15 @@ impl<'a> Neighbours<'a> {
             && !self.mesh.guards(neighbour.workload, header)
     }
 
-    /// Tells rules that rest on tenants whom somebody takes from clients before he passes them on.
+    /// Tells rules that rest on tenants whom somebody takes from clients before he passes them on. A limiter in front of the rules, `here`, writes the
+    /// tier anew.
     fn rules(
         &self,
         belief: &Belief<'_>,
         classifier: &Compiled,
-        passage: &Passage<'_>,
+        here: Option<&tenant_rate_limit::Config>,
         found: &mut Vec<Problem>,
     ) {
-        // A limiter in front writes the tier anew.
-        let before = passage
-            .plugins
-            .iter()
-            .take_while(|plugin| **plugin != belief.believer.plugin)
-            .chain([&belief.believer.plugin]);
-        let here = before
-            .filter_map(|plugin| find(self.known, plugin)?.limiter())
-            .last();
         for (position, neighbour) in self.believed(belief) {
             let of_neighbour = neighbour.passages.iter().filter_map(|passage| {
                 let mut limiters = passage.plugins.iter().rev().filter_map(|plugin| {
@@ -353,11 +374,11 @@ impl<'a> Neighbours<'a> {
                 };
                 let table = here.unwrap_or(config);
                 let (tenants, because) = there.tenants(table);
-                let here = Limiter {
+                let of_table = Limiter {
                     config: table,
                     ..there
                 };
-                let is_nobody = |subject: &Subject, test: &Test| here.is_nobody(subject, test);
+                let is_nobody = |subject: &Subject, test: &Test| of_table.is_nobody(subject, test);
                 let errors: Vec<ConfigError> =
                     told(classifier.unfounded(tenants, is_nobody), &because);
                 found.extend(errors.iter().map(|error| {
