@@ -252,7 +252,7 @@ pub(crate) async fn the_command_adds_up_what_the_envoys_have_counted(
     loop {
         let said = command(
             mesh,
-            &[&["shop_*", "--format", "json"], &globex[..]].concat(),
+            &[&["shop_*_total", "--format", "json"], &globex[..]].concat(),
         )?;
         ensure!(said.code == Some(0), "{said:?}");
         let found = counted(&serde_json::from_str(&said.output)?)?;
