@@ -252,7 +252,7 @@ pub(crate) async fn the_command_adds_up_what_the_envoys_have_counted(
     loop {
         let said = command(
             mesh,
-            &[&["shop_*", "--format", "json"], &globex[..]].concat(),
+            &[&["shop_*_total", "--format", "json"], &globex[..]].concat(),
         )?;
         ensure!(said.code == Some(0), "{said:?}");
         let found = counted(&serde_json::from_str(&said.output)?)?;
@@ -309,14 +309,14 @@ pub(crate) async fn the_command_adds_up_what_the_envoys_have_counted(
 
 /// What a command said.
 #[derive(Debug)]
-struct Said {
-    code: Option<i32>,
-    output: String,
-    errors: String,
+pub(crate) struct Said {
+    pub(crate) code: Option<i32>,
+    pub(crate) output: String,
+    pub(crate) errors: String,
 }
 
 /// `tollgate metrics` of this mesh; others may run.
-fn command(mesh: &LocalMesh, args: &[&str]) -> Result<Said> {
+pub(crate) fn command(mesh: &LocalMesh, args: &[&str]) -> Result<Said> {
     let output = Command::new(tollgate()?)
         .args(["metrics", "--mesh", mesh.gateway()])
         .args(args)

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use tollgate_tests::{LocalMesh, Manifests, Options, Signal, Target};
 
 use crate::client::Client;
+use crate::metrics::command;
 use crate::shared::block_on;
 
 /// A test on this Prometheus.
@@ -64,7 +65,11 @@ fn start(program: &Path) -> Result<LocalMesh> {
         prometheus: Some(program.to_owned()),
         ..Options::default()
     };
-    LocalMesh::start(Manifests::shipped()?, options)
+    let manifests = Manifests::shipped()?;
+    let before = "    - name: shop_orders_total\n";
+    let file = "wasm-plugins/business-metrics/plugin.yaml";
+    manifests.replace(file, before, &format!("{REVENUE}{before}"))?;
+    LocalMesh::start(manifests, options)
 }
 
 /// An order that was placed.
@@ -72,8 +77,17 @@ fn start(program: &Path) -> Result<LocalMesh> {
 struct Placed {
     tenant: &'static str,
     class: &'static str,
-    cents: u64,
+    /// What it is worth, if the gateway was told a number that it can count.
+    cents: Option<u64>,
 }
+
+/// What orders are worth, where the one who places them says it; beside it, what the shop ships counts.
+const REVENUE: &str = "    - name: shop_revenue_total
+      help: Value of placed orders.
+      when: {method: POST, route: /orders, status: 201}
+      value: {header: x-order-total, scale: 100}
+      labels: [tenant, user_type]
+";
 
 /// What customers have done, as they saw it.
 #[derive(Debug, Default)]
@@ -91,6 +105,18 @@ fn orders_and_refusals_are_read(program: &Path) -> Result<()> {
         finds_every_pod(&mesh, &prometheus).await?;
         let done = shop(&mesh).await?;
         counted(&prometheus, &done).await?;
+        // The same numbers, where Prometheus has them times 100.
+        let said = command(&mesh, &["shop_revenue_total", "--label", "tenant=acme"])?;
+        ensure!(
+            said.code == Some(0)
+                && said.output
+                    == "shop_revenue_total (counter, exported times 100): Value of placed orders.\n  \
+                        workload        tenant  user_type   value\n  \
+                        ingressgateway  acme    premium    258.00\n  \
+                        ingressgateway  acme    vip        137.70\n  \
+                        total                              395.70\n",
+            "{said:?}"
+        );
         only_what_a_cluster_exports(&mesh, &prometheus).await
     })?;
     mesh.stop()?;
@@ -152,8 +178,10 @@ async fn shop(mesh: &LocalMesh) -> Result<Done> {
     ] {
         let client = client.clone().bearing(mesh.bearer(user, tenant)?);
         for _ in 0..orders {
+            let total = format!("{}.{:02}", cents / 100, cents % 100);
+            let total = [("x-order-total", total.as_str())];
             let order = client
-                .post("/orders", &[], &json!({"userId": user}))
+                .post("/orders", &total, &json!({"userId": user}))
                 .await?;
             ensure!(
                 order.status == 201 && order.json()?["totalCents"] == cents,
@@ -162,11 +190,22 @@ async fn shop(mesh: &LocalMesh) -> Result<Done> {
             done.placed.push(Placed {
                 tenant: counted_as,
                 class,
-                cents,
+                cents: Some(cents),
             });
         }
     }
     let carol = client.clone().bearing(mesh.bearer("carol", "globex")?);
+    // No fraction of a cent is worth anything.
+    let fraction = [("x-order-total", "129.005")];
+    let order = carol
+        .post("/orders", &fraction, &json!({"userId": "carol"}))
+        .await?;
+    ensure!(order.status == 201, "{order:?}");
+    done.placed.push(Placed {
+        tenant: "globex",
+        class: "standard",
+        cents: None,
+    });
     let nothing = carol.post("/orders", &[], &json!({"userId": 7})).await?;
     ensure!(nothing.status == 422, "{nothing:?}");
     let dave = client.bearing(mesh.bearer("dave", "initech")?);
@@ -225,9 +264,23 @@ async fn counted(prometheus: &Prometheus, done: &Done) -> Result<()> {
             }),
         )
         .await?;
-    let cents: u64 = done.placed.iter().map(|order| order.cents).sum();
-    ensure!(cents > 0, "nobody has paid anything");
-    Ok(())
+    // To the cent, and what is none is told.
+    prometheus
+        .settles(
+            "sum by (tenant, user_type) (shop_revenue_total)",
+            total(&|order| {
+                let by = format!("{}, {}", order.tenant, order.class);
+                (by, order.cents.unwrap_or(0))
+            }),
+        )
+        .await?;
+    let skipped = done.placed.iter().filter(|order| order.cents.is_none());
+    prometheus
+        .settles(
+            "sum by (reason) (tollgate_skipped_total) > 0",
+            [("fraction".to_owned(), skipped.count() as u64)].into(),
+        )
+        .await
 }
 
 /// Names of the Envoys' own metrics are those that Istio includes, and no others.

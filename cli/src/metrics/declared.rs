@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tollgate_mesh::model::Plugin;
+use tollgate_mesh::model::{Plugin, ROOT_NAMESPACE};
 
 use crate::up::section;
 
@@ -76,7 +76,7 @@ const OF_BUSINESS_METRICS: [(&str, &str, &str); 2] = [
     ),
 ];
 
-/// All that these plugins were told to count, in their order, each name once.
+/// All that these plugins were told to count, each name once.
 pub(crate) fn declared(plugins: &[Plugin]) -> Vec<Declared> {
     let mut all: Vec<Declared> = Vec::new();
     let mut add = |metric: Declared| {
@@ -84,29 +84,43 @@ pub(crate) fn declared(plugins: &[Plugin]) -> Vec<Declared> {
             all.push(metric);
         }
     };
-    for plugin in plugins {
-        if let Some(counted) = section(plugin, "business-metrics") {
-            let metrics = counted["metrics"].as_array();
-            let metrics = metrics.map(Vec::as_slice).unwrap_or_default();
-            metrics.iter().filter_map(business).for_each(&mut add);
-            // Where nothing has a value, there is nothing to skip.
-            let skips = metrics.iter().any(|metric| metric["value"].is_object());
-            for (field, name, help) in OF_BUSINESS_METRICS {
-                if field != "skippedMetric" || skips {
-                    let name = counted[field].as_str().unwrap_or(name);
-                    add(Declared::new(name, "counter", help));
-                }
+    // Gateways before services, as requests come; what filters count of themselves last.
+    let (outside, inside): (Vec<&Plugin>, Vec<&Plugin>) = plugins
+        .iter()
+        .partition(|plugin| plugin.namespace == ROOT_NAMESPACE);
+    let of_filter = |filter: &'static str| {
+        let plugins = outside.iter().chain(&inside);
+        plugins.filter_map(move |plugin| section(plugin, filter))
+    };
+    for counted in of_filter("business-metrics") {
+        items(&counted)
+            .iter()
+            .filter_map(business)
+            .for_each(&mut add);
+    }
+    for limits in of_filter("tenant-rate-limit") {
+        for (field, kind, help) in OF_THE_LIMITER {
+            if let Some(name) = limits["metrics"][field].as_str() {
+                add(Declared::new(name, kind, help));
             }
         }
-        if let Some(limits) = section(plugin, "tenant-rate-limit") {
-            for (field, kind, help) in OF_THE_LIMITER {
-                if let Some(name) = limits["metrics"][field].as_str() {
-                    add(Declared::new(name, kind, help));
-                }
+    }
+    for counted in of_filter("business-metrics") {
+        // Where nothing has a value, there is nothing to skip.
+        let mut metrics = items(&counted).iter();
+        let skips = metrics.any(|metric| metric["value"].is_object());
+        for (field, name, help) in OF_BUSINESS_METRICS {
+            if field != "skippedMetric" || skips {
+                let name = counted[field].as_str().unwrap_or(name);
+                add(Declared::new(name, "counter", help));
             }
         }
     }
     all
+}
+
+fn items(counted: &Value) -> &[Value] {
+    counted["metrics"].as_array().map_or(&[], Vec::as_slice)
 }
 
 /// An item of `metrics` of business-metrics.
@@ -135,12 +149,12 @@ mod tests {
         let manifests = "\
 apiVersion: extensions.istio.io/v1alpha1
 kind: WasmPlugin
-metadata: {name: a, namespace: istio-system}
+metadata: {name: a, namespace: shop}
 spec:
   url: oci://example.com/business-metrics:1
   pluginConfig:
     metrics:
-    - {name: orders_total, help: Orders that were placed.}
+    - {name: orders_total, help: Orders at a service.}
     - {name: revenue_cents_total, value: {responseHeader: x-total, scale: 100}}
     - {name: order_ms, type: histogram, value: {from: duration}}
 ---
@@ -151,14 +165,14 @@ spec:
   url: oci://example.com/tollgate:1
   pluginConfig:
     tenantRateLimit: {metrics: {tracked: tenants, refused: refused_total}}
-    businessMetrics: {foldedMetric: folded_total, metrics: [{name: orders_total, help: Not the first.}]}
+    businessMetrics: {foldedMetric: folded_total, metrics: [{name: orders_total, help: Orders at the gateway.}]}
 ";
         let folded = "Requests that are counted as other because of maxSeries.";
         let skipped = "Requests whose values could not be counted, by reason.";
         assert_eq!(
             declared(&plugins_of(manifests)),
             [
-                Declared::new("orders_total", "counter", "Orders that were placed."),
+                Declared::new("orders_total", "counter", "Orders at the gateway."),
                 Declared {
                     help: None,
                     scale: Some(100),
@@ -169,11 +183,11 @@ spec:
                     unit: Some("ms".to_owned()),
                     ..Declared::new("order_ms", "histogram", "")
                 },
-                Declared::new("tollgate_folded_total", "counter", folded),
-                Declared::new("tollgate_skipped_total", "counter", skipped),
-                Declared::new("folded_total", "counter", folded),
                 Declared::new("refused_total", "counter", "Requests that a limit refused."),
                 Declared::new("tenants", "gauge", "Tenants that have a record."),
+                Declared::new("folded_total", "counter", folded),
+                Declared::new("tollgate_folded_total", "counter", folded),
+                Declared::new("tollgate_skipped_total", "counter", skipped),
             ]
         );
     }
