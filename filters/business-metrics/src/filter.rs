@@ -956,12 +956,14 @@ mod tests {
 
     const JSON: (&str, &str) = ("content-type", "application/json");
 
+    type Headers<'a> = &'a [(&'a str, &'a str)];
+
     /// A request and its response, each body in these pieces. Says how often the proxy was asked for headers and for pieces of bodies on the way.
     fn exchange(
         filter: &BusinessMetrics,
         host: &mut MemoryHost,
-        (headers, body): (&[(&str, &str)], &[&[u8]]),
-        (status, response, response_body): (u16, &[(&str, &str)], &[&[u8]]),
+        (headers, body): (Headers<'_>, &[&[u8]]),
+        (status, response, response_body): (u16, Headers<'_>, &[&[u8]]),
     ) -> (u64, u64) {
         host.begin(headers);
         let mut stream = filter.stream();
