@@ -218,10 +218,10 @@ proptest! {
                     }
                 }
             }
-            for tenant in 0..4 {
+            for (tenant, most) in most.iter().enumerate() {
                 for (limit, (quota, _, estimate, max)) in model.limits.iter().enumerate() {
                     let debt = model.units(tenant, limit, now.utc).saturating_sub(*quota);
-                    prop_assert!(debt <= (max - estimate) * most[tenant], "{debt} with {}", most[tenant]);
+                    prop_assert!(debt <= (max - estimate) * most, "{debt} with {most}");
                 }
             }
         }
