@@ -2,7 +2,7 @@
 //!
 //! # Host calls
 //!
-//! A request that is admitted costs at most ten, up to two more for each source that is no part of the request, and five more if limits count it while it is in flight:
+//! A request that is admitted costs at most ten, up to two more for each source that is no part of the request, and six more if limits count it while it is in flight:
 //!
 //! | calls | for |
 //! |---|---|
@@ -14,8 +14,8 @@
 //! | 0, 1, 2 or 4 | if there is a total: reading and replacing its record, and while it is scarce also that of the tenant's share; none while this worker holds a run of both, and reading alone while it is scarce, 200 times a second at most ([`share`](crate::share)). While it is scarce, up to 3 more to foresee a refusal before a place in flight is taken |
 //! | 0 or 2 | reading and replacing the tenant's record, once more for each time that another worker was faster; none while this worker holds a run of what the tenant's limits allow ([`run`](crate::run)) |
 //! | 0 to 1 | counting it, if `metrics.admitted` is there |
-//! | 0, or up to 6 | limits in shadow, of a tenant that has any: reading and replacing the record once more, a clock, what the client would have seen, and where one would have refused that and its counter |
-//! | 0 or 5 | taking a place among the requests in flight, if a limit counts those (the clock, two of shared data), and giving it back at the end (two of shared data); two more for each time that another worker was faster ([`in_flight`]) |
+//! | 0, or up to 6 | limits in shadow, of a tenant that has any (and those for places in flight and for the total, as they stand here): reading and replacing the record once more, a clock, what the client would have seen, and where one would have refused that and its counter |
+//! | 0, 5 or 6 | taking a place among the requests in flight, if a limit counts those (the clock, once more where something else may refuse, and two of shared data), and giving it back at the end (two of shared data); two more for each time that another worker was faster ([`in_flight`]) |
 //! | 0, or from 4 | settling it, if a limit is settled by responses: their headers, their trailers or pieces of their bodies, and unless it is as was estimated a clock and the tenant's record, read and replaced ([`settle`](crate::settle)) |
 //! | 0, 2, 3 or 5 | `RateLimit-Policy` and `RateLimit` on the response, and the three `X-RateLimit` fields where they are asked for (then 13 in all) |
 //!

@@ -18,7 +18,7 @@
 //! tenant; of limits that are large enough a worker takes several at once ([`run`]). From rest, a whole burst passes, less what other workers hold of it, which is a sixteenth at
 //! most. A limit below 32 times the number of workers is exact: nothing is held of it, and no more passes than `burst` and one for each `interval`.
 //!
-//! Of a limit on requests in flight never more than its number are in flight in VMs that live; what a dead one had is forgotten after five seconds ([`in_flight`]).
+//! Of a limit on requests in flight never more than its number are in flight in VMs that live and were not stuck for seconds while others went on; what a dead one had is forgotten after five seconds ([`in_flight`]).
 //!
 //! Rates go by the monotonic clock. A wall clock that is set back by up to an hour does not reopen a window: the window that has been reached
 //! stays the one that counts. One that is set back further had been wrong, and quotas start anew in the window that it now shows. A worker that was not asked

@@ -1131,7 +1131,7 @@ fn what_is_in_flight_outlives_a_configuration() {
 }
 
 #[test]
-fn a_place_costs_five_host_calls_and_no_more() {
+fn a_place_costs_six_host_calls_and_no_more() {
     let without = IN_FLIGHT.replace("{\"name\": \"parallel\", \"concurrent\": 2}, ", "");
     let calls = |config: &str| {
         let mut host = MemoryHost::new();
