@@ -28,6 +28,7 @@ mod databases;
 mod demo;
 mod examples;
 mod explain;
+mod hops;
 mod hostile;
 mod in_flight;
 mod lifecycle;
@@ -339,6 +340,7 @@ fn main() -> ExitCode {
     for (module, tests) in [
         ("demo", demo::TESTS),
         ("prometheus", prometheus::WITHOUT_ONE),
+        ("hops", hops::TESTS),
         ("tokens", tokens::TESTS),
         ("in_flight", in_flight::TESTS),
         ("settled", settled::TESTS),

@@ -10,7 +10,7 @@ use http::Request;
 use serde_json::{Value, json};
 use tollgate_tests::http2::{self, Body};
 use tollgate_tests::tokens::{LOCAL, Signer, claims, encode, token};
-use tollgate_tests::{Answer, Form, LocalMesh, Manifests, Options, Outcome, Target, exchange};
+use tollgate_tests::{Answer, LocalMesh, Manifests, Options, Outcome, Target, exchange};
 
 use crate::shared::block_on;
 
@@ -28,19 +28,8 @@ const JWKS: &str = "istio/overlays/local/issuer/jwks.yaml";
 /// The shop with the local issuer, where one product is for alice alone, and where tokens alone say of which tenant somebody is.
 pub(crate) fn mesh() -> Result<LocalMesh> {
     let manifests = Manifests::overlay(LOCAL)?;
-    let limiter = Form::ThreeModules.limiter().0;
     // Requests of nobody's tenant and of bob's, of which a test sends thousands, are not to be refused for their number.
-    let many = "limits: [{name: rate, requests: 100000, per: 1s}]";
-    manifests.replace(
-        limiter,
-        "\n    tenants:\n",
-        &format!("\n    tenants:\n      anonymous: {{tier: standard, {many}}}\n"),
-    )?;
-    manifests.replace(
-        limiter,
-        "globex: {tier: standard}",
-        &format!("globex: {{tier: standard, {many}}}"),
-    )?;
+    manifests.lift_limits(&["anonymous", "globex"])?;
     manifests.write("istio/security/for-alice.yaml", FOR_ALICE)?;
     manifests.replace(
         "istio/security/kustomization.yaml",
