@@ -1,5 +1,7 @@
 //! Whose address a client's is: that of the connection, or with so many proxies trusted the one that the outermost of them saw. Of
 //! `X-Forwarded-For` nothing further to the left is believed.
+//!
+//! No issuer of tokens is in these meshes: what holds for clients of a gateway that knows nobody is tested here, too.
 
 use std::net::IpAddr;
 
@@ -8,25 +10,7 @@ use tollgate_tests::{Filter, Form, LocalMesh, Manifests, Options, Target};
 
 use crate::client::Client;
 use crate::live::refused;
-use crate::shared::block_on;
 use crate::vouched;
-
-type Test = fn() -> Result<()>;
-
-/// Each starts a mesh of its own: running pods keep what they trust.
-pub(crate) const TESTS: &[(&str, Test)] = &[
-    ("without_trusted_proxies_a_client_is_who_connects", || {
-        block_on(who_connects(&mesh(0)?))
-    }),
-    (
-        "one_trusted_proxy_names_the_client_and_nobody_before_it_does",
-        || block_on(of_one(&mesh(1)?)),
-    ),
-    (
-        "of_two_trusted_proxies_the_outer_one_names_the_client",
-        || block_on(of_two(&mesh(2)?)),
-    ),
-];
 
 const GATEWAY: &str = "istio/ingress/ingressgateway.yaml";
 
@@ -59,13 +43,18 @@ const HOME: [u8; 4] = [127, 0, 0, 1];
 const NEAR: [u8; 4] = [127, 9, 9, 9];
 
 /// The shop as it ships, with that many trusted proxies; its users are a program that says what it was sent.
-fn mesh(trusted: u32) -> Result<LocalMesh> {
-    let manifests = Manifests::shipped()?;
-    manifests.configure(Form::ThreeModules, Filter::UserClassifier, CLASSES)?;
+pub(crate) fn mesh(form: Form, trusted: u32) -> Result<LocalMesh> {
+    let manifests = Manifests::of(form)?.without_issuer();
+    manifests.lift_limits(&["anonymous"])?;
+    manifests.configure(form, Filter::UserClassifier, CLASSES)?;
     vouched::add(&manifests, "addresses.yaml", POLICIES)?;
     let stated = |number: u32| format!("            numTrustedProxies: {number}\n");
     manifests.replace(GATEWAY, &stated(0), &stated(trusted))?;
-    manifests.lift_limits(&["anonymous"])?;
+    manifests.replace(
+        "services/kubernetes/user-service.yaml",
+        "  - name: http\n    port: 3004\n",
+        "  - name: http2\n    port: 3004\n",
+    )?;
     LocalMesh::start(
         manifests,
         Options {
@@ -105,7 +94,9 @@ async fn is(mesh: &LocalMesh, from: [u8; 4], forwarded: &[&str], expected: &str)
     Ok(())
 }
 
-async fn who_connects(mesh: &LocalMesh) -> Result<()> {
+pub(crate) async fn without_trusted_proxies_a_client_is_who_connects(
+    mesh: &LocalMesh,
+) -> Result<()> {
     for forwarded in [
         &[][..],
         &["203.0.113.7"],
@@ -133,7 +124,9 @@ async fn who_connects(mesh: &LocalMesh) -> Result<()> {
     is(mesh, HOME, &["203.0.113.7"], "standard").await
 }
 
-async fn of_one(mesh: &LocalMesh) -> Result<()> {
+pub(crate) async fn one_trusted_proxy_names_the_client_and_nobody_before_it_does(
+    mesh: &LocalMesh,
+) -> Result<()> {
     // Who did not come by the proxy is who connects.
     is(mesh, HOME, &[], "standard").await?;
     is(mesh, NEAR, &[], "near").await?;
@@ -155,7 +148,9 @@ async fn of_one(mesh: &LocalMesh) -> Result<()> {
     Ok(())
 }
 
-async fn of_two(mesh: &LocalMesh) -> Result<()> {
+pub(crate) async fn of_two_trusted_proxies_the_outer_one_names_the_client(
+    mesh: &LocalMesh,
+) -> Result<()> {
     for from in [HOME, NEAR] {
         is(mesh, from, &["203.0.113.7, 198.51.100.1"], "office").await?;
         is(
@@ -177,4 +172,39 @@ async fn of_two(mesh: &LocalMesh) -> Result<()> {
     // Who came by one of them alone is who connects: the inner one says nothing of it that counts.
     is(mesh, HOME, &["203.0.113.7"], "standard").await?;
     is(mesh, NEAR, &["203.0.113.7"], "near").await
+}
+
+pub(crate) async fn without_an_issuer_nobody_names_himself(mesh: &LocalMesh) -> Result<()> {
+    let client = Client::of(mesh)?;
+    // A token of anybody changes nothing: nobody verifies it.
+    let bearer = mesh.bearer("alice", "acme")?;
+    for token in [None, Some(("authorization", bearer.as_str()))] {
+        for path in ["/users/alice", "/cart/bob", "/products"] {
+            let headers = Vec::from_iter(token);
+            let answer = client.get(path, &headers).await?;
+            ensure!(answer.status == 200, "{path}: {answer:?}");
+            for (name, user) in [
+                ("end-user", "bob"),
+                ("End-User", "bob"),
+                ("END-USER", "alice"),
+                ("end-user", ""),
+            ] {
+                let mut headers = headers.clone();
+                headers.push((name, user));
+                let answer = client.get(path, &headers).await?;
+                ensure!(
+                    answer.status == 403 && answer.body == "RBAC: access denied",
+                    "{name}: {user} for {path} is answered {answer:?}"
+                );
+            }
+            // Twice, and beside one that is empty.
+            for users in [["bob", "bob"], ["", "bob"]] {
+                let mut headers = headers.clone();
+                headers.extend(users.map(|user| ("end-user", user)));
+                let answer = client.get(path, &headers).await?;
+                ensure!(answer.status == 403, "{users:?} for {path}: {answer:?}");
+            }
+        }
+    }
+    Ok(())
 }

@@ -135,9 +135,7 @@ mod tests {
     use serde::de::{Deserialize, Deserializer, Visitor, value::Error};
 
     use super::*;
-    use crate::api::{
-        Resource, apps, core, extensions, inert, mesh, meta, networking, security,
-    };
+    use crate::api::{Resource, apps, core, extensions, inert, mesh, meta, networking, security};
 
     /// Writes down the name and the fields of the type that asks for them.
     struct Fields<'a>(&'a mut BTreeMap<&'static str, &'static [&'static str]>);

@@ -104,7 +104,10 @@ fn of_what_stands_before_a_gateway() {
             "{}\n---\n{}",
             "more.yaml:11: spec.template.metadata.annotations[\"proxy.istio.io/config\"]: is more than one document",
         ),
-        ("a", "more.yaml:12: \"a\" is not a mapping of gatewayTopology, holdApplicationUntilProxyStarts"),
+        (
+            "a",
+            "more.yaml:12: \"a\" is not a mapping of gatewayTopology, holdApplicationUntilProxyStarts",
+        ),
     ] {
         says(&gateway(config), &[expected]);
     }

@@ -641,7 +641,7 @@ spec:
         assert_eq!(
             found(before, after),
             [
-                "shop.yaml:37: spec.template.metadata.annotations[\"proxy.istio.io/config\"]: proxy.istio.io/config is \
+                "shop.yaml:38: spec.template.metadata.annotations[\"proxy.istio.io/config\"]: proxy.istio.io/config is \
                  \"gatewayTopology: {numTrustedProxies: 1}\\n\" now, and running pods keep their annotations; restart `tollgate up` for it"
             ]
         );
