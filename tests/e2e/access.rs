@@ -63,6 +63,7 @@ pub(crate) async fn the_gateway_may_ask_what_customers_need(mesh: &LocalMesh) ->
         ("GET", "/health"),
         ("GET", "/ready"),
         ("POST", "/health"),
+        ("GET", "/metrics"),
     ] {
         let answer = client.request(method, path, &[]).await?;
         ensure!(
@@ -96,6 +97,7 @@ pub(crate) async fn services_may_ask_each_other_what_they_need(mesh: &LocalMesh)
                 ("GET", "/ready"),
                 ("POST", "/health"),
                 ("GET", "/health/"),
+                ("GET", "/metrics"),
                 ("GET", "/products"),
                 ("GET", "/products/nothing"),
                 ("GET", "/products/nothing/more"),
@@ -126,7 +128,7 @@ pub(crate) async fn services_may_ask_each_other_what_they_need(mesh: &LocalMesh)
         }
     }
     ensure!(asked == 4 * 4 * 2 + allowed.len(), "{asked} may ask");
-    // Whoever looks at the metrics comes by none of these ways.
+    // Whoever looks at the proxies' own metrics comes by none of these ways.
     for (service, _) in SERVICES {
         mesh.metrics(service).await.with_context(|| service)?;
     }

@@ -99,14 +99,12 @@ pub(crate) fn mesh(form: Form) -> Result<LocalMesh> {
     let variable = "  vmConfig: {env: [{name: STICKY_SECRET, valueFrom: HOST}]}\n  pluginConfig:\n";
     manifests.write(file, &manifest.replacen("  pluginConfig:\n", variable, 1))?;
     // Everybody asks more often than a customer may.
+    manifests.lift_limits(&["anonymous"])?;
     let (limiter, indent) = Filter::TenantRateLimit.place(form);
-    let many = "limits: [{name: rate, requests: 100000, per: 1s}]";
     manifests.replace(
         limiter,
         &format!("\n{indent}tenants:\n"),
-        &format!(
-            "\n{indent}tenants:\n{indent}  anonymous: {{tier: standard, {many}}}\n{indent}  umbrella: {{tier: premium}}\n"
-        ),
+        &format!("\n{indent}tenants:\n{indent}  umbrella: {{tier: premium}}\n"),
     )?;
     vouched::start_with(manifests, &["echo"])
 }

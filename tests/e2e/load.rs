@@ -55,11 +55,23 @@ pub(crate) struct Load {
 impl Load {
     /// Sends customers of all kinds who have a token, and waits until each kind has been answered.
     pub(crate) async fn start(mesh: &LocalMesh) -> Result<Self> {
-        Self::start_with(mesh, ("authorization", mesh.bearer("erin", TENANT)?)).await
+        let bearer = mesh.bearer("erin", TENANT)?;
+        let headers = [("authorization", bearer.as_str())];
+        // She orders what she has put into her cart.
+        let mug = json!({"productId": "mug"});
+        let answer = Client::of(mesh)?.post("/cart/erin", &headers, &mug).await?;
+        // More than once, the cart may be full of it.
+        ensure!([200, 201, 409].contains(&answer.status), "{answer:?}");
+        Self::of(mesh, ("authorization", bearer), "erin").await
     }
 
-    /// The same for customers who are known by this header.
+    /// The same for customers who have none: of nobody, and known by this header.
     pub(crate) async fn start_with(mesh: &LocalMesh, who: (&'static str, String)) -> Result<Self> {
+        Self::of(mesh, who, "alice").await
+    }
+
+    /// Customers who ask for what is this user's.
+    async fn of(mesh: &LocalMesh, who: (&'static str, String), user: &'static str) -> Result<Self> {
         let mut load = Self {
             seen: Arc::default(),
             over: Arc::default(),
@@ -78,7 +90,8 @@ impl Load {
                 Connections::Fresh => Client::on_fresh_connections(mesh)?,
             };
             let (seen, over) = (Arc::clone(&load.seen), Arc::clone(&load.over));
-            load.customers.spawn(come(client, who.clone(), seen, over));
+            load.customers
+                .spawn(come(client, who.clone(), user, seen, over));
         }
         load.more(100).await?;
         Ok(load)
@@ -170,6 +183,7 @@ fn report(seen: &Seen) -> String {
 async fn come(
     client: Client,
     who: (&'static str, String),
+    user: &'static str,
     seen: Arc<Mutex<Seen>>,
     over: Arc<AtomicBool>,
 ) {
@@ -182,17 +196,17 @@ async fn come(
         number += 1;
         let begun = Instant::now();
         // An order passes through five sidecars.
-        let order = json!({"userId": "alice"});
+        let order = json!({"userId": user});
         let (what, canary, wanted) = match number % 10 {
             0 => ("POST /orders", None, 201),
-            3 => ("GET /cart/alice", None, 200),
+            3 => ("GET /cart", None, 200),
             n => ("GET /products", Some(n % 2 == 1), 200),
         };
         let answer = match canary {
             Some(true) => client.get("/products", &[who, ("x-canary", "yes")]).await,
             Some(false) => client.get("/products", &[who]).await,
             None if wanted == 201 => client.post("/orders", &[who], &order).await,
-            None => client.get("/cart/alice", &[who]).await,
+            None => client.get(&format!("/cart/{user}"), &[who]).await,
         };
         let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.answered += 1;

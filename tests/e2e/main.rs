@@ -28,6 +28,7 @@ mod databases;
 mod demo;
 mod examples;
 mod explain;
+mod hops;
 mod hostile;
 mod in_flight;
 mod lifecycle;
@@ -282,8 +283,42 @@ fn main() -> ExitCode {
             rules::what_a_token_says_is_passed_on_and_it_is_not,
             rules::a_rule_decides_by_all_that_a_request_has,
             rules::a_deny_comes_before_every_allow,
+            rules::prometheus_may_read_metrics_and_nothing_else,
             rules::rules_and_keys_change_under_load,
         ]
+    );
+    trials!(
+        trials,
+        "",
+        Shared::new(
+            "a gateway that knows nobody",
+            || hops::mesh(Form::ThreeModules, 0),
+            &stops
+        ),
+        [
+            hops::without_trusted_proxies_a_client_is_who_connects,
+            hops::without_an_issuer_nobody_names_himself,
+        ]
+    );
+    trials!(
+        trials,
+        "bundle::",
+        Shared::new(
+            "a gateway behind a proxy",
+            || hops::mesh(Form::Bundle, 1),
+            &stops
+        ),
+        [hops::one_trusted_proxy_names_the_client_and_nobody_before_it_does,]
+    );
+    trials!(
+        trials,
+        "",
+        Shared::new(
+            "a gateway behind two proxies",
+            || hops::mesh(Form::ThreeModules, 2),
+            &stops
+        ),
+        [hops::of_two_trusted_proxies_the_outer_one_names_the_client]
     );
     trials!(
         trials,
@@ -309,6 +344,7 @@ fn main() -> ExitCode {
         [
             tokens::a_token_is_taken_and_says_who_somebody_is,
             tokens::a_thousand_forged_tokens_win_nothing,
+            tokens::carts_and_orders_are_for_their_customers_alone,
         ]
     );
     trials!(

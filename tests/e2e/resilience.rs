@@ -364,7 +364,7 @@ pub(crate) async fn faults_come_as_often_as_configured(mesh: &LocalMesh) -> Resu
     // Callers within the mesh meet the same: a cart asks for each of its products.
     let deadline = Instant::now() + DEADLINE;
     loop {
-        client.get("/cart/alice", &[]).await?;
+        vip(mesh)?.get("/cart/alice", &[]).await?;
         let delays = injected(mesh, "cart-service", "delays_injected").await?;
         if delays > 0 && injected(mesh, "cart-service", "aborts_injected").await? > 0 {
             return Ok(());

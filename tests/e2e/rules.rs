@@ -141,6 +141,35 @@ spec:
   - from: [{source: {serviceAccounts: [istio-system/ingressgateway, order-service]}}]
 ";
 
+/// Who watches over the shop: Prometheus, and somebody else beside it.
+const MONITORING: &str = "\
+apiVersion: v1
+kind: Namespace
+metadata: {name: monitoring, labels: {istio-injection: enabled}}
+---
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: NAME, namespace: monitoring}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: NAME, namespace: monitoring}
+spec:
+  selector: {matchLabels: {app: NAME}}
+  template:
+    metadata:
+      labels: {app: NAME}
+    spec:
+      serviceAccountName: NAME
+      containers:
+      - name: NAME
+        image: echo
+        ports:
+        - {name: http, containerPort: 9090}
+        env:
+        - {name: PORT, value: '9090'}
+";
+
 /// The shop with all of it.
 pub(crate) fn mesh() -> Result<LocalMesh> {
     // Who a request is of is said by headers: tokens are what is tested, and they come from another issuer.
@@ -152,10 +181,19 @@ pub(crate) fn mesh() -> Result<LocalMesh> {
     )?;
     manifests.write(RULES, &authentication()?)?;
     manifests.write("istio/security/echo.yaml", ECHO)?;
+    let prometheus = MONITORING.replace("NAME", "prometheus");
+    let (_, of_grafana) = MONITORING
+        .split_once("---\n")
+        .context("a namespace and who is in it")?;
+    let grafana = of_grafana.replace("NAME", "grafana");
+    manifests.write(
+        "istio/security/monitoring.yaml",
+        &format!("{prometheus}---\n{grafana}"),
+    )?;
     manifests.replace(
         "istio/security/kustomization.yaml",
         "resources:\n",
-        "resources:\n- tests.yaml\n- echo.yaml\n",
+        "resources:\n- tests.yaml\n- echo.yaml\n- monitoring.yaml\n",
     )?;
     LocalMesh::start(
         manifests,
@@ -372,6 +410,62 @@ pub(crate) async fn what_a_token_says_is_passed_on_and_it_is_not(mesh: &LocalMes
     let user = Client::in_pod(mesh, "user-service", "echo:3009")?;
     let answer = user.get("/a", &[("authorization", &authorization)]).await?;
     ensure!(answer.status == 403, "{answer:?}");
+    Ok(())
+}
+
+pub(crate) async fn prometheus_may_read_metrics_and_nothing_else(mesh: &LocalMesh) -> Result<()> {
+    let _turn = TURN.lock().await;
+    rule(mesh, "")?;
+    for (service, port) in [
+        ("product-service", 3001),
+        ("cart-service", 3002),
+        ("order-service", 3003),
+        ("user-service", 3004),
+    ] {
+        let at = format!("{service}.ecommerce:{port}");
+        let prometheus = Client::in_pod(mesh, "prometheus", &at)?;
+        let answer = prometheus.get("/metrics", &[]).await?;
+        ensure!(
+            answer.status == 200
+                && answer.header("content-type")
+                    == Some("text/plain; version=0.0.4; charset=utf-8")
+                && answer
+                    .body
+                    .contains(&format!("service_info{{service=\"{service}\",")),
+            "{answer:?}"
+        );
+        for (method, path) in [
+            ("HEAD", "/metrics"),
+            ("POST", "/metrics"),
+            ("GET", "/metrics/"),
+            ("GET", "/metrics/more"),
+            ("GET", "/metric"),
+            ("GET", "/METRICS"),
+            ("GET", "/health"),
+            ("GET", "/products"),
+            ("GET", "/cart/alice"),
+            ("GET", "/orders/alice"),
+            ("GET", "/users/alice"),
+        ] {
+            let answer = prometheus.request(method, path, &[]).await?;
+            ensure!(
+                answer.status == 403 && answer.header("x-service-version").is_none(),
+                "prometheus asks {service} for {method} {path}: {answer:?}"
+            );
+        }
+        // Its neighbour is not it, nor is another service of the shop.
+        for other in ["grafana", "cart-service"] {
+            let answer = Client::in_pod(mesh, other, &at)?
+                .get("/metrics", &[])
+                .await?;
+            ensure!(
+                answer.status == 403 && answer.body == "RBAC: access denied",
+                "{other} asks {service}: {answer:?}"
+            );
+        }
+    }
+    let answer = Client::of(mesh)?.get("/metrics", &[TENANT]).await?;
+    ensure!(answer.status == 403, "through the gateway: {answer:?}");
     Ok(())
 }
 

@@ -64,14 +64,7 @@ spec:
         );
     }
     vouched::add(&manifests, "shares.yaml", &plugins)?;
-    let (limiter, indent) = Filter::TenantRateLimit.place(form);
-    manifests.replace(
-        limiter,
-        &format!("\n{indent}tenants:\n"),
-        &format!(
-            "\n{indent}tenants:\n{indent}  anonymous: {{tier: standard, limits: [{{name: rate, requests: 100000, per: 1s}}]}}\n"
-        ),
-    )?;
+    manifests.lift_limits(&["anonymous"])?;
     Ok(manifests)
 }
 

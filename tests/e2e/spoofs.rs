@@ -48,18 +48,7 @@ const FORGED: &str = "f0rged";
 pub(crate) fn mesh(form: Form) -> Result<LocalMesh> {
     let manifests = Manifests::of(form)?;
     // Of one tenant and of nobody's come thousands of requests.
-    let (limiter, indent) = form.limiter();
-    let many = "limits: [{name: rate, requests: 100000, per: 1s}]";
-    manifests.replace(
-        limiter,
-        &format!("\n{indent}tenants:\n"),
-        &format!("\n{indent}tenants:\n{indent}  anonymous: {{tier: standard, {many}}}\n"),
-    )?;
-    manifests.replace(
-        limiter,
-        "globex: {tier: standard}",
-        &format!("globex: {{tier: standard, {many}}}"),
-    )?;
+    manifests.lift_limits(&["anonymous", "globex"])?;
     let (classifier, indent) = Filter::UserClassifier.place(form);
     let keys = json!([KEY, OLD_KEY].map(|(id, secret)| json!({"id": id, "secret": secret})));
     let pilot = json!({

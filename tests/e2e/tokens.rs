@@ -10,8 +10,9 @@ use http::Request;
 use serde_json::{Value, json};
 use tollgate_tests::http2::{self, Body};
 use tollgate_tests::tokens::{LOCAL, Signer, claims, encode, token};
-use tollgate_tests::{Answer, Form, LocalMesh, Manifests, Options, Outcome, Target, exchange};
+use tollgate_tests::{Answer, LocalMesh, Manifests, Options, Outcome, Target, exchange};
 
+use crate::client::Client;
 use crate::shared::block_on;
 
 type Test = fn() -> Result<()>;
@@ -28,19 +29,8 @@ const JWKS: &str = "istio/overlays/local/issuer/jwks.yaml";
 /// The shop with the local issuer, where one product is for alice alone, and where tokens alone say of which tenant somebody is.
 pub(crate) fn mesh() -> Result<LocalMesh> {
     let manifests = Manifests::overlay(LOCAL)?;
-    let limiter = Form::ThreeModules.limiter().0;
     // Requests of nobody's tenant and of bob's, of which a test sends thousands, are not to be refused for their number.
-    let many = "limits: [{name: rate, requests: 100000, per: 1s}]";
-    manifests.replace(
-        limiter,
-        "\n    tenants:\n",
-        &format!("\n    tenants:\n      anonymous: {{tier: standard, {many}}}\n"),
-    )?;
-    manifests.replace(
-        limiter,
-        "globex: {tier: standard}",
-        &format!("globex: {{tier: standard, {many}}}"),
-    )?;
+    manifests.lift_limits(&["anonymous", "globex"])?;
     manifests.write("istio/security/for-alice.yaml", FOR_ALICE)?;
     manifests.replace(
         "istio/security/kustomization.yaml",
@@ -518,6 +508,71 @@ pub(crate) async fn a_thousand_forged_tokens_win_nothing(mesh: &LocalMesh) -> Re
         answer.status == 403 && policy(&answer) == "\"rate\";q=100000;w=1",
         "bob is answered {answer:?}"
     );
+    Ok(())
+}
+
+pub(crate) async fn carts_and_orders_are_for_their_customers_alone(mesh: &LocalMesh) -> Result<()> {
+    let client = Client::of(mesh)?;
+    let (alice, bob) = (mesh.bearer("alice", "acme")?, mesh.bearer("bob", "acme")?);
+    let item = json!({"productId": "kettle"});
+    let order = json!({"userId": "alice"});
+    let ask = async |what: &str, headers: &[(&str, &str)]| match what {
+        "order" => client.post("/orders", headers, &order).await,
+        "add" => client.post("/cart/alice", headers, &item).await,
+        "remove" => {
+            client
+                .request("DELETE", "/cart/alice/kettle", headers)
+                .await
+        }
+        path => client.get(path, headers).await,
+    };
+    for what in ["/cart/alice", "/orders/alice", "add", "remove", "order"] {
+        // Nobody, who calls himself alice or not.
+        for headers in [&[][..], &[("end-user", "alice")], &[("x-user-id", "alice")]] {
+            let answer = ask(what, headers).await?;
+            ensure!(
+                answer.status == 403 && answer.body == "RBAC: access denied",
+                "{what} of nobody, {headers:?}: {answer:?}"
+            );
+        }
+        // Somebody else, whatever else he says.
+        for name in ["x-nothing", "end-user", "end_user", "End-User"] {
+            let answer = ask(what, &[("authorization", &bob), (name, "alice")]).await?;
+            ensure!(
+                answer.status == 403
+                    && answer.header("content-type") == Some("application/problem+json")
+                    && answer.header("x-service-version").is_some(),
+                "{what} of bob, who says {name}: {answer:?}"
+            );
+        }
+        let answer = ask(what, &[("authorization", &alice)]).await?;
+        ensure!(
+            [200, 201, 204].contains(&answer.status),
+            "{what} of alice: {answer:?}"
+        );
+    }
+    // Nor is there another way to write it.
+    for path in [
+        "/cart/alice?a=b",
+        "/cart/alice/",
+        "//cart/alice",
+        "/cart//alice",
+        "/x/../cart/alice",
+        "/./cart/alice",
+        "/%63art/alice",
+        "/cart%2Falice",
+        "/CART/alice",
+        "/orders/alice;a",
+    ] {
+        let answer = exchange(mesh.gateway_address()?, path, &[]).await?;
+        ensure!(
+            [400, 403, 404].contains(&answer.status),
+            "{path}: {answer:?}"
+        );
+    }
+    // The catalogue is everybody's.
+    let answer = client.get("/products", &[]).await?;
+    ensure!(answer.status == 200, "{answer:?}");
     Ok(())
 }
 

@@ -118,20 +118,25 @@ pub fn envoy() -> Result<Option<&'static Path>> {
     // Held while it is fetched: the other tests wait for the same.
     let mut envoy = ENVOY.lock().unwrap_or_else(PoisonError::into_inner);
     if envoy.is_none() {
-        let output = Command::new(tollgate()?)
-            .args(["envoy", "--release"])
-            .arg(&release)
-            .stderr(Stdio::inherit())
-            .output()?;
-        ensure!(
-            output.status.success(),
-            "tollgate envoy ended with {}",
-            output.status
-        );
-        let path = String::from_utf8(output.stdout)?;
-        *envoy = Some(Path::new(path.trim_end().to_owned().leak()));
+        let path = fetched(&[OsStr::new("--release"), &release])?;
+        *envoy = Some(Path::new(path.leak()));
     }
     Ok(*envoy)
+}
+
+/// Where `tollgate envoy` with these arguments has an Envoy, which it fetches if need be.
+pub(crate) fn fetched(arguments: &[&OsStr]) -> Result<String> {
+    let output = Command::new(tollgate()?)
+        .arg("envoy")
+        .args(arguments)
+        .stderr(Stdio::inherit())
+        .output()?;
+    ensure!(
+        output.status.success(),
+        "tollgate envoy ended with {}",
+        output.status
+    );
+    Ok(String::from_utf8(output.stdout)?.trim_end().to_owned())
 }
 
 /// `tollgate up` on these manifests.

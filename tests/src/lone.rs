@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::sleep;
 
-use crate::local::{envoy, spawn_for_life, tollgate};
+use crate::local::{envoy, fetched, spawn_for_life};
 use crate::manifests::repository;
 use crate::target::fetch;
 
@@ -181,19 +181,10 @@ impl Drop for LoneEnvoy {
 
 /// The Envoy that all tests run on.
 fn executable() -> Result<PathBuf> {
-    if let Some(path) = envoy()? {
-        return Ok(path.to_owned());
+    match envoy()? {
+        Some(path) => Ok(path.to_owned()),
+        None => Ok(PathBuf::from(fetched(&[])?)),
     }
-    let output = Command::new(tollgate()?)
-        .arg("envoy")
-        .stderr(Stdio::inherit())
-        .output()?;
-    ensure!(
-        output.status.success(),
-        "tollgate envoy ended with {}",
-        output.status
-    );
-    Ok(PathBuf::from(String::from_utf8(output.stdout)?.trim_end()))
 }
 
 /// Envoy notices a file that is renamed.

@@ -206,6 +206,24 @@ impl Manifests {
         self.write(file, &manifest.replacen(url, &wanted, 1))
     }
 
+    /// Lets these tenants, who are or become ones of the tier standard, send more than any test does.
+    pub fn lift_limits(&self, tenants: &[&str]) -> Result<()> {
+        let (file, indent) = self.form().limiter();
+        for tenant in tenants {
+            let listed = format!("\n{indent}  {tenant}: {{tier: standard}}\n");
+            let lifted = format!(
+                "\n{indent}  {tenant}: {{tier: standard, limits: [{{name: rate, requests: 100000, per: 1s}}]}}\n"
+            );
+            if self.read(file)?.contains(&listed) {
+                self.replace(file, &listed, &lifted)?;
+            } else {
+                let tenants = format!("\n{indent}tenants:");
+                self.replace(file, &format!("{tenants}\n"), &(tenants + &lifted))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Takes the classifier out that ships for sidecars: for a mesh that has one of its own there.
     pub fn without_classifiers_at_sidecars(&self) -> Result<()> {
         if self.form() == Form::ThreeModules {

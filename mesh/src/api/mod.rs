@@ -8,6 +8,7 @@ pub mod apps;
 pub mod core;
 pub mod extensions;
 pub mod inert;
+pub mod mesh;
 pub mod meta;
 pub mod networking;
 pub mod security;

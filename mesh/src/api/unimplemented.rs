@@ -102,6 +102,17 @@ pub(crate) fn fields(type_name: &str) -> &'static [&'static str] {
         "AuthorizationPolicy" => &["provider", "targetRef", "targetRefs"],
         "Action" => &["AUDIT", "CUSTOM"],
         "Source" => &["notTrustDomains", "trustDomains"],
+        // Of the annotation proxy.istio.io/config.
+        "ProxyConfig" => &[
+            "availabilityZone", "binaryPath", "caCertificatesPem", "concurrency", "configPath", "controlPlaneAuthPolicy",
+            "customConfigFile", "discoveryAddress", "discoveryRefreshDelay", "drainDuration", "envoyAccessLogService",
+            "envoyMetricsService", "envoyMetricsServiceAddress", "extraStatTags", "fileFlushInterval", "fileFlushMinSizeKb",
+            "image", "interceptionMode", "meshId", "privateKeyProvider", "proxyAdminPort", "proxyBootstrapTemplatePath",
+            "proxyHeaders", "proxyMetadata", "proxyStatsMatcher", "readinessProbe", "runtimeValues", "sds", "serviceCluster",
+            "statNameLength", "statsdUdpAddress", "statsCompression", "statusPort", "terminationDrainDuration", "tracing",
+            "zipkinAddress",
+        ],
+        "Topology" => &["proxyProtocol"],
         "WasmPlugin" => &["targetRef", "targetRefs", "verificationKey"],
         "PluginType" => &["NETWORK"],
         "Kustomization" => &[
@@ -124,7 +135,7 @@ mod tests {
     use serde::de::{Deserialize, Deserializer, Visitor, value::Error};
 
     use super::*;
-    use crate::api::{Resource, apps, core, extensions, inert, meta, networking, security};
+    use crate::api::{Resource, apps, core, extensions, inert, mesh, meta, networking, security};
 
     /// Writes down the name and the fields of the type that asks for them.
     struct Fields<'a>(&'a mut BTreeMap<&'static str, &'static [&'static str]>);
@@ -182,7 +193,7 @@ mod tests {
             core::Secret core::ConfigMap core::EnvVarSource core::TcpSocketAction apps::StatefulSetSpec
             inert::PersistentVolumeClaimSpec networking::HttpRetry networking::HttpRewrite networking::RegexRewrite
             networking::HttpFaultInjection networking::Delay networking::Abort networking::TcpSettings
-            networking::HttpSettings networking::OutlierDetection
+            networking::HttpSettings networking::OutlierDetection mesh::ProxyConfig mesh::Topology
         }
         // A spec goes by the name of its kind.
         for (name, kind) in [

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use super::route::{self, HTTP_PROXY};
 use super::{Proxy, address, extension, file_source, jwt, rbac, route_file, tls};
 use crate::api::extensions::PluginPhase;
+use crate::api::mesh::ForwardClientCertDetails;
 use crate::model::MutualTls;
 use crate::model::plugin::Traffic;
 use crate::model::routing;
@@ -33,17 +34,20 @@ const ACCESS_LOG_FORMAT: &str = concat!(
 pub(super) fn gateway(proxy: &Proxy, listener: &routing::Listener) -> Option<Value> {
     let here = *proxy.here.gateway.get(&listener.port)?;
     let name = listener_name("0.0.0.0", listener.port);
+    let topology = &proxy.workload.topology;
     let manager = connection_manager(
         proxy,
         &format!("outbound_{name};"),
         Traffic::Gateway(listener.port),
         json!({
             "rds": rds(proxy, &route::gateway_name(listener.port)),
+            // Who connects, or whom so many proxies before this one saw: never what clients say of themselves.
             "use_remote_address": true,
+            "xff_num_trusted_hops": topology.trusted_proxies.unwrap_or(0),
             "http_protocol_options": {},
             "proxy_100_continue": true,
             "server_name": "istio-envoy",
-            "forward_client_cert_details": "SANITIZE_SET",
+            "forward_client_cert_details": client_certificates(topology.client_certificates),
             "set_current_client_cert_details": { "subject": true, "cert": true, "dns": true, "uri": true },
         }),
     );
@@ -54,6 +58,19 @@ pub(super) fn gateway(proxy: &Proxy, listener: &routing::Listener) -> Option<Val
         "max_connections_to_accept_per_socket_event": 1,
         "filter_chains": [{ "transport_socket_connect_timeout": "15s", "filters": [manager] }],
     }))
+}
+
+/// `HttpConnectionManager.ForwardClientCertDetails`.
+fn client_certificates(details: ForwardClientCertDetails) -> &'static str {
+    match details {
+        ForwardClientCertDetails::Undefined | ForwardClientCertDetails::SanitizeSet => {
+            "SANITIZE_SET"
+        }
+        ForwardClientCertDetails::Sanitize => "SANITIZE",
+        ForwardClientCertDetails::ForwardOnly => "FORWARD_ONLY",
+        ForwardClientCertDetails::AppendForward => "APPEND_FORWARD",
+        ForwardClientCertDetails::AlwaysForwardOnly => "ALWAYS_FORWARD_ONLY",
+    }
 }
 
 /// What comes to the application, per port of its containers.

@@ -22,6 +22,7 @@ mod reach;
 pub(crate) mod routing;
 pub(crate) mod service;
 pub(crate) mod stats;
+pub(crate) mod topology;
 pub(crate) mod workload;
 
 pub use authentication::Authentication;
@@ -32,6 +33,7 @@ pub use plugin::{Passage, Plugin, Traffic};
 pub use routing::{Gateway, VirtualService};
 pub use service::{Protocol, Service, ServicePort, Target};
 pub use stats::ExportedStats;
+pub use topology::Topology;
 pub use workload::{
     Container, ContainerPort, DATABASE_URL, HttpProbe, Image, PROXY, PodName, Role, Workload,
 };

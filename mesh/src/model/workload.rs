@@ -7,6 +7,7 @@ use super::host::CLUSTER_DOMAIN;
 use super::peer::MutualTls;
 use super::quoted_list;
 use super::stats;
+use super::topology::{self, Topology};
 use crate::api::apps::{DeploymentSpec, PodTemplateSpec, StatefulSetSpec};
 use crate::api::core::{KeySelector, NamespaceSpec};
 use crate::api::meta::LabelSelector;
@@ -46,6 +47,8 @@ pub struct Workload {
     /// At a gateway, the ports to listen on: those of the Gateways, translated as Istio does by the Service in front of the
     /// pods (80 to its target port 8080, say).
     pub gateway_ports: Vec<u16>,
+    /// At a gateway, what it believes of what stands before it.
+    pub topology: Topology,
     /// What its sidecar demands of who connects.
     pub mutual_tls: MutualTls,
 }
@@ -239,8 +242,9 @@ pub(crate) const STATS_FLUSH_INTERVAL: &str = "sidecar.istio.io/statsFlushInterv
 
 /// Annotations and labels of pods by which Istio is told things that this library honours, or that change nothing on one
 /// machine: how much the proxy may use, and what it logs.
-const KNOWN: [&str; 14] = [
+const KNOWN: [&str; 15] = [
     INJECT,
+    topology::ANNOTATION,
     TEMPLATES,
     EXTRA_STAT_TAGS,
     STATS_FLUSH_INTERVAL,
@@ -346,6 +350,10 @@ fn build(described: Described<'_>, objects: &Objects, problems: &mut Vec<Problem
         .iter()
         .find(|namespace| namespace.name == described.namespace);
     let role = role(described, namespace, problems);
+    let topology = annotations.get(topology::ANNOTATION).map(|text| {
+        let field = join("spec.template.metadata.annotations", topology::ANNOTATION);
+        topology::read(source, &field, text, role, problems)
+    });
     let mut containers: Vec<Container> = template
         .spec
         .containers
@@ -395,6 +403,7 @@ fn build(described: Described<'_>, objects: &Objects, problems: &mut Vec<Problem
         proxy_env: proxy_env.unwrap_or_default(),
         role,
         gateway_ports: Vec::new(),
+        topology: topology.unwrap_or_default(),
         mutual_tls: MutualTls::Permissive,
     }
 }

@@ -361,11 +361,7 @@ impl Reader {
                 let text = self.text(&path, &asker)?;
                 yaml::parse(&path, &text, 1)
             }
-            (None, Some(text)) => {
-                let (file, line) = place.kustomization.place(&place.field("patch"));
-                let mark = place.kustomization.mark(&place.field("patch"));
-                yaml::parse(file, text, mark.text.unwrap_or(line))
-            }
+            (None, Some(text)) => place.kustomization.text(&place.field("patch"), text),
             _ => {
                 self.problems.push(place.problem(
                     "",

@@ -101,6 +101,12 @@ impl Source {
         }
     }
 
+    /// The documents that are the text of a field: what is wrong in it is told on its own line.
+    pub(crate) fn text(&self, path: &FieldPath, text: &str) -> (Vec<Document>, Vec<Problem>) {
+        let (file, line) = self.place(path);
+        yaml::parse(file, text, self.mark(path).text.unwrap_or(line))
+    }
+
     pub(crate) fn mark(&self, path: &FieldPath) -> &Mark {
         self.find(path).0
     }

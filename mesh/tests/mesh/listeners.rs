@@ -1,6 +1,10 @@
 //! Where proxies listen, and whom they let in.
 
+use std::path::Path;
+
 use serde_json::{Value, json};
+use tollgate_mesh::Mesh;
+use tollgate_mesh::api::Objects;
 
 use crate::{array, configuration, named, names, shop, shop_and};
 
@@ -132,6 +136,48 @@ fn a_gateway_listens_on_what_its_service_targets_and_believes_no_header_about_wh
     assert_eq!(manager["use_remote_address"], true);
     assert_eq!(manager["forward_client_cert_details"], "SANITIZE_SET");
     assert_eq!(manager["stat_prefix"], "outbound_0.0.0.0_8080;");
+}
+
+/// The gateway of the shop with this annotation.
+fn annotated(config: &str) -> Value {
+    let written = "        inject.istio.io/templates: gateway\n";
+    let shop = include_str!("shop.yaml");
+    assert_eq!(shop.matches(written).count(), 1);
+    let annotation = format!("{written}        proxy.istio.io/config: |\n          {config}\n");
+    let shop = shop.replace(written, &annotation);
+    let objects = Objects::parse(Path::new("shop.yaml"), &shop);
+    let mesh = Mesh::build(objects.expect("objects")).expect("a mesh");
+    let mut listeners = configuration(&mesh, "ingressgateway-0").listeners;
+    listeners[0]["filter_chains"][0]["filters"][0]["typed_config"].take()
+}
+
+#[test]
+fn a_gateway_trusts_as_many_proxies_before_it_as_its_pods_say() {
+    for (config, trusted) in [
+        ("{}", 0),
+        ("holdApplicationUntilProxyStarts: true", 0),
+        ("gatewayTopology: {numTrustedProxies: 0}", 0),
+        ("gatewayTopology: {numTrustedProxies: 2}", 2),
+    ] {
+        let manager = annotated(config);
+        assert_eq!(manager["xff_num_trusted_hops"], trusted, "{config}");
+        // Without it, hops would be counted from what the client wrote.
+        assert_eq!(manager["use_remote_address"], true, "{config}");
+        assert_eq!(manager["forward_client_cert_details"], "SANITIZE_SET");
+    }
+    for (written, expected) in [
+        ("UNDEFINED", "SANITIZE_SET"),
+        ("SANITIZE", "SANITIZE"),
+        ("FORWARD_ONLY", "FORWARD_ONLY"),
+        ("APPEND_FORWARD", "APPEND_FORWARD"),
+        ("SANITIZE_SET", "SANITIZE_SET"),
+        ("ALWAYS_FORWARD_ONLY", "ALWAYS_FORWARD_ONLY"),
+    ] {
+        let config = format!("gatewayTopology: {{forwardClientCertDetails: {written}}}");
+        let manager = annotated(&config);
+        assert_eq!(manager["forward_client_cert_details"], expected);
+        assert_eq!(manager["xff_num_trusted_hops"], 0);
+    }
 }
 
 #[test]

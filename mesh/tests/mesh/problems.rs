@@ -58,6 +58,73 @@ fn plugin(namespace: &str, spec: &str) -> String {
 }
 
 #[test]
+fn of_what_stands_before_a_gateway() {
+    let gateway = |config: &str| {
+        let lines = config.lines().map(|line| format!("          {line}\n"));
+        deployment(
+            ", sidecar.istio.io/inject: 'true'",
+            "",
+            "      containers: [{name: istio-proxy, image: auto}]\n",
+        )
+        .replace(
+            "      annotations: {}\n",
+            &format!(
+                "      annotations:\n        inject.istio.io/templates: gateway\n        proxy.istio.io/config: |\n{}",
+                lines.collect::<String>()
+            ),
+        )
+    };
+    for (config, expected) in [
+        (
+            "gatewayTopology:\n  numTrustedProxies: '1'",
+            "more.yaml:13: gatewayTopology.numTrustedProxies: \"1\" is a string, write 1 without quotes",
+        ),
+        (
+            "gatewayTopology: {numTrustedProxies: -1}",
+            "more.yaml:12: gatewayTopology.numTrustedProxies: -1 is not between 0 and 4294967295",
+        ),
+        (
+            "gatewayTopology:\n  numTrustedProxys: 1",
+            "more.yaml:13: gatewayTopology.numTrustedProxys: Topology has no field \"numTrustedProxys\", did you mean \"numTrustedProxies\"?",
+        ),
+        (
+            "gatewayTopology:\n  proxyProtocol: {}",
+            "more.yaml:13: gatewayTopology.proxyProtocol: Topology.proxyProtocol is not implemented by the local mesh yet",
+        ),
+        (
+            "gatewayTopology: {forwardClientCertDetails: APPEND}",
+            "more.yaml:12: gatewayTopology.forwardClientCertDetails: \"APPEND\" is not a ForwardClientCertDetails, write UNDEFINED, SANITIZE, \
+             FORWARD_ONLY, APPEND_FORWARD, SANITIZE_SET or ALWAYS_FORWARD_ONLY",
+        ),
+        (
+            "concurrency: 2",
+            "more.yaml:12: concurrency: ProxyConfig.concurrency is not implemented by the local mesh yet",
+        ),
+        (
+            "{}\n---\n{}",
+            "more.yaml:11: spec.template.metadata.annotations[\"proxy.istio.io/config\"]: is more than one document",
+        ),
+        (
+            "a",
+            "more.yaml:12: \"a\" is not a mapping of gatewayTopology, holdApplicationUntilProxyStarts",
+        ),
+    ] {
+        says(&gateway(config), &[expected]);
+    }
+    says(
+        &deployment(
+            "",
+            "proxy.istio.io/config: '{gatewayTopology: {numTrustedProxies: 1}}'",
+            CONTAINER,
+        ),
+        &[
+            "more.yaml:9: spec.template.metadata.annotations[\"proxy.istio.io/config\"]: gatewayTopology has no effect here: only \
+             gateways have one; write it at the pods of the gateway",
+        ],
+    );
+}
+
+#[test]
 fn of_workloads() {
     says(
         &deployment(", version: v1", "", CONTAINER)
@@ -68,9 +135,9 @@ fn of_workloads() {
         ],
     );
     says(
-        &deployment("", "proxy.istio.io/config: x", CONTAINER),
+        &deployment("", "proxy.istio.io/overrides: x", CONTAINER),
         &[
-            "more.yaml:9: spec.template.metadata.annotations[\"proxy.istio.io/config\"]: is not \
+            "more.yaml:9: spec.template.metadata.annotations[\"proxy.istio.io/overrides\"]: is not \
              implemented by the local mesh; remove it to go on without what it does",
         ],
     );

@@ -121,6 +121,7 @@ async fn show(
     context: Context,
     Path(user_id): Path<Id>,
 ) -> Result<Json<Cart>, Problem> {
+    context.may_ask_of(&user_id)?;
     let rows: Vec<(String, i64)> = sqlx::query_as(
         "SELECT product_id, quantity FROM cart_items WHERE user_id = $1 ORDER BY product_id",
     )
@@ -165,6 +166,7 @@ async fn add(
         quantity: Quantity(quantity),
     }): Json<NewItem>,
 ) -> Result<impl IntoResponse, Problem> {
+    context.may_ask_of(&user_id)?;
     let Some(product) = carts.product(&context, product_id.as_str()).await? else {
         return Err(Problem::unusable(
             "#/productId",
@@ -220,8 +222,10 @@ async fn add(
 
 async fn remove(
     State(carts): State<Carts>,
+    context: Context,
     Path((user_id, item_id)): Path<(Id, Id)>,
 ) -> Result<StatusCode, Problem> {
+    context.may_ask_of(&user_id)?;
     let removed = sqlx::query("DELETE FROM cart_items WHERE user_id = $1 AND product_id = $2")
         .bind(user_id.as_str())
         .bind(item_id.as_str())

@@ -19,6 +19,7 @@ service_common::tests! {
         items_are_added_joined_and_removed,
         a_product_that_is_not_sold_cannot_be_added,
         a_quantity_has_bounds_also_when_it_adds_up,
+        a_cart_is_its_users_alone,
         additions_at_the_same_time_are_all_counted,
         additions_at_the_same_time_keep_to_the_most_a_cart_holds,
         without_the_product_service_a_cart_is_503_and_items_can_still_be_removed;
@@ -130,6 +131,34 @@ async fn a_product_that_is_not_sold_cannot_be_added(store: Store) {
         )
     );
     assert_eq!(shop.cart("bob").await.1["items"], json!([]));
+}
+
+async fn a_cart_is_its_users_alone(store: Store) {
+    let shop = Shop::open(&store).await;
+    let cart = format!("{}/cart/alice", shop.carts.url);
+    let item = json!({"productId": "mug"});
+    let requests = || {
+        [
+            client().get(&cart),
+            client().post(&cart).json(&item),
+            client().delete(format!("{cart}/mug")),
+        ]
+    };
+    for request in requests() {
+        let response = request.header("end-user", "bob").send().await.unwrap();
+        let status = response.status().as_u16();
+        let refusal = "this is for alice alone, and the request is of another user";
+        assert_eq!(
+            (status, response.json().await.unwrap()),
+            problem(403, "Forbidden", refusal)
+        );
+    }
+    let mugs = shop.cart("alice").await.1["items"][1].clone();
+    assert_eq!(mugs["quantity"], 2);
+    for request in requests() {
+        let response = request.header("end-user", "alice").send().await.unwrap();
+        assert!(response.status().is_success(), "{response:?}");
+    }
 }
 
 async fn a_quantity_has_bounds_also_when_it_adds_up(store: Store) {

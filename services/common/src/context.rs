@@ -8,12 +8,17 @@ use std::convert::Infallible;
 
 use axum::{
     extract::FromRequestParts,
-    http::{HeaderMap, HeaderName, request::Parts},
+    http::{HeaderMap, HeaderName, StatusCode, request::Parts},
 };
+
+use crate::{Id, Problem};
 
 /// The headers of a request that every call made for it takes along, byte for byte and in their order.
 #[derive(Debug, Clone, Default)]
 pub struct Context(HeaderMap);
+
+/// Who a request is of, as the gateway has it from a verified token.
+const END_USER: &str = "end-user";
 
 fn belongs_to_context(name: &HeaderName) -> bool {
     matches!(
@@ -25,7 +30,7 @@ fn belongs_to_context(name: &HeaderName) -> bool {
             | "x-tenant-id"
             | "x-tenant-tier"
             | "user-type"
-            | "end-user"
+            | END_USER
             | "x-canary"
     ) || name.as_str().starts_with("x-b3-")
 }
@@ -43,6 +48,18 @@ impl Context {
 
     pub(crate) fn headers(&self) -> HeaderMap {
         self.0.clone()
+    }
+
+    /// Refuses a request of one user for what is another's. One that is of nobody passes: whether there have to be tokens is for the mesh to say.
+    pub fn may_ask_of(&self, owner: &Id) -> Result<(), Problem> {
+        let mut users = self.0.get_all(END_USER).iter();
+        if users.all(|user| user.as_bytes() == owner.as_str().as_bytes()) {
+            return Ok(());
+        }
+        Err(Problem::new(
+            StatusCode::FORBIDDEN,
+            format!("this is for {owner} alone, and the request is of another user"),
+        ))
     }
 
     /// The trace the request belongs to: from W3C's header, else from either form of B3.
@@ -84,6 +101,26 @@ mod tests {
             })
             .collect();
         Context::of(&headers)
+    }
+
+    #[test]
+    fn what_is_a_users_is_refused_to_every_other_user() {
+        let alice = Id::try_from("alice".to_owned()).expect("an id");
+        for (users, may) in [
+            (&[][..], true),
+            (&["alice"], true),
+            (&["alice", "alice"], true),
+            (&["bob"], false),
+            (&["Alice"], false),
+            (&["alice "], false),
+            (&[""], false),
+            (&["alice", "bob"], false),
+            (&["alice,bob"], false),
+        ] {
+            let headers = users.iter().map(|user| (END_USER, *user));
+            let context = context(&headers.collect::<Vec<_>>());
+            assert_eq!(context.may_ask_of(&alice).is_ok(), may, "{users:?}");
+        }
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! What the shop's services share, so that each of them is only its routes and its tables.
 //!
 //! A service is a constant of type [`Service`]: a name, a port, migrations and a function that makes its routes
-//! from an [`App`]. [`run`] makes a process of it: settings from the [`Environment`], an opened database, `/health`
-//! and `/ready`, errors as problem details ([`Problem`]), structured logs and a graceful end.
+//! from an [`App`]. [`run`] makes a process of it: settings from the [`Environment`], an opened database, `/health`,
+//! `/ready` and `/metrics`, errors as problem details ([`Problem`]), structured logs and a graceful end.
 //!
 //! A handler that calls another service takes a [`Context`] and hands it to [`Upstream`], which passes the headers
 //! on that belong to the request: trace, request id, tenant and class of user.
@@ -12,6 +12,7 @@ mod database;
 mod environment;
 mod extract;
 mod id;
+mod metrics;
 mod problem;
 mod server;
 mod telemetry;

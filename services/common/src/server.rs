@@ -1,6 +1,6 @@
 //! From a [`Service`] to a listening server: what is the same around every service's routes.
 
-use std::{future::Future, io, net::SocketAddr, pin::pin, time::Duration};
+use std::{future::Future, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -23,6 +23,7 @@ use crate::{
     BODY_LIMIT, ConfigError, Context, Database, DatabaseError, Environment, Json, Migration,
     Problem, Upstream,
     database::{self, Location},
+    metrics::{self, Metrics},
     upstream,
 };
 
@@ -105,7 +106,7 @@ impl Server {
             environment: environment.clone(),
             client,
         };
-        let router = around((service.routes)(&app)?, &app);
+        let router = around((service.routes)(&app)?, service.name, &app);
 
         let listen = async {
             let listener = TcpListener::bind(address).await?;
@@ -182,16 +183,21 @@ pub(crate) fn termination() -> Result<impl Future<Output = ()> + Send + 'static,
 }
 
 /// Puts what every service has around its routes.
-fn around(routes: Router, app: &App) -> Router {
+fn around(routes: Router, name: &'static str, app: &App) -> Router {
     let version = HeaderValue::from_str(&app.version)
         .expect("a version was found to be printable when it was read");
+    let metrics = Arc::new(Metrics::new(name, &app.version));
     routes
         .route("/health", get(health))
         .route("/ready", get(ready).with_state(app.database.clone()))
+        .route(
+            "/metrics",
+            get(metrics::exposition).with_state(Arc::clone(&metrics)),
+        )
         .fallback(no_route)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
-        .layer(middleware::from_fn_with_state(version, observe))
+        .layer(middleware::from_fn_with_state((version, metrics), observe))
 }
 
 /// The process is alive; nothing else is looked at, for a restart could mend nothing else.
@@ -219,8 +225,13 @@ async fn wrong_method(method: Method, uri: Uri) -> Problem {
     )
 }
 
-/// Joins a request's logs to its trace, and its response to the version that made it.
-async fn observe(State(version): State<HeaderValue>, request: Request, next: Next) -> Response {
+/// Counts a request, joins its logs to its trace, and its response to the version that made it.
+async fn observe(
+    State((version, metrics)): State<(HeaderValue, Arc<Metrics>)>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let under_way = metrics.begin();
     let context = Context::of(request.headers());
     let span = info_span!(
         "request",
@@ -231,6 +242,7 @@ async fn observe(State(version): State<HeaderValue>, request: Request, next: Nex
     );
     async move {
         let mut response = next.run(request).await;
+        under_way.answered(response.status());
         // The sidecars log every request; here those are worth a line that the service could not answer.
         let status = response.status().as_u16();
         if response.status().is_server_error() {

@@ -62,6 +62,32 @@ async fn a_route_that_is_not_there_is_404() {
 }
 
 #[tokio::test]
+async fn metrics_are_for_prometheus_to_read() {
+    let service = sample().await;
+    for (path, status) in [("/health", 200), ("/nowhere", 404)] {
+        let url = format!("{}{path}", service.url);
+        assert_eq!(client().get(url).send().await.unwrap().status(), status);
+    }
+    let url = format!("{}/metrics", service.url);
+    let response = client().get(url).send().await.unwrap();
+    assert_eq!(response.status(), 200);
+    assert_eq!(
+        response.headers()["content-type"],
+        "text/plain; version=0.0.4; charset=utf-8"
+    );
+    let text = response.text().await.unwrap();
+    for line in [
+        "service_info{service=\"sample-service\",version=\"v7\"} 1",
+        "service_requests_total{status=\"2xx\"} 1",
+        "service_requests_total{status=\"4xx\"} 1",
+        // The one that asks.
+        "service_requests_under_way 1",
+    ] {
+        assert!(text.lines().any(|told| told == line), "{line} in {text}");
+    }
+}
+
+#[tokio::test]
 async fn a_method_that_is_not_there_is_405_and_those_that_are_there_are_named() {
     let service = sample().await;
     let url = format!("{}/samples/1", service.url);

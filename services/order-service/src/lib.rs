@@ -102,6 +102,7 @@ async fn place(
     context: Context,
     Json(NewOrder { user_id }): Json<NewOrder>,
 ) -> Result<impl IntoResponse, Problem> {
+    context.may_ask_of(&user_id)?;
     let user: Option<IgnoredAny> = shop
         .users
         .get(&context, &format!("/users/{user_id}"))
@@ -176,7 +177,12 @@ async fn store(database: &Database, order: &Order) -> Result<(), sqlx::Error> {
 /// One line of an order, beside what all lines of the order share.
 type OrderLine = (String, i64, String, String, String, i64, i64);
 
-async fn list(State(shop): State<Shop>, Path(user_id): Path<Id>) -> Result<Json<Orders>, Problem> {
+async fn list(
+    State(shop): State<Shop>,
+    context: Context,
+    Path(user_id): Path<Id>,
+) -> Result<Json<Orders>, Problem> {
+    context.may_ask_of(&user_id)?;
     let rows: Vec<OrderLine> = sqlx::query_as(
         "SELECT newest.id, newest.total_cents, newest.placed_at, \
                 line.product_id, line.name, line.price_cents, line.quantity \

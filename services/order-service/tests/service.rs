@@ -12,6 +12,7 @@ service_common::tests! {
         an_order_is_the_cart_at_that_moment,
         the_hundred_newest_orders_are_listed,
         an_order_that_cannot_be_is_refused,
+        orders_are_their_users_alone,
         the_context_of_an_order_reaches_the_last_service;
 }
 
@@ -217,5 +218,33 @@ async fn the_context_of_an_order_reaches_the_last_service(store: Store) {
         for (name, value) in context {
             assert_eq!(headers[name], value);
         }
+    }
+}
+
+async fn orders_are_their_users_alone(store: Store) {
+    let shop = Shop::open(&store).await;
+    let order = json!({"userId": "alice"});
+    let requests = || {
+        [
+            client()
+                .post(format!("{}/orders", shop.orders.url))
+                .json(&order),
+            client().get(format!("{}/orders/alice", shop.orders.url)),
+        ]
+    };
+    for request in requests() {
+        let response = request.header("end-user", "bob").send().await.unwrap();
+        assert_eq!(response.status(), 403);
+        let problem: Value = response.json().await.unwrap();
+        assert_eq!(
+            problem["detail"],
+            "this is for alice alone, and the request is of another user"
+        );
+    }
+    assert_eq!(shop.list("alice").await, json!({"orders": []}));
+    // Her own goes on to her cart under her name.
+    for request in requests() {
+        let response = request.header("end-user", "alice").send().await.unwrap();
+        assert!(response.status().is_success(), "{response:?}");
     }
 }

@@ -634,6 +634,20 @@ spec:
     }
 
     #[test]
+    fn what_a_gateway_trusts_is_what_it_was_started_with() {
+        let before = "annotations: {inject.istio.io/templates: gateway}";
+        let after = "annotations:\n        inject.istio.io/templates: gateway\n        proxy.istio.io/config: |\n          \
+                     gatewayTopology: {numTrustedProxies: 1}";
+        assert_eq!(
+            found(before, after),
+            [
+                "shop.yaml:38: spec.template.metadata.annotations[\"proxy.istio.io/config\"]: proxy.istio.io/config is \
+                 \"gatewayTopology: {numTrustedProxies: 1}\\n\" now, and running pods keep their annotations; restart `tollgate up` for it"
+            ]
+        );
+    }
+
+    #[test]
     fn a_value_is_told_once_where_it_is_written() {
         let container = "      - name: NAME
         image: cart:v1
