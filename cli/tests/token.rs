@@ -233,9 +233,12 @@ fn the_overlay_is_the_shop_and_the_issuer() {
                 && object["metadata"]["name"] == "local-issuer"
         })
         .collect::<Vec<_>>();
+    // And with what only a mesh that has an issuer can ask for.
+    let mut shop = [documents(""), documents("istio/security/customers")].concat();
+    shop.sort_by_key(Value::to_string);
     assert!(
-        local == documents(""),
-        "istio/overlays/local/kustomization.yaml must name the same parts as kustomization.yaml and istio/kustomization.yaml"
+        local == shop,
+        "istio/overlays/local/kustomization.yaml must name the same parts as kustomization.yaml and istio/kustomization.yaml, and istio/security/customers"
     );
     // With the rule that `token` signs for, and in it what verifies.
     let [issuer] = &issuer[..] else {

@@ -17,6 +17,9 @@ use crate::client::Client;
 use crate::metrics::command;
 use crate::shared::block_on;
 
+/// A test that needs none.
+type Test = fn() -> Result<()>;
+
 /// A test on this Prometheus.
 type OnPrometheus = fn(&Path) -> Result<()>;
 
@@ -33,7 +36,7 @@ pub(crate) const TESTS: &[(&str, OnPrometheus)] = &[
 ];
 
 /// These start `up`, and no Prometheus.
-pub(crate) const WITHOUT_ONE: &[(&str, fn() -> Result<()>)] = &[(
+pub(crate) const WITHOUT_ONE: &[(&str, Test)] = &[(
     "one_that_ends_at_once_is_told_with_its_last_words",
     one_that_ends_at_once_is_told,
 )];

@@ -1,7 +1,7 @@
 //! `tollgate metrics`: the business numbers of a running mesh, as a table.
 //!
 //! [`up`](crate::up) says in its run's folder where its Envoys are and what its plugins were told to count. Each Envoy is asked
-//! for what its Wasm filters have counted ([`exposition`]), [`tally`] puts the pods of a workload together, [`declared`] knows
+//! for what its Wasm filters have counted ([`exposition`]), [`mod@tally`] puts the pods of a workload together, [`mod@declared`] knows
 //! what the manifests say of it, and [`mod@text`] and [`mod@json`] write it. With `--url`, anything that answers in
 //! Prometheus' text format is asked instead.
 
