@@ -28,6 +28,9 @@ pub struct BusinessMetrics {
 struct Meters {
     metrics: Metrics,
     series: RefCell<Series<MetricId>>,
+    /// The counters of what is folded and what is skipped; `None` and missing if the proxy would not define them.
+    folded: Option<MetricId>,
+    skipped: Vec<(Skip, MetricId)>,
 }
 
 impl Plugin for BusinessMetrics {
@@ -57,16 +60,24 @@ impl BusinessMetrics {
     pub fn new(mut metrics: Metrics, plugin_name: &str, host: &mut dyn Host) -> Self {
         let series = metrics.share(plugin_name);
         // Defined now, so that they are there to be watched while they are still 0.
+        let mut counter = |name: &str| {
+            let defined = host.metric(MetricKind::Counter, name);
+            let defined =
+                defined.inspect_err(|error| log::warn!("{name} can't be defined: {error:?}"));
+            defined.ok()
+        };
         let skipped = metrics.skips().into_iter();
-        let skipped = skipped.map(|skip| metrics.skipped_series(skip));
-        for name in skipped.chain([metrics.folded_metric().to_owned()]) {
-            if let Err(error) = host.metric(MetricKind::Counter, &name) {
-                log::warn!("{name} can't be defined: {error:?}");
-            }
-        }
-        let series = RefCell::new(Series::new(series));
+        let skipped = skipped
+            .filter_map(|skip| Some((skip, counter(&metrics.skipped_series(skip))?)))
+            .collect();
+        let folded = counter(metrics.folded_metric());
         Self {
-            meters: Rc::new(Meters { metrics, series }),
+            meters: Rc::new(Meters {
+                series: RefCell::new(Series::new(series)),
+                metrics,
+                folded,
+                skipped,
+            }),
         }
     }
 
@@ -235,9 +246,10 @@ const NANOSECONDS: u64 = 1_000_000;
 
 impl Meters {
     fn skip(&self, skip: Skip, host: &mut dyn Host) -> Result<(), HostError> {
-        let name = self.metrics.skipped_series(skip);
-        let id = host.metric(MetricKind::Counter, &name)?;
-        host.increment(id, 1)
+        match self.skipped.iter().find(|(other, _)| *other == skip) {
+            Some((_, id)) => host.increment(*id, 1),
+            None => Ok(()),
+        }
     }
 
     fn count(&self, key: SeriesKey, count: Count, host: &mut dyn Host) -> Result<(), HostError> {
@@ -271,8 +283,9 @@ impl Meters {
             series.define(key, id);
             return Ok(id);
         }
-        let counter = host.metric(MetricKind::Counter, self.metrics.folded_metric())?;
-        host.increment(counter, 1)?;
+        if let Some(counter) = self.folded {
+            host.increment(counter, 1)?;
+        }
         if let Some(id) = series.defined(folded) {
             return Ok(id);
         }
