@@ -57,10 +57,6 @@ pub const MAX_LENGTH: usize = 128;
 pub const MAX_SERIES: u64 = 100_000;
 /// The largest `atMost` of a label.
 pub const MAX_ADMITTED: u64 = 1_000;
-/// How many names the path of a claim may have.
-pub const MAX_CLAIM_NAMES: usize = 8;
-/// How long each of these may be.
-pub const LONGEST_CLAIM_NAME: usize = 256;
 /// The largest `scale` of a value.
 pub const LARGEST_SCALE: u64 = 1_000_000_000;
 /// The largest `max` of a value. Nine thousand such requests are as many as a Prometheus can count exactly.

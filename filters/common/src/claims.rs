@@ -10,6 +10,14 @@
 
 use std::ops::Range;
 
+use crate::config::{ConfigError, OneOrMany, at_most, refuse};
+
+/// How many names the way to a claim may have in a configuration.
+pub const MAX_NAMES: usize = 8;
+
+/// How many bytes each of them may have.
+pub const LONGEST_NAME: usize = 256;
+
 /// The attribute that has the claims: all metadata of the request.
 pub const METADATA: [&str; 1] = ["metadata"];
 
@@ -18,6 +26,35 @@ const JWT_FILTER: &str = "envoy.filters.http.jwt_authn";
 
 /// Under what: as istiod asks the JWT filter to name it.
 const PAYLOAD: &str = "payload";
+
+/// The way to a claim as it is written: its name, or the names of the objects around it, outermost first, and its own. `example` is a claim that one would
+/// write there.
+pub fn path(
+    written: &OneOrMany<String>,
+    path: &str,
+    example: &str,
+) -> Result<Vec<String>, ConfigError> {
+    let names = written.values();
+    if names.is_empty() {
+        return refuse(
+            path,
+            format!(
+                "names no claim, write for example {example}, or [realm, {example}] for one in another"
+            ),
+        );
+    }
+    at_most(names.len(), MAX_NAMES, path, "names")?;
+    for (index, name) in names.iter().enumerate() {
+        // A zero byte is what stands between names where a property's path is one text.
+        if !(1..=LONGEST_NAME).contains(&name.len()) || name.contains('\0') {
+            return refuse(
+                written.path(path, index),
+                format!("{name:?} is not a claim's name, write for example {example:?}"),
+            );
+        }
+    }
+    Ok(names.to_vec())
+}
 
 /// The claims of one request.
 #[derive(Clone, Debug)]

@@ -15,7 +15,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::Value;
 
 use crate::body::Pointer;
-use crate::{Duration, OneOrMany, UniqueMap};
+use crate::{Duration, OneOrMany, UniqueMap, claims};
 
 /// The schema of a plugin's configuration.
 pub fn of<T: JsonSchema>(plugin: &str) -> Value {
@@ -190,6 +190,30 @@ impl<T: JsonSchema> JsonSchema for OneOrMany<T> {
 pub(crate) fn string_match(schema: &mut Schema) {
     named(schema, "string match");
     exactly_one(schema, &["exact", "prefix", "suffix", "regex"]);
+}
+
+/// The way to a claim: its name, or several.
+pub enum ClaimPath {}
+
+impl JsonSchema for ClaimPath {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "ClaimPath".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let name =
+            json_schema!({"type": "string", "minLength": 1, "maxLength": claims::LONGEST_NAME});
+        json_schema!({
+            "anyOf": [
+                name,
+                {"type": "array", "minItems": 1, "maxItems": claims::MAX_NAMES, "items": name},
+            ],
+        })
+    }
 }
 
 #[cfg(test)]

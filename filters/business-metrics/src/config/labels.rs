@@ -2,19 +2,18 @@
 
 use std::collections::HashSet;
 
+use tollgate_common::claims;
 use tollgate_common::header::{self, TENANT_ID, TENANT_TIER, USER_TYPE};
 use tollgate_common::metrics::{self, PROXY_TAGS};
 use tollgate_common::refusal::REASONS;
 use tollgate_common::tenant::ID_RULE;
 use tollgate_common::{
-    ConfigError, NAME_RULE, OneOrMany, Problems, TenantId, at_most, is_name, refuse, series_name,
+    ConfigError, NAME_RULE, Problems, TenantId, at_most, is_name, refuse, series_name,
 };
 use tollgate_host::same_name;
 
 use super::written::{FromConfig, LabelConfig};
-use super::{
-    LONGEST_CLAIM_NAME, MAX_ADMITTED, MAX_CLAIM_NAMES, MAX_LENGTH, MAX_METRIC_LABELS, MAX_VALUES,
-};
+use super::{MAX_ADMITTED, MAX_LENGTH, MAX_METRIC_LABELS, MAX_VALUES};
 use crate::label::{Label, Source};
 
 /// A label of the configuration, by the name that it has there.
@@ -49,7 +48,7 @@ pub(super) fn compile_label(
         return Some(compiled?.from(Source::ResponseHeader(header?)));
     }
     if label.claim.is_given() {
-        let claim = problems.take(claim_path(&label.claim, &format!("{path}.claim")));
+        let claim = problems.take(claims::path(&label.claim, &format!("{path}.claim"), "plan"));
         let compiled = open(name, label, "a claim", any_value, path, problems);
         return Some(compiled?.from(Source::Claim(claim?)));
     }
@@ -339,26 +338,6 @@ fn label_header(name: &str, path: &str) -> Result<String, ConfigError> {
         }
     }
     Ok(name)
-}
-
-fn claim_path(written: &OneOrMany<String>, path: &str) -> Result<Vec<String>, ConfigError> {
-    let names = written.values();
-    if names.is_empty() {
-        return refuse(
-            path,
-            "names no claim, write for example plan, or [realm, plan] for one in another",
-        );
-    }
-    at_most(names.len(), MAX_CLAIM_NAMES, path, "names")?;
-    for (index, name) in names.iter().enumerate() {
-        if !(1..=LONGEST_CLAIM_NAME).contains(&name.len()) {
-            return refuse(
-                written.path(path, index),
-                format!("{name:?} is not a claim's name, write for example \"plan\""),
-            );
-        }
-    }
-    Ok(names.to_vec())
 }
 
 /// The labels of a metric, by their positions among these names.

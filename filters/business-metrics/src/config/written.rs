@@ -99,7 +99,10 @@ pub struct LabelConfig {
     /// A claim of the token that the proxy has verified: its name, or a list of the names of the objects around it, outermost first, and its own (at most 8).
     /// A text, a whole number, `true` or `false`; anything else is `other`.
     #[serde(default)]
-    #[cfg_attr(feature = "schema", schemars(with = "Option<schema::ClaimPath>"))]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "Option<tollgate_common::schema::ClaimPath>")
+    )]
     pub claim: OneOrMany<String>,
     /// The value itself, the same for every request: which proxies these are, say.
     #[cfg_attr(feature = "schema", schemars(length(min = 1, max = MAX_LENGTH)))]
@@ -320,7 +323,6 @@ mod schema {
     use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
     use tollgate_common::schema::exactly_one;
 
-    use super::super::{LONGEST_CLAIM_NAME, MAX_CLAIM_NAMES};
     use super::{GrpcStatus, StatusMatch};
 
     pub(super) fn label(schema: &mut Schema) {
@@ -348,30 +350,6 @@ mod schema {
 
     pub(super) fn when(schema: &mut Schema) {
         schema.insert("minProperties".to_owned(), 1.into());
-    }
-
-    /// The way to a claim: its name, or several.
-    pub(super) enum ClaimPath {}
-
-    impl JsonSchema for ClaimPath {
-        fn inline_schema() -> bool {
-            true
-        }
-
-        fn schema_name() -> Cow<'static, str> {
-            "ClaimPath".into()
-        }
-
-        fn json_schema(_: &mut SchemaGenerator) -> Schema {
-            let name =
-                json_schema!({"type": "string", "minLength": 1, "maxLength": LONGEST_CLAIM_NAME});
-            json_schema!({
-                "anyOf": [
-                    name,
-                    {"type": "array", "minItems": 1, "maxItems": MAX_CLAIM_NAMES, "items": name},
-                ],
-            })
-        }
     }
 
     impl JsonSchema for StatusMatch {

@@ -1,10 +1,10 @@
 //! Where a tenant's id comes from, and what a usable id is.
 
-use tollgate_common::claims::Leaf;
+use tollgate_common::claims::{self, Leaf};
 use tollgate_common::tenant::ID_RULE;
 use tollgate_common::{
     ConfigError, HostTemplate, OneOrMany, PathTemplate, PeerTemplate, Problems, StringMatch,
-    TenantId, at_most, header, peers, refuse,
+    TenantId, header, peers, refuse,
 };
 
 use super::flag;
@@ -15,10 +15,6 @@ pub(super) const MAX_SOURCES: usize = 16;
 
 /// The longest name of a query parameter or a cookie.
 pub(super) const LONGEST_NAME: usize = 128;
-
-/// How many names the path of a claim may have, and how long each.
-pub(super) const MAX_CLAIM_NAMES: usize = 8;
-pub(super) const LONGEST_CLAIM_NAME: usize = 256;
 
 /// The longest challenge.
 pub(super) const LONGEST_CHALLENGE: usize = 256;
@@ -384,22 +380,7 @@ fn text(key: &str, value: &str, path: &str) -> Result<Source, ConfigError> {
 }
 
 fn claim_path(written: &OneOrMany<String>, path: &str) -> Result<ClaimPath, ConfigError> {
-    let names = written.values().to_vec();
-    if names.is_empty() {
-        return refuse(
-            path,
-            "names no claim, write for example tenant, or [realm, tenant] for one in another",
-        );
-    }
-    at_most(names.len(), MAX_CLAIM_NAMES, path, "names")?;
-    for (index, name) in names.iter().enumerate() {
-        if !(1..=LONGEST_CLAIM_NAME).contains(&name.len()) || name.contains('\0') {
-            return refuse(
-                written.path(path, index),
-                format!("{name:?} is not a claim's name, write for example \"tenant\""),
-            );
-        }
-    }
+    let names = claims::path(written, path, "tenant")?;
     Ok(ClaimPath {
         leaf: Leaf::of(&names),
         names,

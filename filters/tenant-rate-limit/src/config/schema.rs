@@ -7,7 +7,6 @@ use tollgate_common::Duration;
 use tollgate_common::schema::{exactly_one, keys, named};
 
 use super::Config;
-use super::identity::{LONGEST_CLAIM_NAME, MAX_CLAIM_NAMES};
 use super::routes::LARGEST_COST;
 use super::written::{CostFromWritten, CostWritten, Per, Written};
 use crate::calendar::Window;
@@ -20,30 +19,6 @@ impl JsonSchema for Config {
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         Written::json_schema(generator)
-    }
-}
-
-/// The way to a claim: its name, or several.
-pub(super) enum ClaimPath {}
-
-impl JsonSchema for ClaimPath {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> Cow<'static, str> {
-        "ClaimPath".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        let name =
-            json_schema!({"type": "string", "minLength": 1, "maxLength": LONGEST_CLAIM_NAME});
-        json_schema!({
-            "anyOf": [
-                name,
-                {"type": "array", "minItems": 1, "maxItems": MAX_CLAIM_NAMES, "items": name},
-            ],
-        })
     }
 }
 

@@ -85,7 +85,10 @@ pub(super) struct SourceWritten {
     /// A claim of the token that the proxy has verified: its name, or a list of the names of the objects around it, outermost first, and its own (at most 8). The
     /// id is its value, if that is a string.
     #[serde(default)]
-    #[cfg_attr(feature = "schema", schemars(with = "Option<schema::ClaimPath>"))]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "Option<tollgate_common::schema::ClaimPath>")
+    )]
     pub(super) claim: OneOrMany<String>,
     /// A template for the SPIFFE id of the peer, by mutual TLS: `spiffe://cluster.local/ns/{tenant}/sa/*`. `{tenant}` is one part of it or a part of
     /// one, `*` any one part of its path, `**` at the end any number of them.
