@@ -60,6 +60,19 @@ fn the_deciding_rule_is_told_with_those_before_it() {
     );
 }
 
+/// In a bundle it stands in no configuration that a limiter is in front.
+#[test]
+fn both_forms_of_the_shop_know_tenants_from_their_limiter() {
+    for mesh in [".", "istio/overlays/bundle"] {
+        let args = ["--manifests", mesh, "--tier", "premium", "http://shop/"];
+        let told = told(&args);
+        assert!(
+            told.starts_with("GET http://shop/\n  user-type: premium (rules[1] holds)\n"),
+            "{mesh}: {told}"
+        );
+    }
+}
+
 #[test]
 fn what_two_readers_read_differently_is_unclear() {
     let file = format!("{EXAMPLES}/gradual-rollout.yaml");

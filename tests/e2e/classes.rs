@@ -14,6 +14,7 @@ pub(crate) fn mesh(form: Form) -> Result<LocalMesh> {
     let claim = |of: Value| json!({ "claim": of });
     let configuration = json!({
         "default": "standard",
+        "tenant": {"vouched": true},
         "selfAssignable": ["beta"],
         "stickyKeys": [{"id": "a", "secret": "0123456789abcdef0123456789abcdef"}],
         "rules": [

@@ -1,12 +1,13 @@
 //! Whose address a client's is: that of the connection, or with so many proxies trusted the one that the outermost of them saw. Of
 //! `X-Forwarded-For` nothing further to the left is believed.
 //!
-//! No issuer of tokens is in these meshes: what holds for clients of a gateway that knows nobody is tested here, too.
+//! No issuer of tokens is in these meshes, and no limiter: what holds for clients of a gateway that knows nobody is tested here, too.
 
 use std::net::IpAddr;
 
 use anyhow::{Context, Result, ensure};
-use tollgate_tests::{Filter, Form, LocalMesh, Manifests, Options, Target};
+use http::{HeaderMap, HeaderValue, Request};
+use tollgate_tests::{Filter, Form, LocalMesh, Manifests, Options, Target, http2};
 
 use crate::client::Client;
 use crate::live::refused;
@@ -45,7 +46,7 @@ const NEAR: [u8; 4] = [127, 9, 9, 9];
 /// The shop as it ships, with that many trusted proxies; its users are a program that says what it was sent.
 pub(crate) fn mesh(form: Form, trusted: u32) -> Result<LocalMesh> {
     let manifests = Manifests::of(form)?.without_issuer();
-    manifests.lift_limits(&["anonymous"])?;
+    manifests.without_limiter()?;
     manifests.configure(form, Filter::UserClassifier, CLASSES)?;
     vouched::add(&manifests, "addresses.yaml", POLICIES)?;
     let stated = |number: u32| format!("            numTrustedProxies: {number}\n");
@@ -205,6 +206,51 @@ pub(crate) async fn without_an_issuer_nobody_names_himself(mesh: &LocalMesh) -> 
                 ensure!(answer.status == 403, "{users:?} for {path}: {answer:?}");
             }
         }
+    }
+    Ok(())
+}
+
+pub(crate) async fn without_a_limiter_nobody_names_a_tenant(mesh: &LocalMesh) -> Result<()> {
+    let gateway = mesh.gateway_address()?;
+    let names = [
+        "x-tenant-id",
+        "x_tenant_id",
+        "x-tenant_id",
+        "x.tenant.id",
+        "x-tenant-tier",
+        "x_tenant_tier",
+        "x~tenant-tier",
+    ];
+    for value in ["acme", "premium", "", "a b"] {
+        let mut request = Request::get(format!("http://{gateway}/users/alice"));
+        let mut trailers = HeaderMap::new();
+        for name in names {
+            for _ in 0..2 {
+                request = request.header(name, value);
+                trailers.append(name, HeaderValue::from_static(value));
+            }
+        }
+        // What only begins like one of them is nobody's.
+        request = request.header("x-tenant", "kept");
+        trailers.append("x-tenant", HeaderValue::from_static("kept"));
+        let answer = http2::send_with_trailers(gateway, request.body(())?, trailers).await?;
+        ensure!(answer.status == 200, "{answer:?}");
+        // Under names of ours, as a server may read them, there is the type alone.
+        ensure!(
+            answer.header("x-headers") == Some("user-type=standard")
+                && answer.header("x-trailers") == Some("x-tenant=kept"),
+            "{value:?}: {answer:?}"
+        );
+    }
+    // Over HTTP/1 and in capitals, too.
+    let client = Client::of(mesh)?;
+    for name in names {
+        let headers = [(name, "acme"), ("X-TENANT-ID", "globex")];
+        let answer = client.get("/users/alice", &headers).await?;
+        ensure!(
+            answer.header("x-headers") == Some("user-type=standard"),
+            "{name}: {answer:?}"
+        );
     }
     Ok(())
 }

@@ -160,6 +160,7 @@ fn main() -> ExitCode {
             ),
             [
                 vouched::a_token_names_the_tenant,
+                vouched::of_several_issuers_the_first_alone_takes_headers_away,
                 vouched::a_peer_names_the_tenant,
                 vouched::no_trailer_of_a_client_arrives_under_a_name_of_ours,
                 explain::who_may_ask_is_told_why_and_nobody_else_anything,
@@ -298,6 +299,7 @@ fn main() -> ExitCode {
         [
             hops::without_trusted_proxies_a_client_is_who_connects,
             hops::without_an_issuer_nobody_names_himself,
+            hops::without_a_limiter_nobody_names_a_tenant,
         ]
     );
     trials!(
@@ -308,7 +310,10 @@ fn main() -> ExitCode {
             || hops::mesh(Form::Bundle, 1),
             &stops
         ),
-        [hops::one_trusted_proxy_names_the_client_and_nobody_before_it_does,]
+        [
+            hops::one_trusted_proxy_names_the_client_and_nobody_before_it_does,
+            hops::without_a_limiter_nobody_names_a_tenant,
+        ]
     );
     trials!(
         trials,

@@ -35,6 +35,7 @@ const AT_ONCE: usize = 32;
 fn rules(share: u64) -> Value {
     json!({
         "default": "standard",
+        "tenant": {"vouched": true},
         "selfAssignable": ["beta"],
         "rules": [{"type": "beta", "when": {"percent": {"share": share, "salt": SALT, "header": "x-key"}}}],
     })

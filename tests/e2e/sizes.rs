@@ -368,6 +368,7 @@ fn a_megabyte_is_read() -> Result<()> {
     };
     let classifier = json!({
         "default": "standard",
+        "tenant": {"vouched": true},
         "rules": [
             {"type": "huge", "when": {"claim": {"name": "long", "in": ["x", "y"]}}},
             {"type": "matched", "when": {"claim": {"name": "long", "regex": "x+"}}},

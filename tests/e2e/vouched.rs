@@ -7,6 +7,7 @@ use tollgate_tests::tokens::Signer;
 use tollgate_tests::{Filter, Form, LocalMesh, Manifests, Options, Target, http2};
 
 use crate::explain;
+use crate::live::applied;
 use crate::tenants::configure;
 
 pub(crate) const ISSUER: &str = "https://issuer.test";
@@ -45,17 +46,21 @@ fn limits(tenants: &[(&str, u64)], sources: &Value) -> Value {
     })
 }
 
+/// Where the gateway looks for tenants.
+fn at_gateway() -> Value {
+    json!([
+        {"claim": "tenant"},
+        {"claim": ["https://shop.test/realm", "tenant"]},
+        {"header": "x-tenant-id", "vouched": true},
+    ])
+}
+
 /// The shop with a gateway that believes tokens, and with a limiter at the users' sidecar that believes certificates. The users are replaced
 /// by a program that says what trailers it sees.
 pub(crate) fn mesh(form: Form) -> Result<LocalMesh> {
     // With an issuer of their own.
     let manifests = Manifests::of(form)?.without_issuer();
-    let at_gateway = json!([
-        {"claim": "tenant"},
-        {"claim": ["https://shop.test/realm", "tenant"]},
-        {"header": "x-tenant-id", "vouched": true},
-    ]);
-    configure(&manifests, form, &limits(&TENANTS, &at_gateway))?;
+    configure(&manifests, form, &limits(&TENANTS, &at_gateway()))?;
     explain::configure(&manifests, form)?;
     let at_sidecar = json!([
         {"passedOn": {"peers": [{"exact": "spiffe://cluster.local/ns/ecommerce/sa/order-service"}]}},
@@ -232,6 +237,87 @@ pub(crate) async fn a_token_names_the_tenant(mesh: &LocalMesh) -> Result<()> {
     let answer = get(Some(&forged)).await?;
     ensure!(answer.status() == 401, "a forged token: {answer:?}");
     Ok(())
+}
+
+/// Of several issuers, what clients may write in headers that tokens are to write, and whose claims a limiter believes.
+pub(crate) async fn of_several_issuers_the_first_alone_takes_headers_away(
+    mesh: &LocalMesh,
+) -> Result<()> {
+    const FILE: &str = "istio/security/tokens.yaml";
+    const OTHER: &str = "https://another.test";
+    let before = mesh.manifests().read(FILE)?;
+    let other = Signer::another("another", 11)?;
+    let keys = [(ISSUER, signer()?.jwks()?), (OTHER, other.jwks()?)];
+    let client = reqwest::Client::builder().no_proxy().build()?;
+    let url = format!("{}/users/alice", mesh.gateway());
+    // The header x-customer as the service gets it, and the quotas of the limiters.
+    let ask = async |token: Option<&str>| {
+        let mut request = client.get(&url).header("x-customer", "forged");
+        if let Some(token) = token {
+            request = request.bearer_auth(token);
+        }
+        let answer = request.send().await?;
+        ensure!(answer.status() == 200, "{answer:?}");
+        let quota = quotas(&answer)?.last().copied();
+        let told: Value = answer.json().await?;
+        let fields = told["headers"].as_array().context("no headers")?.iter();
+        let customers = fields.filter(|field| field[0] == "x-customer");
+        let customers: Vec<String> = customers
+            .filter_map(|field| field[1].as_str().map(str::to_owned))
+            .collect();
+        anyhow::Ok((customers.join(","), quota))
+    };
+    let claims = json!({"iss": OTHER, "sub": "bob", "customer": "theirs", "tenant": "by-claim"});
+    let theirs = other.sign(&claims);
+    let own = token(&json!({"customer": "own", "tenant": "by-claim"}))?;
+    // https://another.test comes before https://issuer.test, whoever is written first.
+    for (writers, of_theirs, of_own, of_nobody) in [
+        (&[ISSUER][..], "forged", "own", ""),
+        (&[OTHER], "theirs", "", ""),
+        (&[ISSUER, OTHER], "theirs", "own", ""),
+    ] {
+        let rules = keys.iter().map(|(issuer, keys)| {
+            let output = if writers.contains(issuer) {
+                "    outputClaimToHeaders: [{header: x-customer, claim: customer}]\n"
+            } else {
+                ""
+            };
+            format!("  - issuer: {issuer}\n    jwks: '{keys}'\n{output}")
+        });
+        let (head, _) = before.split_once("  - issuer").context("no rule")?;
+        let after = format!("{head}{}", rules.collect::<String>());
+        mesh.manifests().write(FILE, &after)?;
+        applied(mesh)?;
+        for (token, expected) in [
+            (Some(&theirs), of_theirs),
+            (Some(&own), of_own),
+            (None, of_nobody),
+        ] {
+            let (customer, _) = ask(token.map(String::as_str)).await?;
+            ensure!(
+                customer == expected,
+                "{writers:?} write it, and {customer:?} arrives beside {token:?}"
+            );
+        }
+    }
+    // A claim of whatever issuer names a tenant, unless one is meant.
+    let quota = async |token: &str| Ok::<_, anyhow::Error>(ask(Some(token)).await?.1);
+    ensure!(quota(&theirs).await? == Some(1001));
+    let form = mesh.manifests().form();
+    let sources = |issuer: &str| json!([{"claim": "tenant", "issuer": issuer}]);
+    for (issuer, of_theirs, of_own) in [(ISSUER, 1006, 1001), (OTHER, 1001, 1006)] {
+        configure(mesh.manifests(), form, &limits(&TENANTS, &sources(issuer)))?;
+        applied(mesh)?;
+        let seen = (quota(&theirs).await?, quota(&own).await?);
+        ensure!(
+            seen == (Some(of_theirs), Some(of_own)),
+            "of {issuer} alone: {seen:?}"
+        );
+    }
+    configure(mesh.manifests(), form, &limits(&TENANTS, &at_gateway()))?;
+    applied(mesh)?;
+    mesh.manifests().write(FILE, &before)?;
+    applied(mesh).map(drop)
 }
 
 pub(crate) async fn a_peer_names_the_tenant(mesh: &LocalMesh) -> Result<()> {

@@ -224,6 +224,32 @@ impl Manifests {
         Ok(())
     }
 
+    /// Takes the limiter out: for a mesh where nobody says which tenant a request is of.
+    pub fn without_limiter(&self) -> Result<()> {
+        if self.form() == Form::ThreeModules {
+            let modules = "wasm-plugins/kustomization.yaml";
+            self.replace(modules, "- tenant-rate-limit\n", "")?;
+            let (classifier, indent) = Filter::UserClassifier.place(Form::ThreeModules);
+            return self.replace(
+                classifier,
+                &format!("{indent}tenant: {{vouched: true}}\n"),
+                "",
+            );
+        }
+        let (file, _) = self.form().limiter();
+        let manifest = self.read(file)?;
+        // The first is that of the gateway.
+        let (begin, end) = ("    tenantRateLimit:\n", "    userClassifier:\n");
+        let parts = manifest.split_once(begin).and_then(|(before, section)| {
+            let (_, after) = section.split_once(end)?;
+            Some(format!("{before}{end}{after}"))
+        });
+        self.write(
+            file,
+            &parts.with_context(|| format!("no limiter in {file}"))?,
+        )
+    }
+
     /// Takes the classifier out that ships for sidecars: for a mesh that has one of its own there.
     pub fn without_classifiers_at_sidecars(&self) -> Result<()> {
         if self.form() == Form::ThreeModules {

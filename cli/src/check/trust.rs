@@ -9,10 +9,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tollgate_bundle::together::{Limiter, overwritten, unfounded, unfounded_alone};
 use tollgate_common::config::below;
+use tollgate_common::header::{TENANT_ID, TENANT_TIER};
 use tollgate_common::{ConfigError, StringMatch};
 use tollgate_host::same_name;
 use tollgate_mesh::api::Objects;
-use tollgate_mesh::api::extensions::PluginPhase;
+use tollgate_mesh::api::extensions::{FailStrategy, PluginPhase};
 use tollgate_mesh::model::{Passage, Plugin, Traffic};
 use tollgate_mesh::source::Source;
 use tollgate_mesh::{Code, Mesh, Problem};
@@ -46,7 +47,64 @@ pub(crate) fn problems(mesh: &Mesh, objects: &Objects) -> Vec<Problem> {
         }));
     }
     across::look(mesh, objects, &passages, &known, &mut problems);
+    problems.extend(known.iter().filter_map(fails_open));
+    left_to_clients(mesh, objects, &passages, &mut problems);
     problems
+}
+
+/// Tells a filter whose failure lets clients say what it would have taken away.
+fn fails_open(this: &Known<'_>) -> Option<Problem> {
+    if this.plugin.fail_strategy != FailStrategy::FailOpen {
+        return None;
+    }
+    let mut headers: Vec<&str> = Vec::new();
+    if let Some(classifier) = this.classifier() {
+        headers.push(&classifier.header);
+        headers.extend(classifier.set.iter().map(String::as_str));
+    }
+    if this.limiter().is_some() {
+        headers.extend([TENANT_ID, TENANT_TIER]);
+    }
+    if headers.is_empty() {
+        return None;
+    }
+    let message = format!(
+        "is FAIL_OPEN: whenever the module cannot be fetched or its VM has died, requests pass with {} as their clients wrote them; write FAIL_CLOSE or FAIL_RELOAD, or \
+         leave it out",
+        listed(&headers)
+    );
+    let problem = this.source.problem("spec.failStrategy", message);
+    Some(problem.of(Code::Doubt))
+}
+
+/// Tells headers that a proxy writes from the tokens of one issuer alone, and that clients with a token of another write as they like.
+fn left_to_clients(
+    mesh: &Mesh,
+    objects: &Objects,
+    passages: &[Passage<'_>],
+    problems: &mut Vec<Problem>,
+) {
+    let mut told = BTreeSet::new();
+    for passage in passages {
+        let place = format!("{}/{}", passage.workload.namespace, passage.workload.name);
+        for left in mesh.left_to_clients(passage.workload) {
+            let mut same = objects.request_authentications.iter();
+            let object =
+                same.find(|object| left.authentication == (&object.namespace, &object.name));
+            let Some(object) = object else {
+                continue;
+            };
+            if !told.insert((left.authentication, left.field.clone())) {
+                continue;
+            }
+            let message = format!(
+                "\"{}\" is left as clients write it at {place} beside a valid token of {}, whose rule is tried first and writes no such header; let that rule write it, \
+                 too, from a claim of its tokens or from one that they never have",
+                left.header, left.issuer
+            );
+            problems.push(object.source.problem(&left.field, message).of(Code::Doubt));
+        }
+    }
 }
 
 /// What is known of a plugin, if its module is ours.
@@ -182,6 +240,9 @@ fn look(
         is_clear &= this.said.is_some();
         before.push(this);
         claims(this, passage, &place, has_issuers, problems);
+        if passage.traffic == Traffic::Outbound {
+            peers_of_outbound(this, &place, problems);
+        }
         let Some(classifier) = this.classifier() else {
             continue;
         };
@@ -213,14 +274,37 @@ fn look(
                 };
                 unfounded(classifier, limiter)
             }
-            None if is_clear => {
+            None if is_clear && vouching(this, earlier, passage).is_none() => {
                 let nobody = format!("no tenant-rate-limit runs before it at {place}");
                 let written = |name: &str| this.finds_written(passage, name);
-                unfounded_alone(classifier, written, &nobody)
+                let mut found = unfounded_alone(classifier, written, &nobody);
+                if classifier.vouched && found.is_empty() {
+                    let open = [TENANT_ID, TENANT_TIER].into_iter();
+                    let open: Vec<&str> = open.filter(|header| !written(header)).collect();
+                    let (open, they) = match open[..] {
+                        [alone] => (alone, "it"),
+                        _ => ("x-tenant-id and x-tenant-tier", "them"),
+                    };
+                    let message = format!(
+                        "is said of {open}, and {nobody}, nor a classifier with `trust`, and no RequestAuthentication writes {they} from a claim \
+                         (outputClaimToHeaders): clients write {they} as they like; let one of these see to it, or leave this out"
+                    );
+                    found.push(ConfigError::new("tenant.vouched", message));
+                }
+                found
             }
             None => Vec::new(),
         };
         problems.extend(found.iter().map(|error| this.problem(error)));
+        if !classifier.vouched
+            && classifier.trusted.is_none()
+            && let Some(by) = vouching(this, earlier, passage)
+        {
+            let message = format!(
+                "is missing, so x-tenant-id and x-tenant-tier are taken away at {place}, where {by} vouches for them; write `tenant: {{vouched: true}}`"
+            );
+            problems.push(this.problem(&ConfigError::new("tenant", message)));
+        }
     }
     // Before or behind it: whoever comes last has written what services see.
     for believing in &before {
@@ -243,6 +327,29 @@ fn look(
             }
             problems.extend(other_peers(believing, classifier, limiting, config));
         }
+    }
+}
+
+/// Tells who is believed of what a workload sends: there nobody is connected but itself, without a certificate.
+fn peers_of_outbound(this: &Known<'_>, place: &str, problems: &mut Vec<Problem>) {
+    let limiter = this.limiter().into_iter();
+    let sources = limiter.flat_map(|limiter| limiter.sources.iter().enumerate());
+    let by_limiter = sources.filter_map(|(position, source)| {
+        let kind = match source {
+            tenant_rate_limit::config::Source::PassedOn(_) => "passedOn",
+            tenant_rate_limit::config::Source::Peer(_) => "peer",
+            _ => return None,
+        };
+        Some((LIMITER, format!("tenant.from[{position}].{kind}")))
+    });
+    let trusting = this.classifier().filter(|it| it.trusted.is_some());
+    let by_classifier = trusting.map(|_| (CLASSIFIER, "trust".to_owned()));
+    for (section, field) in by_limiter.take(1).chain(by_classifier) {
+        let message = format!(
+            "goes by who is connected, and runs on what leaves {place}, too, where that is nobody with a certificate: what the service passes on is taken away there; write \
+             `match: [{{mode: SERVER}}]`"
+        );
+        problems.push(this.doubt(section, &field, message));
     }
 }
 
@@ -278,6 +385,23 @@ fn other_peers(
         apart.join(", ")
     );
     Some(believing.doubt(CLASSIFIER, "trust.peers", message))
+}
+
+/// Who says which tenant a request is of, before a classifier is asked.
+fn vouching(this: &Known<'_>, earlier: &[&Known<'_>], passage: &Passage<'_>) -> Option<String> {
+    let mut plugins = earlier.iter().rev();
+    let plugin = plugins.find(|earlier| {
+        let trusts = |classifier: &Compiled| classifier.trusted.is_some();
+        earlier.limiter().is_some() || earlier.classifier().is_some_and(trusts)
+    });
+    let by_claims = [TENANT_ID, TENANT_TIER]
+        .iter()
+        .all(|header| this.finds_written(passage, header));
+    match plugin {
+        Some(plugin) => Some(plugin.name()),
+        None if by_claims => Some("a RequestAuthentication".to_owned()),
+        None => None,
+    }
 }
 
 /// Tells headers that two classifiers write.
@@ -354,15 +478,29 @@ fn claims(
         };
         problems.push(this.doubt(section, &field, message));
     }
+    let named = this
+        .limiter()
+        .into_iter()
+        .flat_map(|limiter| limiter.issuers());
+    let is_known = |name: &str| passage.issuers.contains(name);
+    for (source, name) in named.filter(|(_, name)| !passage.issuers.is_empty() && !is_known(name)) {
+        let issuers: Vec<&str> = passage.issuers.iter().copied().collect();
+        let message = format!(
+            "\"{name}\" is none of the issuers that {place} knows ({}), so its claim is never there",
+            issuers.join(", ")
+        );
+        problems.push(this.doubt(LIMITER, &format!("{}.issuer", of_source(source)), message));
+    }
     if passage.issuers.len() < 2 {
         return;
     }
     let issuers: Vec<&str> = passage.issuers.iter().copied().collect();
     let issuers = issuers.join(", ");
-    if let Some(source) = by_limiter {
+    let by_limiter = this.limiter();
+    if let Some(source) = by_limiter.and_then(tenant_rate_limit::Config::claim_of_any_issuer) {
         let message = format!(
-            "believes a claim of each issuer that {place} knows ({issuers}), and any of them may name any tenant; let the RequestAuthentication \
-             of the one that is meant write the claim into a header (outputClaimToHeaders), and write that here, with `vouched: true`"
+            "believes a claim of each issuer that {place} knows ({issuers}), and any of them may name any tenant; write `issuer` beside it, the one \
+             that is meant"
         );
         problems.push(this.doubt(LIMITER, &of_source(source), message));
     }
@@ -455,6 +593,8 @@ spec:
     }
 
     pub(super) const GOLD: &str = "    - type: gold\n      when: {tier: {exact: gold}}\n";
+    /// For a classifier behind a limiter.
+    pub(super) const VOUCHED: &str = "    tenant: {vouched: true}\n";
     pub(super) const BY_CLAIM: &str =
         "    - type: vip\n      when: {claim: {name: plan, exact: vip}}\n";
     pub(super) const TRUST: &str =
@@ -478,7 +618,7 @@ spec:
     #[test]
     fn a_type_rests_on_tenants_that_a_limiter_in_front_vouches_for() {
         let claim = limiter("edge", FIRST, "claim: tenant");
-        let gold = classifier("edge", SECOND, GOLD);
+        let gold = classifier("edge", SECOND, GOLD) + VOUCHED;
         assert_eq!(told(&[claim.clone(), gold.clone()]), NONE);
         assert_eq!(
             told(std::slice::from_ref(&gold)),
@@ -494,7 +634,7 @@ spec:
             limiter("edge", "", "claim: tenant"),
             limiter(
                 "shop",
-                FIRST,
+                "  priority: 30\n  match: [{mode: SERVER}]\n",
                 "peer: \"spiffe://cluster.local/ns/{tenant}/sa/*\"",
             ),
             limiter(
@@ -530,7 +670,7 @@ spec:
 
     #[test]
     fn a_type_does_not_rest_on_tenants_whom_clients_choose() {
-        let gold = classifier("edge", SECOND, GOLD);
+        let gold = classifier("edge", SECOND, GOLD) + VOUCHED;
         let header = limiter("edge", FIRST, "header: x-tenant-id");
         assert_eq!(
             told(&[header.clone(), gold.clone()]),
@@ -547,7 +687,7 @@ spec:
             "edge",
             SECOND,
             &GOLD.replace("exact: gold", "in: [free, gold]"),
-        );
+        ) + VOUCHED;
         assert_eq!(
             told(&[limiter("edge", FIRST, "claim: tenant"), free]),
             [
@@ -557,7 +697,7 @@ spec:
             ]
         );
         // The bundle is asked by its own parser, which has told it.
-        let self_assigned = classifier("edge", SECOND, GOLD)
+        let self_assigned = (classifier("edge", SECOND, GOLD) + VOUCHED)
             .replace("    default", "    selfAssignable: [gold]\n    default");
         assert_eq!(told(&[header, self_assigned]), NONE);
     }
@@ -568,7 +708,8 @@ spec:
             "    userClassifier:\n      default: standard\n      rules:\n{}",
             GOLD.replace("    -", "      -")
                 .replace("      when", "        when")
-        );
+        ) + "  "
+            + VOUCHED;
         let alone = plugin("edge", "tollgate", SECOND, &gold);
         let found = told(std::slice::from_ref(&alone));
         assert_eq!(found.len(), 1, "{found:?}");
@@ -586,11 +727,11 @@ spec:
         let bundle = "    tenantRateLimit:\n      tenant: {from: [{claim: a}], unknown: {tier: free}}\n      tiers: {free: {unlimited: true}}\n";
         let bundle = plugin("edge", "tollgate", FIRST, bundle);
         assert_eq!(
-            told(&[bundle.clone(), classifier("edge", SECOND, GOLD)]),
+            told(&[bundle.clone(), (classifier("edge", SECOND, GOLD) + VOUCHED)]),
             NONE
         );
         let header = bundle.replace("claim: a", "header: a");
-        let found = told(&[header, classifier("edge", SECOND, GOLD)]);
+        let found = told(&[header, (classifier("edge", SECOND, GOLD) + VOUCHED)]);
         assert_eq!(found.len(), 1, "{found:?}");
         assert!(
             found[0].contains("(spec.pluginConfig.tenantRateLimit.tenant.from[0] in m.yaml:11)"),
@@ -609,7 +750,8 @@ spec:
                 &format!("{TRUST}    rules:\n{rules}"),
             )
         };
-        let gateway = limiter("edge", FIRST, "claim: tenant") + &classifier("edge", SECOND, "");
+        let gateway =
+            limiter("edge", FIRST, "claim: tenant") + &classifier("edge", SECOND, VOUCHED);
         // By whom it trusts, tenants are vouched for, with no limiter here at all.
         assert_eq!(told(&[trusting(GOLD), gateway.clone()]), NONE);
         let passed_on = "passedOn: {peers: [{exact: spiffe://cluster.local/ns/edge/sa/default}]}";
@@ -683,13 +825,13 @@ spec:
         let none = "for which no RequestAuthentication is, so there never is one; write one that selects it";
         assert_eq!(
             told(&[
-                by_claim.clone(),
+                by_claim.clone() + VOUCHED,
                 limiter("edge", FIRST, "claim: tenant"),
                 issuer("a", "shop")
             ]),
             [
                 format!(
-                    "TG0303 m.yaml:25: spec.pluginConfig.tenant.from[0]: asks for a claim at edge/gateway, {none}"
+                    "TG0303 m.yaml:26: spec.pluginConfig.tenant.from[0]: asks for a claim at edge/gateway, {none}"
                 ),
                 format!(
                     "TG0303 m.yaml:13: spec.pluginConfig.rules[0].when: asks for a claim at edge/gateway, {none}"
@@ -750,6 +892,83 @@ spec:
     }
 
     #[test]
+    fn tenants_are_vouched_for_where_somebody_does_it() {
+        let by_claim = classifier("edge", SECOND, BY_CLAIM);
+        let vouched = by_claim.clone() + VOUCHED;
+        let claim = limiter("edge", FIRST, "claim: tenant");
+        assert_eq!(told(&[vouched.clone(), claim.clone()]), NONE);
+        assert_eq!(
+            told(&[by_claim.clone(), claim]),
+            [
+                "TG0302 m.yaml:9: spec.pluginConfig.tenant: is missing, so x-tenant-id and x-tenant-tier are taken away at edge/gateway, where \
+                 edge/tenant-rate-limit vouches for them; write `tenant: {vouched: true}`"
+            ]
+        );
+        let nobody = |open: &str, they: &str| {
+            [format!(
+                "TG0302 m.yaml:14: spec.pluginConfig.tenant.vouched: is said of {open}, and no tenant-rate-limit runs before it at edge/gateway, nor a \
+                 classifier with `trust`, and no RequestAuthentication writes {they} from a claim (outputClaimToHeaders): clients write {they} as \
+                 they like; let one of these see to it, or leave this out"
+            )]
+        };
+        let neither = nobody("x-tenant-id and x-tenant-tier", "them");
+        assert_eq!(told(std::slice::from_ref(&vouched)), neither);
+        // Behind it is not in front.
+        let late = limiter("edge", "  priority: 10\n", "claim: tenant");
+        assert_eq!(told(&[vouched.clone(), late]), neither);
+        // A RequestAuthentication that writes both headers does; one of the two is not enough.
+        let written = |headers: &str| {
+            issuer("a", "edge").replace(
+                "jwks: ",
+                &format!("outputClaimToHeaders: [{headers}], jwks: "),
+            )
+        };
+        let (id, tier) = (
+            "{header: x-tenant-id, claim: tenant}",
+            "{header: X-Tenant-Tier, claim: tier}",
+        );
+        let both = written(&format!("{id}, {tier}"));
+        assert_eq!(told(&[vouched.clone(), both.clone()]), NONE);
+        assert_eq!(
+            told(&[(classifier("edge", SECOND, GOLD) + VOUCHED), both.clone()]),
+            NONE
+        );
+        assert_eq!(told(&[vouched, written(id)]), nobody("x-tenant-tier", "it"));
+        let found = told(&[by_claim, both]);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(
+            found[0].contains("where a RequestAuthentication vouches for them"),
+            "{found:?}"
+        );
+        // At a sidecar it is a classifier with `trust` that does, of another header.
+        let server = "  match: [{mode: SERVER}]\n";
+        let trusting = plugin(
+            "shop",
+            "user-classifier",
+            &format!("{FIRST}{server}"),
+            TRUST,
+        );
+        let another = |end: &str| {
+            let spec = format!("{SECOND}{server}");
+            let another = classifier("shop", &spec, BY_CLAIM) + end;
+            another
+                .replace("name: user-classifier", "name: another")
+                .replace("    default", "    header: x-class\n    default")
+        };
+        let gateway = limiter("edge", FIRST, "claim: tenant")
+            + &classifier("edge", SECOND, BY_CLAIM)
+            + VOUCHED;
+        let with = |another| told(&[trusting.clone(), another, gateway.clone()]);
+        assert_eq!(with(another(VOUCHED)), NONE);
+        let found = with(another(""));
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(
+            found[0].contains("at shop/cart, where shop/user-classifier vouches for them"),
+            "{found:?}"
+        );
+    }
+
+    #[test]
     fn a_gateway_trusts_no_peer() {
         let trusting = plugin("edge", "user-classifier", SECOND, TRUST);
         assert_eq!(
@@ -768,7 +987,7 @@ spec:
                 &format!("outputClaimToHeaders: [{headers}], issuer:"),
             )
         };
-        let gold = classifier("edge", SECOND, GOLD);
+        let gold = classifier("edge", SECOND, GOLD) + VOUCHED;
         let header = limiter("edge", FIRST, "header: X-Customer");
         let customer = writes("{header: x-customer, claim: tenant}");
         assert_eq!(
@@ -797,18 +1016,24 @@ spec:
                 "{found:?}"
             );
         }
-        // Without a limiter, what rules ask for must be written.
-        let tier = writes("{header: x-tenant-tier, claim: tier}");
-        assert_eq!(told(&[gold.clone(), tier]), NONE);
-        let id = writes("{header: x-tenant-id, claim: tenant}");
-        assert_eq!(told(&[gold.clone(), id.clone()]).len(), 1);
-        let acme = classifier(
-            "edge",
-            SECOND,
-            &GOLD.replace("tier: {exact: gold}", "tenant: {exact: acme}"),
+        // Without a limiter both headers must be written, and after they were.
+        let id = "{header: x-tenant-id, claim: tenant}";
+        let tier = "{header: x-tenant-tier, claim: tier}";
+        let both = writes(&format!("{id}, {tier}"));
+        assert_eq!(told(&[gold.clone(), both.clone()]), NONE);
+        let found = told(&[gold.clone(), writes(tier)]);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(
+            found[0].contains("tenant.vouched: is said of x-tenant-id, and no"),
+            "{found:?}"
         );
-        assert_eq!(told(&[acme, id.clone()]), NONE);
-        assert_eq!(told(&[gold.replace("AUTHZ", "AUTHN"), id]).len(), 1);
+        let found = told(&[gold.clone(), writes(id)]);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(
+            found[0].contains("rests on a tenant or a tier"),
+            "{found:?}"
+        );
+        assert_eq!(told(&[gold.replace("AUTHZ", "AUTHN"), both]).len(), 1);
     }
 
     #[test]
@@ -819,7 +1044,7 @@ spec:
                 "edge",
                 SECOND,
                 &rule.replace("exact: gold", &format!("in: [{tiers}]")),
-            )
+            ) + VOUCHED
         };
         let by_claim = limiter("edge", FIRST, "claim: tenant");
         let by_header = limiter("edge", FIRST, "header: t");
@@ -830,7 +1055,7 @@ spec:
             assert_eq!(with(free("basic", "free")), NONE);
             assert_eq!(with(free("basic", "free, gold")).len(), 1);
             let more = "      set: {requestHeaders: {x-pool: a}}\n";
-            let found = with(free("standard", "free, gold") + more);
+            let found = with(free("standard", "free, gold").replace(VOUCHED, "") + more + VOUCHED);
             assert_eq!(found.len(), 1, "{found:?}");
         }
     }
@@ -843,13 +1068,119 @@ spec:
             told(&[by_claim.clone(), both.clone()]),
             [
                 "TG0303 m.yaml:12: spec.pluginConfig.tenant.from[0]: believes a claim of each issuer that edge/gateway knows (https://a.test, \
-                 https://b.test), and any of them may name any tenant; let the RequestAuthentication of the one that is meant write the claim \
-                 into a header (outputClaimToHeaders), and write that here, with `vouched: true`"
+                 https://b.test), and any of them may name any tenant; write `issuer` beside it, the one that is meant"
+            ]
+        );
+        let of = |issuer: &str| {
+            let from = format!("{{claim: tenant, issuer: \"https://{issuer}.test\"}}");
+            limiter("edge", FIRST, &from)
+        };
+        assert_eq!(told(&[of("b"), both.clone()]), NONE);
+        assert_eq!(
+            told(&[of("c"), both.clone()]),
+            [
+                "TG0303 m.yaml:12: spec.pluginConfig.tenant.from[0].issuer: \"https://c.test\" is none of the issuers that edge/gateway knows \
+                 (https://a.test, https://b.test), so its claim is never there"
             ]
         );
         let by_header = limiter("edge", FIRST, "{header: x-customer, vouched: true}");
         assert_eq!(told(&[by_header, both]), NONE);
         assert_eq!(told(&[by_claim, issuer("a", "edge")]), NONE);
+    }
+
+    #[test]
+    fn what_one_issuer_writes_clients_of_another_may_write() {
+        let writes = |name: &str, header: &str| {
+            issuer(name, "edge").replace(
+                "issuer:",
+                &format!("outputClaimToHeaders: [{{header: {header}, claim: tenant}}], issuer:"),
+            )
+        };
+        // Envoy tries `a` first, and does not look at `b` where a token of `a` is valid.
+        let gold = classifier("edge", SECOND, GOLD) + VOUCHED;
+        let header = limiter("edge", FIRST, "header: x-customer");
+        let with = |authentications: [String; 2]| {
+            let found = told(&[&[gold.clone(), header.clone()], &authentications[..]].concat());
+            let codes = found.iter().map(|message| message[..6].to_owned());
+            (codes.collect::<Vec<_>>(), found)
+        };
+        let (codes, found) = with([issuer("a", "edge"), writes("b", "X-Customer")]);
+        assert_eq!(codes, ["TG0302", "TG0303"], "{found:?}");
+        assert!(
+            found[0].contains("clients choose their tenant by the header x-customer"),
+            "{found:?}"
+        );
+        assert_eq!(
+            found[1],
+            "TG0303 m.yaml:40: spec.jwtRules[0].outputClaimToHeaders[0].header: \"X-Customer\" is left as clients write it at edge/gateway beside a valid \
+             token of https://a.test, whose rule is tried first and writes no such header; let that rule write it, too, from a claim of its tokens or \
+             from one that they never have"
+        );
+        let (codes, found) = with([writes("a", "x-customer"), writes("b", "X-Customer")]);
+        assert_eq!(codes, NONE, "{found:?}");
+        let (codes, found) = with([writes("a", "x-customer"), issuer("b", "edge")]);
+        assert_eq!(codes, NONE, "{found:?}");
+    }
+
+    #[test]
+    fn a_filter_that_fails_open_lets_clients_say_what_it_takes_away() {
+        let open =
+            |plugin: String| plugin.replace("  phase:", "  failStrategy: FAIL_OPEN\n  phase:");
+        let by_limiter = limiter("edge", FIRST, "claim: tenant");
+        let by_classifier = classifier("edge", SECOND, BY_CLAIM) + VOUCHED;
+        let end = "as their clients wrote them; write FAIL_CLOSE or FAIL_RELOAD, or leave it out";
+        let begin = "spec.failStrategy: is FAIL_OPEN: whenever the module cannot be fetched or its VM has died, requests pass with";
+        assert_eq!(
+            told(&[open(by_limiter.clone()), open(by_classifier.clone())]),
+            [
+                format!("TG0303 m.yaml:7: {begin} x-tenant-id and x-tenant-tier {end}"),
+                format!("TG0303 m.yaml:22: {begin} user-type {end}"),
+            ]
+        );
+        let reload = by_limiter.replace("  phase:", "  failStrategy: FAIL_RELOAD\n  phase:");
+        assert_eq!(told(&[reload, by_classifier]), NONE);
+        // Who merely counts may be missed.
+        let metrics = plugin(
+            "edge",
+            "business-metrics",
+            FIRST,
+            "    metrics: [{name: a_total}]\n",
+        );
+        assert_eq!(told(&[open(metrics)]), NONE);
+    }
+
+    #[test]
+    fn peers_are_those_of_what_comes() {
+        let gateway = limiter("edge", FIRST, "claim: tenant")
+            + &classifier("edge", SECOND, BY_CLAIM)
+            + VOUCHED;
+        let message = "goes by who is connected, and runs on what leaves shop/cart, too, where that is nobody with a certificate: what the service passes \
+                       on is taken away there; write `match: [{mode: SERVER}]`";
+        let edge = "[{exact: spiffe://cluster.local/ns/edge/sa/default}]";
+        for (plugin, field) in [
+            (plugin("shop", "user-classifier", FIRST, TRUST), "trust"),
+            (
+                limiter("shop", FIRST, &format!("passedOn: {{peers: {edge}}}")),
+                "tenant.from[0].passedOn",
+            ),
+            (
+                limiter(
+                    "shop",
+                    FIRST,
+                    "peer: \"spiffe://cluster.local/ns/{tenant}/sa/*\"",
+                ),
+                "tenant.from[0].peer",
+            ),
+        ] {
+            let found = told(&[plugin.clone(), gateway.clone()]);
+            assert_eq!(found.len(), 1, "{found:?}");
+            assert!(
+                found[0].ends_with(&format!("spec.pluginConfig.{field}: {message}")),
+                "{found:?}"
+            );
+            let inbound = plugin.replace(FIRST, &format!("{FIRST}  match: [{{mode: SERVER}}]\n"));
+            assert_eq!(told(&[inbound, gateway.clone()]), NONE);
+        }
     }
 
     #[test]
@@ -887,8 +1218,9 @@ spec:
 
     #[test]
     fn a_classifier_and_the_limiter_beside_it_believe_the_same() {
-        let gateway =
-            limiter("edge", FIRST, "claim: tenant") + &classifier("edge", SECOND, BY_CLAIM);
+        let gateway = limiter("edge", FIRST, "claim: tenant")
+            + &classifier("edge", SECOND, BY_CLAIM)
+            + VOUCHED;
         let spec = |priority: &str| format!("{priority}  match: [{{mode: SERVER}}]\n");
         let edge = "{exact: spiffe://cluster.local/ns/edge/sa/default}";
         let cart = "{prefix: spiffe://cluster.local/ns/shop/}";

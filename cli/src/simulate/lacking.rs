@@ -63,10 +63,11 @@ fn asked(configuration: &Value) -> Vec<(String, Asked)> {
         }
     };
     for (number, source) in list(&configuration["tenant"]["from"]) {
-        let Some((kind, value)) = source
-            .as_object()
-            .and_then(|source| source.iter().find(|(kind, _)| *kind != "vouched"))
-        else {
+        let Some((kind, value)) = source.as_object().and_then(|source| {
+            source
+                .iter()
+                .find(|(kind, _)| !["vouched", "issuer"].contains(&kind.as_str()))
+        }) else {
             continue;
         };
         let field = format!("tenant.from[{number}].{kind}");
@@ -78,6 +79,10 @@ fn asked(configuration: &Value) -> Vec<(String, Asked)> {
                 };
                 let path = path.into_iter().map(str::to_owned).collect();
                 add(field, Asked::Claim(path));
+                if source.get("issuer").is_some() {
+                    let field = format!("tenant.from[{number}].issuer");
+                    add(field, Asked::Claim(vec!["iss".to_owned()]));
+                }
             }
             "peer" => add(field, Asked::Peer),
             "passedOn" => {

@@ -60,6 +60,14 @@ fn with_sidecar(configuration: &str) -> String {
     )
 }
 
+/// The same with a plugin that runs on what comes to the workload alone.
+fn with_inbound(configuration: &str) -> String {
+    with_sidecar(configuration).replace(
+        "  pluginConfig:",
+        "  match: [{mode: SERVER}]\n  pluginConfig:",
+    )
+}
+
 /// A gateway without a plugin, whose tokens write the tenant and the tier.
 const GATEWAY: &str = r#"apiVersion: apps/v1
 kind: Deployment
@@ -232,7 +240,7 @@ fn a_key_that_the_environment_lacks_is_told_as_the_filter_would() {
             "\
 a.yaml:9: error[TG0401]: spec.pluginConfig.stickyKeys[0].env: the module's environment has no \"STICKY_NEW\", name it in the plugin's vmConfig.env
 a.yaml:11: error[TG0401]: spec.pluginConfig.stickyKeys[2].env: a secret of 5 bytes is given, write 32 to 256, for example what `openssl rand -base64 32` prints
-a.yaml:12: error[TG0401]: spec.pluginConfig.nonsense: unknown field \"nonsense\", expected one of \"header\", \"default\", \"selfAssignable\", \"stickyKeys\", \"trust\", \"explain\", \"rules\"
+a.yaml:12: error[TG0401]: spec.pluginConfig.nonsense: unknown field \"nonsense\", expected one of \"header\", \"default\", \"selfAssignable\", \"stickyKeys\", \"trust\", \"tenant\", \"explain\", \"rules\"
 checked 1 manifest: 3 errors
 "
             .to_owned()
@@ -244,15 +252,15 @@ checked 1 manifest: 3 errors
 fn what_a_proxy_believes_of_another_is_told_with_both_places() {
     let trust = "    trust:\n      peers:\n      - exact: spiffe://cluster.local/ns/edge/sa/default\n      - exact: \
                  spiffe://cluster.local/ns/shop/sa/crat\n";
-    let manifest = with_sidecar(trust);
+    let manifest = with_inbound(trust);
     let folder = folder(&[("gateway.yaml", GATEWAY), ("shop.yaml", &manifest)]);
     assert_eq!(
         text(&check(&folder, &["."])),
         (
             1,
             "\
-shop.yaml:13: error[TG0304]: spec.pluginConfig.trust.peers[0]: \"spiffe://cluster.local/ns/edge/sa/default\" is the gateway edge/gateway (gateway.yaml:1), where nothing takes user-type away from clients, so here what they write would be believed; let a user-classifier that writes user-type run there, or believe it no more
-shop.yaml:14: warning[TG0303]: spec.pluginConfig.trust.peers[1]: \"spiffe://cluster.local/ns/shop/sa/crat\" is the identity of no workload of these manifests; write that of a workload which has a proxy
+shop.yaml:14: error[TG0304]: spec.pluginConfig.trust.peers[0]: \"spiffe://cluster.local/ns/edge/sa/default\" is the gateway edge/gateway (gateway.yaml:1), where nothing takes user-type away from clients, so here what they write would be believed; let a user-classifier that writes user-type run there, or believe it no more
+shop.yaml:15: warning[TG0303]: spec.pluginConfig.trust.peers[1]: \"spiffe://cluster.local/ns/shop/sa/crat\" is the identity of no workload of these manifests; write that of a workload which has a proxy
 checked 7 manifests: 1 error, 1 warning
 "
             .to_owned()
@@ -579,9 +587,9 @@ fn every_code_is_given_to_what_it_is_for() {
         ("TG0206", vec![("a.yaml", with("  externalIPs: [10.0.0.1]\n"))]),
         ("TG0206", vec![("a.yaml", "apiVersion: batch/v1\nkind: CronJob\nmetadata: {name: a}\n".to_owned())]),
         ("TG0301", vec![("a.yaml", "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: a}\nspec:\n  hosts: [a]\n  http: [{route: [{destination: {host: a}}]}]\n".to_owned())]),
-        ("TG0302", vec![("a.yaml", with_sidecar("    default: a\n    rules: [{type: b, when: {tier: {exact: gold}}}]\n"))]),
+        ("TG0302", vec![("a.yaml", with_sidecar("    default: a\n    tenant: {vouched: true}\n    rules: [{type: b, when: {tier: {exact: gold}}}]\n"))]),
         ("TG0303", vec![("a.yaml", with_sidecar("    default: a\n    rules: [{type: b, when: {claim: {name: a, exact: b}}}]\n"))]),
-        ("TG0304", vec![("a.yaml", GATEWAY.to_owned() + &with_sidecar("    trust: {peers: [{exact: spiffe://cluster.local/ns/edge/sa/default}]}\n"))]),
+        ("TG0304", vec![("a.yaml", GATEWAY.to_owned() + &with_inbound("    trust: {peers: [{exact: spiffe://cluster.local/ns/edge/sa/default}]}\n"))]),
         ("TG0305", vec![("a.yaml", with_sidecar("    labels: {a: {from: status}}\n    metrics: [{name: b_total, labels: [a]}]\n").replace("user-classifier", "business-metrics"))]),
         ("TG0401", vec![("a.yaml", plugin("business-metrics", "    a: 1\n"))]),
         ("TG0403", vec![("a.yaml", plugin("fraud", "    a: 1\n"))]),

@@ -63,7 +63,7 @@ fn limiter() -> Case {
             (
                 "/tenant/from/1/hots",
                 Some(json!("a")),
-                "tenant.from[1].hots: unknown field \"hots\", expected one of \"claim\", \"peer\", \"passedOn\", \"header\", \"host\", \"path\", \"query\", \"cookie\", \"vouched\"",
+                "tenant.from[1].hots: unknown field \"hots\", expected one of \"claim\", \"issuer\", \"peer\", \"passedOn\", \"header\", \"host\", \"path\", \"query\", \"cookie\", \"vouched\"",
             ),
             (
                 "/tenant/from/2",
@@ -387,6 +387,7 @@ fn classifier() -> Case {
         right: json!({
             "header": "user-type",
             "default": "standard",
+            "tenant": {"vouched": true},
             "selfAssignable": ["beta"],
             "rules": [
                 {"type": "vip", "when": [{"claim": {"name": "plan", "exact": "vip"}}], "set": {"requestHeaders": {"x-a": "1"}}},
@@ -435,7 +436,7 @@ fn classifier() -> Case {
             (
                 "/nonsense",
                 Some(json!(1)),
-                "nonsense: unknown field \"nonsense\", expected one of \"header\", \"default\", \"selfAssignable\", \"stickyKeys\", \"trust\", \"explain\", \"rules\"",
+                "nonsense: unknown field \"nonsense\", expected one of \"header\", \"default\", \"selfAssignable\", \"stickyKeys\", \"trust\", \"tenant\", \"explain\", \"rules\"",
             ),
         ],
     }

@@ -62,6 +62,7 @@ fn the_schemas_refuse_typical_mistakes() {
     });
     let classifier = json!({
         "default": "standard",
+        "tenant": {"vouched": true},
         "rules": [{"type": "premium", "when": [{"tier": {"exact": "premium"}}]}],
     });
     let metrics = json!({

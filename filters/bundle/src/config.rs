@@ -37,7 +37,8 @@ const NO_SECTION: &str =
 
 /// Everything for which the bundle would refuse this configuration (JSON): what the filters refuse of their sections, and what is no section.
 pub fn check(configuration: &[u8]) -> Result<(), Problems> {
-    check_with(configuration, &user_classifier::check)
+    let environment = user_classifier::config::own_environment;
+    check_in(configuration, &environment)
 }
 
 /// The same where it is known what the module's environment has.
@@ -45,26 +46,21 @@ pub fn check_in(
     configuration: &[u8],
     environment: &dyn Fn(&str) -> Variable,
 ) -> Result<(), Problems> {
-    check_with(configuration, &|section| {
-        user_classifier::config::check_in(section, environment)
-    })
-}
-
-fn check_with(
-    configuration: &[u8],
-    classifier: &dyn Fn(&[u8]) -> Result<(), Problems>,
-) -> Result<(), Problems> {
     let checks = Readers {
         limiter: tenant_rate_limit::check,
-        classifier,
+        classifier: &|section, limited| {
+            user_classifier::config::check_section(section, limited, environment)
+        },
         metrics: business_metrics::check,
     };
     let mut problems = Problems::default();
     let read = each(configuration, checks, &mut problems);
     if let Some((_, [limiter, classifier, _])) = read {
         // A section with a mistake in it says nothing together with another.
+        let limited = limiter.is_some();
         let limiter = limiter.and_then(|section| tenant_rate_limit::Config::parse(section).ok());
-        let classifier = classifier.and_then(|section| Compiled::read(section).ok());
+        let classifier =
+            classifier.and_then(|section| Compiled::read_section(section, limited).ok());
         say(limiter.as_ref(), classifier.as_ref(), &mut problems);
     }
     problems.or(read.map(drop))
@@ -77,7 +73,7 @@ pub fn shadows(configuration: &[u8]) -> Vec<ConfigError> {
     }
     let readers = Readers {
         limiter: |section| Ok(tenant_rate_limit::shadows(section)),
-        classifier: &|_: &[u8]| Ok(()),
+        classifier: &|_, _| Ok(()),
         metrics: |_| Ok(()),
     };
     let read = each(configuration, readers, &mut Problems::default());
@@ -93,7 +89,7 @@ pub fn shadows(configuration: &[u8]) -> Vec<ConfigError> {
 pub fn reads_bodies(configuration: &[u8]) -> Option<String> {
     let readers = Readers {
         limiter: |section| Ok(tenant_rate_limit::reads_bodies(section)),
-        classifier: &|_| Ok(()),
+        classifier: &|_, _| Ok(()),
         metrics: |section| Ok(business_metrics::reads_bodies(section)),
     };
     let ((limiter, _, metrics), _) = each(configuration, readers, &mut Problems::default())?;
@@ -107,7 +103,7 @@ impl Config {
     pub fn parse(json: &[u8]) -> Result<Self, Problems> {
         let readers = Readers {
             limiter: tenant_rate_limit::Config::parse,
-            classifier: &Compiled::read,
+            classifier: &Compiled::read_section,
             metrics: business_metrics::config::compile,
         };
         let mut problems = Problems::default();
@@ -153,7 +149,8 @@ fn say(
 /// What reads each of the three sections.
 struct Readers<'r, L, C, M> {
     limiter: fn(&[u8]) -> Result<L, Problems>,
-    classifier: &'r dyn Fn(&[u8]) -> Result<C, Problems>,
+    /// Told whether there is a limiter in front.
+    classifier: &'r dyn Fn(&[u8], bool) -> Result<C, Problems>,
     metrics: fn(&[u8]) -> Result<M, Problems>,
 }
 
@@ -177,7 +174,12 @@ fn each<'a, L, C, M>(
     let [of_limiter, of_classifier, of_metrics] = sections;
     let read = (
         section(LIMITER, of_limiter, readers.limiter, problems),
-        section(CLASSIFIER, of_classifier, readers.classifier, problems),
+        section(
+            CLASSIFIER,
+            of_classifier,
+            |section| (readers.classifier)(section, of_limiter.is_some()),
+            problems,
+        ),
         section(METRICS, of_metrics, readers.metrics, problems),
     );
     Some((read, sections))

@@ -28,6 +28,7 @@ const LIMITER: &str = r#"{
 
 const CLASSIFIER: &str = r#"{
     "default": "standard",
+    "tenant": {"vouched": true},
     "selfAssignable": ["vip"],
     "rules": [
         {"type": "vip", "when": [{"header": {"name": "x-user-id", "exact": "alice"}}]},
@@ -415,10 +416,7 @@ fn trailers_are_stripped_of_what_the_filters_that_are_there_own() {
     for (sections, left) in [
         ([true, true, true], &["grpc-status"][..]),
         ([true, false, false], &["User-Type", "grpc-status"]),
-        (
-            [false, true, true],
-            &["x-tenant-id", "x_tenant_tier", "grpc-status"],
-        ),
+        ([false, true, true], &["grpc-status"]),
         (
             [false, false, true],
             &["x-tenant-id", "x_tenant_tier", "User-Type", "grpc-status"],
@@ -430,6 +428,48 @@ fn trailers_are_stripped_of_what_the_filters_that_are_there_own() {
         let names: Vec<_> = host.trailers.iter().map(|(name, _)| name).collect();
         let left: Vec<_> = left.iter().map(|name| name.as_bytes()).collect();
         assert_eq!(names, left, "{sections:?}");
+    }
+}
+
+#[test]
+fn without_a_limiter_nobody_says_which_tenant_a_request_is_of() {
+    let said = text(&[
+        (":path", "/"),
+        ("x-tenant-id", "acme"),
+        ("X_Tenant_Id", "globex"),
+        ("x-tenant-tier", "premium"),
+        ("x_tenant-tier", "premium"),
+    ]);
+    let limiter = format!(r#""tenantRateLimit": {LIMITER},"#);
+    for (limiter, classifier, expected) in [
+        ("", r#"{"default": "standard"}"#, None),
+        (
+            "",
+            r#"{"default": "standard", "tenant": {"vouched": false}}"#,
+            None,
+        ),
+        // The limiter vouches by being there; whose source is the header here.
+        (
+            limiter.as_str(),
+            r#"{"default": "standard"}"#,
+            Some(["acme", "premium"]),
+        ),
+    ] {
+        let mut host = MemoryHost::new();
+        let configuration = format!(
+            r#"{{{limiter} "userClassifier": {classifier}, "businessMetrics": {METRICS}}}"#
+        );
+        let bundle = [module::<Tollgate>(&configuration, &mut host)];
+        run(&bundle, &mut host, &said);
+        let of_tenants = host.request.iter().filter(|(name, _)| {
+            let name = String::from_utf8_lossy(name).to_ascii_lowercase();
+            name.replace('_', "-").starts_with("x-tenant")
+        });
+        let left: Vec<_> = of_tenants.map(|(_, value)| value).collect();
+        match expected {
+            None => assert_eq!(left, [b""; 0], "{configuration}"),
+            Some(written) => assert_eq!(left, written.map(str::as_bytes), "{configuration}"),
+        }
     }
 }
 

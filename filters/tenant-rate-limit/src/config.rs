@@ -20,7 +20,7 @@ use tollgate_common::{
     ConfigError, NAME_RULE, Problems, StringMatch, TenantId, is_name, metrics, refuse,
 };
 
-pub use identity::{ByClients, ClaimPath, IdRule, Missing, Source};
+pub use identity::{ByClients, ClaimPath, IdRule, Issuer, Missing, Source};
 pub use limits::{LIMITS_IN_ROUTES, LIMITS_IN_TIER};
 pub use routes::{Cost, Effect, LARGEST_COST, Match, Place, Route};
 pub use total::LARGEST_WEIGHT;
@@ -468,6 +468,21 @@ impl Config {
     pub fn claim(&self) -> Option<usize> {
         let mut sources = self.sources.iter();
         sources.position(|source| matches!(source, Source::Claim(_)))
+    }
+
+    /// The first source that is a claim of whatever issuer.
+    pub fn claim_of_any_issuer(&self) -> Option<usize> {
+        let mut sources = self.sources.iter();
+        sources.position(|source| matches!(source, Source::Claim(claim) if claim.issuer.is_none()))
+    }
+
+    /// The issuers whose claims alone are asked for, with the positions of the sources.
+    pub fn issuers(&self) -> impl Iterator<Item = (usize, &str)> {
+        let sources = self.sources.iter().enumerate();
+        sources.filter_map(|(position, source)| match source {
+            Source::Claim(claim) => Some((position, claim.issuer.as_ref()?.name.as_str())),
+            _ => None,
+        })
     }
 }
 
@@ -1054,7 +1069,7 @@ mod tests {
             (("/tenant/from", json!([{}])), "tenant.from[0]: says not where to look, write e.g. {header: x-tenant-id}".into()),
             (
                 ("/tenant/from", json!([{"jwt": "a"}])),
-                "tenant.from[0].jwt: unknown field \"jwt\", expected one of \"claim\", \"peer\", \"passedOn\", \"header\", \"host\", \"path\", \"query\", \"cookie\", \"vouched\"".into(),
+                "tenant.from[0].jwt: unknown field \"jwt\", expected one of \"claim\", \"issuer\", \"peer\", \"passedOn\", \"header\", \"host\", \"path\", \"query\", \"cookie\", \"vouched\"".into(),
             ),
             (("/tenant/from", json!([{"claim": "a", "peer": "b"}])), "tenant.from[0]: looks at claim and peer, write a source for each".into()),
             (("/tenant/from", json!([{"claim": []}])), "tenant.from[0].claim: names no claim, write for example tenant, or [realm, tenant] for one in another".into()),
@@ -1072,6 +1087,8 @@ mod tests {
                  \"spiffe://cluster.local/ns/ecommerce/sa/cart-service\"".into(),
             ),
             (("/tenant/from", json!([{"passedOn": {}}])), "tenant.from[0].passedOn: missing field \"peers\"".into()),
+            (("/tenant/from", json!([{"header": "a", "issuer": "https://a.test"}])), "tenant.from[0].issuer: says whose claim is meant, and no claim is asked for, write it beside claim".into()),
+            (("/tenant/from", json!([{"claim": "a", "issuer": ""}])), "tenant.from[0].issuer: is empty, write the issuer of the RequestAuthentication that is meant".into()),
             (("/tenant/from", json!([{"claim": "a", "vouched": true}])), "tenant.from[0].vouched: is said of what the proxy has verified itself, leave it out".into()),
             (("/tenant/from", json!([{"header": "a", "vouched": false}])), "tenant.from[0].vouched: false says nothing, leave it out".into()),
             (("/tenant/from", json!([{"header": "a"}, {"header": "A", "vouched": true}])), "tenant.from[1]: is looked at twice, keep one".into()),

@@ -554,6 +554,14 @@ struct Proxy<'a> {
 
 impl Vouched for Proxy<'_> {
     fn claim(&self, claim: &ClaimPath) -> Given<Cow<'_, [u8]>> {
+        if let Some(issuer) = &claim.issuer {
+            match self.claim(&issuer.claim) {
+                Given::One(name) if *name == *issuer.name.as_bytes() => {}
+                // Of tokens of others nothing is asked.
+                Given::One(_) | Given::Absent => return Given::Absent,
+                Given::Ambiguous => return Given::Ambiguous,
+            }
+        }
         // By itself it is a small part of the metadata, but has no type. If it then may be something else than a string, or nothing, only the metadata knows.
         if let Some(leaf) = &claim.leaf
             && !self.request.has_metadata()

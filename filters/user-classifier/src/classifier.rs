@@ -439,7 +439,7 @@ mod tests {
         let rules: Vec<Json> = rules
             .map(|when| json!({"type": "vip", "when": when}))
             .collect();
-        let config = json!({"default": "standard", "selfAssignable": ["vip"], "rules": rules});
+        let config = json!({"default": "standard", "tenant": {"vouched": true}, "selfAssignable": ["vip"], "rules": rules});
         Compiled::read(config.to_string().as_bytes()).unwrap()
     }
 

@@ -32,17 +32,17 @@ use tollgate_host::same_name;
 use self::conditions::Conditions;
 use self::reach::Reach;
 use crate::classifier::{Classifier, Outputs, Rule};
-use crate::condition::Steps;
+use crate::condition::{Steps, Subject};
 use crate::explain::Explain;
 use crate::facts::{MAX_SUBJECTS, Subjects};
 
 pub use self::explain::HEADER as EXPLAIN;
-pub use self::outputs::{Variable, is_value};
+pub use self::outputs::{Variable, is_value, own as own_environment};
 pub use self::vouching::{Tenants, Unfounded};
 pub use self::written::{
     ClaimMatch, ConditionConfig, Config, ExplainConfig, HashesConfig, KeyConfig, NamedMatch,
-    NumberConfig, OutputsConfig, PercentConfig, RuleConfig, StickyConfig, TimeConfig, TrustConfig,
-    ValueMatch, When,
+    NumberConfig, OutputsConfig, PercentConfig, RuleConfig, StickyConfig, TenantConfig, TimeConfig,
+    TrustConfig, ValueMatch, When,
 };
 
 /// How many rules a configuration may have.
@@ -97,6 +97,8 @@ pub struct Compiled {
     pub default: Option<String>,
     /// The identities whose word counts; `None` where nobody's does.
     pub trusted: Option<Vec<StringMatch>>,
+    /// Whether something in front says which tenant a request is of. Else nobody does, but those who are trusted.
+    pub vouched: bool,
     /// The request headers that rules set, here or where those who are trusted have them from; in lower case.
     pub set: Vec<String>,
     /// The rules.
@@ -119,16 +121,30 @@ pub fn check_in(
     configuration: &[u8],
     environment: &dyn Fn(&str) -> Variable,
 ) -> Result<(), Problems> {
+    check_section(configuration, false, environment)
+}
+
+/// The same for a section of a bundle, `limited` if a limiter has another one there.
+pub fn check_section(
+    configuration: &[u8],
+    limited: bool,
+    environment: &dyn Fn(&str) -> Variable,
+) -> Result<(), Problems> {
     config::check(configuration, |config, problems| {
-        compile(config, environment, problems)
+        compile(config, limited, environment, problems)
     })
 }
 
 impl Compiled {
     /// Reads and compiles a configuration (JSON).
     pub fn read(configuration: &[u8]) -> Result<Self, Problems> {
+        Self::read_section(configuration, false)
+    }
+
+    /// The same for a section of a bundle, `limited` if a limiter has another one there, which vouches for tenants without being asked.
+    pub fn read_section(configuration: &[u8], limited: bool) -> Result<Self, Problems> {
         config::read(configuration, |config, problems| {
-            compile(config, &outputs::own, problems)
+            compile(config, limited, &outputs::own, problems)
         })
     }
 }
@@ -136,6 +152,7 @@ impl Compiled {
 /// Checks what the types alone can't, and compiles the rules.
 fn compile(
     config: Config,
+    limited: bool,
     environment: &dyn Fn(&str) -> Variable,
     problems: &mut Problems,
 ) -> Option<Compiled> {
@@ -145,6 +162,7 @@ fn compile(
         self_assignable,
         sticky_keys,
         trust,
+        tenant,
         explain,
         rules,
     } = config;
@@ -163,6 +181,13 @@ fn compile(
         }
     }
     let at_gateway = trust.is_none();
+    if tenant.is_some() && trust.is_some() {
+        problems.tell(
+            "tenant",
+            "stands beside trust, which says whose word on tenants counts: take it out",
+        );
+    }
+    let vouched = limited || tenant.is_some_and(|tenant| tenant.vouched);
     let keys = outputs::keys(sticky_keys, environment, problems);
     let mut set = set_headers(&rules, problems);
     let trusted = trust.map(|trust| trust::trust(trust, header.as_deref(), &mut set, problems));
@@ -205,6 +230,9 @@ fn compile(
         }
         compiled.push(rule);
     }
+    if at_gateway && !vouched && sound {
+        of_nobodys_tenants(&compiled, &conditions.subjects, problems);
+    }
     let of_rules = conditions.subjects.count();
     let explain = explain.map(|explain| {
         let beside = explain::Beside {
@@ -234,6 +262,7 @@ fn compile(
             Some(peers) => Some(peers?),
             None => None,
         },
+        vouched,
         classifier: Classifier::new(conditions.subjects, compiled),
         self_assignable: self_assignable.into_iter().collect(),
         of_rules,
@@ -242,6 +271,23 @@ fn compile(
             None => None,
         },
     })
+}
+
+/// Tells rules that ask for tenants where nobody says which tenant a request is of.
+fn of_nobodys_tenants(rules: &[Rule], subjects: &Subjects, problems: &mut Problems) {
+    for (i, rule) in rules.iter().enumerate() {
+        let tests = [true, false].map(|outcome| rule.condition.tests(outcome));
+        let tested = tests.iter().flatten().map(|(subject, _)| *subject);
+        let shared = rule.condition.shares().into_iter().map(|share| share.of);
+        let mut asked = tested.chain(shared).filter_map(|at| subjects.get(at));
+        if asked.any(|subject| matches!(subject, Subject::Tenant | Subject::Tier)) {
+            problems.tell(
+                format!("rules[{i}].when"),
+                "asks for a tenant or a tier, and x-tenant-id and x-tenant-tier are taken away here: write `tenant: {vouched: true}` if \
+                 tenant-rate-limit runs in front",
+            );
+        }
+    }
 }
 
 /// The name of a header that the filter is to own, in lower case; `example` is one that it could be.
@@ -414,6 +460,7 @@ mod tests {
     const SHOP: &str = r#"{
         "header": "user-type",
         "default": "standard",
+        "tenant": {"vouched": true},
         "selfAssignable": ["vip"],
         "rules": [
             {"type": "vip", "when": [{"header": {"name": "x-user-id", "in": ["alice", "bob"]}}]},
@@ -428,15 +475,58 @@ mod tests {
     /// The error for these conditions of a rule that may give its type to anybody.
     fn condition_error(when: &str) -> String {
         error(&format!(
-            r#"{{"default": "standard", "selfAssignable": ["vip"], "rules": [{{"type": "vip", "when": [{when}]}}]}}"#
+            r#"{{"default": "standard", "tenant": {{"vouched": true}}, "selfAssignable": ["vip"], "rules": [{{"type": "vip", "when": [{when}]}}]}}"#
         ))
     }
 
     /// The error for these rules, any of which may give its type to anybody.
     fn rules_error(rules: &str) -> String {
         error(&format!(
-            r#"{{"default": "standard", "selfAssignable": ["vip", "beta", "partner"], "rules": [{rules}]}}"#
+            r#"{{"default": "standard", "tenant": {{"vouched": true}}, "selfAssignable": ["vip", "beta", "partner"], "rules": [{rules}]}}"#
         ))
+    }
+
+    #[test]
+    fn rules_ask_for_tenants_where_somebody_vouches_for_them() {
+        let config = |field: &str, when: &str| {
+            format!(
+                r#"{{"default": "standard", {field} "selfAssignable": ["vip"], "rules": [
+                    {{"type": "vip", "when": {{"path": {{"exact": "/"}}}}}}, {{"type": "vip", "when": {when}}}]}}"#
+            )
+        };
+        let told = "rules[1].when: asks for a tenant or a tier, and x-tenant-id and x-tenant-tier are taken away here: write `tenant: {vouched: \
+                    true}` if tenant-rate-limit runs in front";
+        for when in [
+            r#"{"tier": {"exact": "gold"}}"#,
+            r#"{"not": {"tenant": {"exact": "acme"}}}"#,
+            r#"{"any": [{"method": {"exact": "PUT"}}, {"tier": {"exact": "gold"}}]}"#,
+            r#"{"percent": {"share": 10, "salt": "s", "tenant": true}}"#,
+        ] {
+            for field in ["", r#""tenant": {"vouched": false},"#] {
+                let config = config(field, when);
+                assert_eq!(error(&config), told, "{config}");
+                // In a bundle a limiter vouches by being there.
+                assert_eq!(
+                    check_section(config.as_bytes(), true, &outputs::own),
+                    Ok(())
+                );
+                let of_bundle = check_section(config.as_bytes(), false, &outputs::own).unwrap_err();
+                assert_eq!(of_bundle.to_string(), told);
+            }
+            let trust = r#""trust": {"peers": [{"exact": "spiffe://td/ns/a/sa/b"}]},"#;
+            for field in [r#""tenant": {"vouched": true},"#, trust] {
+                assert_eq!(check(config(field, when).as_bytes()), Ok(()));
+            }
+            let both = format!(r#"{trust} "tenant": {{"vouched": true}},"#);
+            assert_eq!(
+                error(&config(&both, when)),
+                "tenant: stands beside trust, which says whose word on tenants counts: take it out"
+            );
+        }
+        assert_eq!(
+            error(r#"{"default": "standard", "tenant": {}}"#),
+            "tenant: missing field \"vouched\""
+        );
     }
 
     #[test]
@@ -462,26 +552,26 @@ mod tests {
             ),
             (
                 r#"{"default": "standard", "rule": []}"#,
-                r#"rule: unknown field "rule", expected one of "header", "default", "selfAssignable", "stickyKeys", "trust", "explain", "rules""#,
+                r#"rule: unknown field "rule", expected one of "header", "default", "selfAssignable", "stickyKeys", "trust", "tenant", "explain", "rules""#,
             ),
             (
-                r#"{"default": "standard", "rules": [["vip", []]]}"#,
+                r#"{"default": "standard", "tenant": {"vouched": true}, "rules": [["vip", []]]}"#,
                 "rules[0]: a list is given, expected a mapping",
             ),
             (
-                r#"{"default": "standard", "rules": [{"type": "vip", "when": [[null, {"exact": "acme"}, null]]}]}"#,
+                r#"{"default": "standard", "tenant": {"vouched": true}, "rules": [{"type": "vip", "when": [[null, {"exact": "acme"}, null]]}]}"#,
                 "rules[0].when[0]: a list is given, expected a mapping",
             ),
             (
-                r#"{"default": "standard", "rules": [{"when": [{"tier": {"present": true}}]}]}"#,
+                r#"{"default": "standard", "tenant": {"vouched": true}, "rules": [{"when": [{"tier": {"present": true}}]}]}"#,
                 r#"rules[0]: missing field "type""#,
             ),
             (
-                r#"{"default": "standard", "rules": [{"type": "vip"}]}"#,
+                r#"{"default": "standard", "tenant": {"vouched": true}, "rules": [{"type": "vip"}]}"#,
                 r#"rules[0]: missing field "when""#,
             ),
             (
-                r#"{"default": "standard", "rules": [{"type": "vip", "when": [{"cookies": {}}]}]}"#,
+                r#"{"default": "standard", "tenant": {"vouched": true}, "rules": [{"type": "vip", "when": [{"cookies": {}}]}]}"#,
                 r#"rules[0].when[0].cookies: unknown field "cookies", expected one of "all", "any", "not", "claim", "tenant", "tier", "peer", "source", "header", "cookie", "query", "userAgent", "host", "path", "method", "time", "percent""#,
             ),
             (
@@ -560,8 +650,9 @@ mod tests {
         let at_gateway = |explain: &str| {
             let rules = r#"[{"type": "beta", "when": {"claim": {"name": "beta", "boolean": true}},
                 "set": {"requestHeaders": {"x-asked": "1"}, "responseHeaders": {"x-served": "beta"}}}]"#;
-            let config =
-                format!(r#"{{"default": "standard", "explain": {explain}, "rules": {rules}}}"#);
+            let config = format!(
+                r#"{{"default": "standard", "tenant": {{"vouched": true}}, "explain": {explain}, "rules": {rules}}}"#
+            );
             check(config.as_bytes()).map_err(|error| error.to_string())
         };
         let when = |when: &str| at_gateway(&format!(r#"{{"when": {when}}}"#));
@@ -746,7 +837,9 @@ mod tests {
                         a claim, a tenant, a tier, a peer or a source, or write \"vip\" in selfAssignable if anybody may call himself so";
         let by_header = r#"{"header": {"name": "x-user-id", "exact": "alice"}}"#;
         let config = |when: &str| {
-            format!(r#"{{"default": "standard", "rules": [{{"type": "vip", "when": [{when}]}}]}}"#)
+            format!(
+                r#"{{"default": "standard", "tenant": {{"vouched": true}}, "rules": [{{"type": "vip", "when": [{when}]}}]}}"#
+            )
         };
         assert_eq!(error(&config(by_header)), expected);
         // Every request has a tenant, so that there is one is no reason to believe anything.
@@ -853,7 +946,8 @@ mod tests {
                 r#"rules[0].when.tenant.in[1]: "acme" is there twice, take one out"#,
             ),
         ] {
-            let config = format!(r#"{{"default": "standard", {fields}}}"#);
+            let config =
+                format!(r#"{{"default": "standard", "tenant": {{"vouched": true}}, {fields}}}"#);
             assert_eq!(error(&config), expected, "{config}");
             let filter = Compiled::read(config.as_bytes()).unwrap_err();
             assert_eq!(filter.to_string(), expected, "{config}");
@@ -973,7 +1067,7 @@ mod tests {
             if first != second {
                 let rules = format!("{}, {}", rule("beta", &second), rule("vip", &first));
                 let config = format!(
-                    r#"{{"default": "s", "selfAssignable": ["vip", "beta"], "rules": [{rules}]}}"#
+                    r#"{{"default": "s", "tenant": {{"vouched": true}}, "selfAssignable": ["vip", "beta"], "rules": [{rules}]}}"#
                 );
                 assert_eq!(check(config.as_bytes()), Ok(()), "{rules}");
             }
@@ -992,7 +1086,7 @@ mod tests {
         };
         let told = |first: &str, sticky: &str| {
             let config = format!(
-                r#"{{"default": "standard", "selfAssignable": ["alpha", "beta"],
+                r#"{{"default": "standard", "tenant": {{"vouched": true}}, "selfAssignable": ["alpha", "beta"],
                     "stickyKeys": [{{"id": "a", "secret": "0123456789abcdef0123456789abcdef"}}],
                     "rules": [{{"type": "alpha", "when": {first}}}, {{"type": "beta", "when": {}{sticky}}}]}}"#,
                 share("\"share\": 10")
@@ -1019,7 +1113,7 @@ mod tests {
 
     #[test]
     fn several_rules_may_give_the_same_type() {
-        let config = r#"{"default": "standard", "rules": [
+        let config = r#"{"default": "standard", "tenant": {"vouched": true}, "rules": [
             {"type": "premium", "when": [{"tier": {"exact": "premium"}}]},
             {"type": "premium", "when": [{"tenant": {"exact": "acme"}}]}
         ]}"#;
@@ -1093,7 +1187,13 @@ mod tests {
         };
         let rules = |last: usize| {
             let all: Vec<String> = (0..9_999).chain([last]).map(rule).collect();
-            check(format!(r#"{{"default": "standard", "rules": [{}]}}"#, all.join(",")).as_bytes())
+            check(
+                format!(
+                    r#"{{"default": "standard", "tenant": {{"vouched": true}}, "rules": [{}]}}"#,
+                    all.join(",")
+                )
+                .as_bytes(),
+            )
         };
         assert_eq!(rules(9_999), Ok(()));
         assert_eq!(
@@ -1164,7 +1264,7 @@ mod tests {
         ] {
             assert_eq!(
                 error(&format!(
-                    r#"{{"default": "standard", "rules": [{{"type": "vip", "when": {when}}}]}}"#
+                    r#"{{"default": "standard", "tenant": {{"vouched": true}}, "rules": [{{"type": "vip", "when": {when}}}]}}"#
                 )),
                 format!(
                     "rules[0].type: \"vip\" would be given for what clients can write as they like: add a condition on a claim, a tenant, a \
@@ -1333,7 +1433,7 @@ mod tests {
     fn sticky_cookies_have_a_share_and_a_key() {
         let with = |keys: &str, when: &str, sticky: &str| {
             error(&format!(
-                r#"{{"default": "standard", "selfAssignable": ["beta"], "stickyKeys": [{keys}], "rules": [
+                r#"{{"default": "standard", "tenant": {{"vouched": true}}, "selfAssignable": ["beta"], "stickyKeys": [{keys}], "rules": [
                     {{"type": "beta", "when": [{when}], "sticky": {sticky}}}]}}"#
             ))
         };
@@ -1342,7 +1442,7 @@ mod tests {
         let share = r#"{"percent": {"share": 10, "salt": "s", "cookie": "visitor"}}"#;
         let sticky = r#"{"cookie": "beta", "for": "30d"}"#;
         let accepted = format!(
-            r#"{{"default": "standard", "selfAssignable": ["beta"], "stickyKeys": [{key}, {{"id": "b", "env": "STICKY"}}], "rules": [
+            r#"{{"default": "standard", "tenant": {{"vouched": true}}, "selfAssignable": ["beta"], "stickyKeys": [{key}, {{"id": "b", "env": "STICKY"}}], "rules": [
                 {{"type": "beta", "when": [{share}], "sticky": {sticky}}}]}}"#
         );
         assert_eq!(check(accepted.as_bytes()), Ok(()));
@@ -1602,7 +1702,7 @@ mod tests {
     fn a_rule_rests_on_something_verified_whichever_way_it_comes_to_hold() {
         let accepted = |when: &str| {
             let config = format!(
-                r#"{{"default": "standard", "rules": [{{"type": "vip", "when": {when}}}]}}"#
+                r#"{{"default": "standard", "tenant": {{"vouched": true}}, "rules": [{{"type": "vip", "when": {when}}}]}}"#
             );
             match check(config.as_bytes()) {
                 Ok(()) => true,

@@ -116,11 +116,9 @@ impl Classification {
         for own in self.compiled.own() {
             trailers.strip(own, host)?;
         }
-        if self.compiled.trusted.is_some() {
-            trailers.strip(TENANT_ID, host)?;
-            trailers.strip(TENANT_TIER, host)?;
-        }
-        Ok(())
+        // Whoever vouches for tenants does it in headers.
+        trailers.strip(TENANT_ID, host)?;
+        trailers.strip(TENANT_TIER, host)
     }
 
     /// Writes what the request is. An error means that a copy that does not count may still be there.
@@ -260,13 +258,17 @@ struct Asked {
     is_kept: bool,
 }
 
-/// At a sidecar: takes away what whoever is connected may not say.
+/// Takes away what whoever is connected may not say: of tenants, and at a sidecar of all that it passes on.
 fn clean(
     compiled: &Compiled,
     request: &mut Request,
     host: &mut dyn Host,
 ) -> Result<Asked, HostError> {
     let Some(trusted) = &compiled.trusted else {
+        if !compiled.vouched {
+            request.strip(TENANT_ID, host)?;
+            request.strip(TENANT_TIER, host)?;
+        }
         return Ok(Asked {
             peer: None,
             is_trusted: false,
@@ -379,10 +381,12 @@ mod tests {
     use proptest::prelude::*;
     use proptest::sample::select;
     use std::collections::BTreeMap;
+    use tollgate_host::HeaderMap;
     use tollgate_host::memory::{Call, MemoryHost};
 
     const SHOP: &[u8] = br#"{
         "default": "standard",
+        "tenant": {"vouched": true},
         "selfAssignable": ["vip"],
         "rules": [
             {"type": "vip", "when": [{"header": {"name": "x-user-id", "in": ["alice", "bob"]}}]},
@@ -413,6 +417,66 @@ mod tests {
             Ok(mut request) => filter.stream().on_request_headers(&mut request, host),
             Err(error) => filter.stream().on_unreadable_request(error, host),
         }
+    }
+
+    /// What the filter leaves of tenants, in headers and in trailers, of what this request says of them.
+    fn tenants(configuration: &str, said: &[(&str, &[u8])]) -> [Vec<String>; 2] {
+        let filter = UserClassifier::configure(
+            configuration.as_bytes(),
+            "user-classifier",
+            &mut MemoryHost::new(),
+        );
+        let filter = filter.unwrap();
+        let mut host = MemoryHost::new();
+        host.begin(said);
+        assert_eq!(run(&filter, &mut host), Action::Continue);
+        let names = |fields: &HeaderMap| {
+            let names = fields.iter().map(|(name, _)| name.to_ascii_lowercase());
+            let names = names.map(|name| String::from_utf8_lossy(&name).into_owned());
+            let plain = |name: &String| name.replace(['_', '.', '~'], "-");
+            let of_tenants = |name: &String| plain(name).starts_with("x-tenant");
+            names.filter(of_tenants).collect::<Vec<_>>()
+        };
+        let headers = names(&host.request);
+        host.begin_trailers(said);
+        let mut trailers = Trailers::read(&host).unwrap();
+        let action = filter
+            .stream()
+            .on_request_trailers(&mut trailers, &mut host);
+        assert_eq!(action, Action::Continue);
+        [headers, names(&host.trailers)]
+    }
+
+    #[test]
+    fn what_nobody_vouches_for_is_no_tenant() {
+        let said: &[(&str, &[u8])] = &[
+            (":path", b"/"),
+            ("x-tenant-id", b"acme"),
+            ("X-Tenant-Id", b"globex"),
+            ("x_tenant_id", b"acme"),
+            ("x.tenant-id", b"acme"),
+            ("x-tenant-tier", b"premium"),
+            ("x-tenant-tier", b"\xff"),
+            ("X_TENANT-TIER", b""),
+            ("x-tenant-name", b"kept"),
+        ];
+        let kept = vec!["x-tenant-name".to_owned()];
+        for alone in [
+            r#"{"default": "standard"}"#,
+            r#"{"default": "standard", "tenant": {"vouched": false}}"#,
+            r#"{"default": "standard", "rules": [{"type": "vip", "when": {"claim": {"name": "a", "exact": "b"}}}]}"#,
+        ] {
+            assert_eq!(
+                tenants(alone, said),
+                [kept.clone(), kept.clone()],
+                "{alone}"
+            );
+        }
+        // What something in front has cleaned is left as it is; it does so in headers alone.
+        let vouched = r#"{"default": "standard", "tenant": {"vouched": true}}"#;
+        let clean: &[(&str, &[u8])] = &[("x-tenant-id", b"acme"), ("x-tenant-tier", b"premium")];
+        let both = clean.iter().map(|(name, _)| (*name).to_owned());
+        assert_eq!(tenants(vouched, clean), [both.collect(), Vec::new()]);
     }
 
     fn classify(headers: &[(&str, &[u8])]) -> Vec<String> {
@@ -656,7 +720,7 @@ mod tests {
             ("x-tenant-tier", "premium"),
             ("grpc-status", "0"),
         ];
-        for (filter, left) in [(shop(), 2), (sidecar(), 1)] {
+        for (filter, left) in [(shop(), 1), (sidecar(), 1)] {
             let mut host = MemoryHost::new();
             host.begin_trailers(&said);
             let mut trailers = Trailers::read(&host).unwrap();
@@ -679,7 +743,7 @@ mod tests {
 
     #[test]
     fn claims_are_read_once_and_only_where_a_rule_needs_them() {
-        let config = br#"{"default": "standard", "selfAssignable": ["beta"], "rules": [
+        let config = br#"{"default": "standard", "tenant": {"vouched": true}, "selfAssignable": ["beta"], "rules": [
             {"type": "beta", "when": [{"header": {"name": "x-beta", "exact": "true"}}]},
             {"type": "vip", "when": [{"claim": {"name": "plan", "exact": "vip"}}]},
             {"type": "staff", "when": [{"claim": {"name": "groups", "contains": {"exact": "staff"}}}]},
@@ -758,7 +822,7 @@ mod tests {
                 true => serde_json::json!([{"not": of_second}, {"claim": {"name": "c", "in": ["vip", "alice", "vip-plan"]}}]),
                 false => of_second,
             };
-            let config = serde_json::json!({"default": "standard", "rules": [
+            let config = serde_json::json!({"default": "standard", "tenant": {"vouched": true}, "rules": [
                 {"type": "first", "when": {"claim": {"name": "c", "in": first}}},
                 {"type": "second", "when": second},
             ]});
@@ -789,7 +853,7 @@ mod tests {
                 .iter()
                 .map(|when| serde_json::json!({"type": "t", "when": when}))
                 .collect();
-            let config = serde_json::json!({"default": "standard", "rules": rules});
+            let config = serde_json::json!({"default": "standard", "tenant": {"vouched": true}, "rules": rules});
             let filter = UserClassifier::configure(
                 config.to_string().as_bytes(),
                 "user-classifier",
@@ -830,7 +894,7 @@ mod tests {
 
     #[test]
     fn a_rule_may_say_more_than_a_type() {
-        let config = br#"{"default": "standard", "selfAssignable": ["beta"], "rules": [
+        let config = br#"{"default": "standard", "tenant": {"vouched": true}, "selfAssignable": ["beta"], "rules": [
             {"type": "beta", "when": [{"header": {"name": "x-beta", "exact": "true"}}],
              "set": {"requestHeaders": {"X-Experiment": "checkout"}, "responseHeaders": {"x-served": "beta"},
                      "filterState": {"experiment": "checkout"}}},
@@ -899,7 +963,7 @@ mod tests {
         days: u64,
     ) -> (String, Option<String>) {
         let config = format!(
-            r#"{{"default": "standard", "selfAssignable": ["beta"],
+            r#"{{"default": "standard", "tenant": {{"vouched": true}}, "selfAssignable": ["beta"],
                 "stickyKeys": [{{"id": "a", "secret": "0123456789abcdef0123456789abcdef"}}],
                 "rules": [{{"type": "beta", "when": [{{"percent": {{"share": {share}, "salt": "s", "cookie": "visitor"}}}}],
                             "sticky": {{"cookie": "kept", "for": "30d"}}}}]}}"#
@@ -978,7 +1042,7 @@ mod tests {
     fn a_share_is_a_share_and_grows() {
         let in_share = |percent: &str| {
             let config = format!(
-                r#"{{"default": "out", "selfAssignable": ["in"], "rules": [
+                r#"{{"default": "out", "tenant": {{"vouched": true}}, "selfAssignable": ["in"], "rules": [
                     {{"type": "in", "when": [{{"percent": {{"salt": "checkout", "header": "x-user", {percent}}}}}]}}]}}"#
             );
             let filter = UserClassifier::configure(
@@ -1024,6 +1088,7 @@ mod tests {
 
     const TOLD: &str = r#"{
         "default": "standard",
+        "tenant": {"vouched": true},
         "selfAssignable": ["beta"],
         "stickyKeys": [{"id": "a", "secret": "0123456789abcdef0123456789abcdef"}],
         "explain": {"when": [{"claim": {"name": "groups", "contains": {"exact": "platform"}}}]},
@@ -1252,7 +1317,7 @@ mod tests {
             assert_eq!(host.all_calls(), response);
         }
         // Nor does a claim that only says who may ask.
-        let config = br#"{"default": "standard", "explain": {"when": {"claim": {"name": "sub", "exact": "alice"}}}}"#;
+        let config = br#"{"default": "standard", "tenant": {"vouched": true}, "explain": {"when": {"claim": {"name": "sub", "exact": "alice"}}}}"#;
         let filter =
             UserClassifier::configure(config, "user-classifier", &mut MemoryHost::new()).unwrap();
         assert!(!filter.reads_claims());
@@ -1276,6 +1341,7 @@ mod tests {
                 .collect();
             let config = serde_json::json!({
                 "default": "standard",
+                "tenant": {"vouched": true},
                 "explain": {"when": {"source": "10.0.0.0/8"}},
                 "rules": rules,
             });

@@ -550,7 +550,7 @@ fn explained(rules: &[Value], asked: &Asked) -> Option<usize> {
         .iter()
         .map(|when| json!({ "type": "t", "when": when }))
         .collect();
-    let configuration = json!({ "default": "none", "selfAssignable": ["t"], "rules": written });
+    let configuration = json!({ "default": "none", "tenant": { "vouched": true }, "selfAssignable": ["t"], "rules": written });
     let compiled = Compiled::read(configuration.to_string().as_bytes()).unwrap();
     let mut host = proxy(asked);
     let mut request = Request::read(&host).unwrap();
@@ -588,7 +588,7 @@ fn number_after<'a>(text: &'a str, before: &str) -> Option<(usize, &'a str)> {
 fn accepted(rules: &[Value], asked: &[Asked]) -> (Vec<Value>, UserClassifier) {
     let mut rules: Vec<Value> = rules.to_vec();
     loop {
-        let mut configuration = json!({ "default": "none", "rules": [], "selfAssignable": [] });
+        let mut configuration = json!({ "default": "none", "tenant": { "vouched": true }, "rules": [], "selfAssignable": [] });
         for (position, when) in rules.iter().enumerate() {
             let name = format!("t{position}");
             configuration["rules"]
@@ -656,7 +656,7 @@ proptest! {
         let rules: Vec<Value> = rules
             .into_iter()
             .filter(|when| {
-                let alone = json!({ "default": "none", "rules": [{ "type": "vip", "when": when }] });
+                let alone = json!({ "default": "none", "tenant": { "vouched": true }, "rules": [{ "type": "vip", "when": when }] });
                 configure(&alone).is_ok()
             })
             .collect();
@@ -687,7 +687,9 @@ fn long_lists_are_searched_as_short_ones_are() {
         .enumerate()
         .map(|(i, when)| json!({ "type": format!("r{i}"), "when": when }))
         .collect();
-    let filter = configure(&json!({ "default": "none", "rules": written })).unwrap();
+    let filter =
+        configure(&json!({ "default": "none", "tenant": { "vouched": true }, "rules": written }))
+            .unwrap();
     let asked = |headers: &[(&'static str, &'static str)], sub: Option<&str>| Asked {
         headers: headers.to_vec(),
         path: "/",

@@ -35,7 +35,7 @@ pub(super) fn filter(proxy: &Proxy, traffic: Traffic) -> Option<Value> {
     let providers: Map<String, Value> = names
         .iter()
         .zip(&rules)
-        .map(|(name, rule)| (name.clone(), provider(rule, clear_route_cache)))
+        .map(|(name, (_, rule))| (name.clone(), provider(rule, clear_route_cache)))
         .collect();
     let valid = |name: &String| json!({ "provider_name": name });
     let valid_or_none = |name: &String| json!({ "requires_any": { "requirements": [valid(name), { "allow_missing": {} }] } });

@@ -21,18 +21,42 @@ pub struct Authentication {
     selector: LabelSelector,
 }
 
+/// Where a rule is written.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Place<'a> {
+    /// Whose rule it is.
+    pub(crate) of: &'a Authentication,
+    /// Its position there.
+    pub(crate) position: usize,
+}
+
 /// What is verified for a workload: the rules of the root namespace's objects before its own namespace's, then by issuer.
-pub(crate) fn rules<'a>(all: &'a [Authentication], workload: &Workload) -> Vec<&'a JwtRule> {
+pub(crate) fn rules<'a>(
+    all: &'a [Authentication],
+    workload: &Workload,
+) -> Vec<(Place<'a>, &'a JwtRule)> {
     let reaches =
         |wanted: &&Authentication| reach::reaches(&wanted.namespace, &wanted.selector, workload);
     let mut chosen: Vec<&Authentication> = all.iter().filter(reaches).collect();
     chosen.sort_by_key(|chosen| chosen.namespace != super::ROOT_NAMESPACE);
-    let mut rules: Vec<&JwtRule> = chosen
-        .into_iter()
-        .flat_map(|chosen| &chosen.rules)
-        .collect();
-    rules.sort_by(|a, b| a.issuer.cmp(&b.issuer));
+    let of = |of: &'a Authentication| {
+        let rules = of.rules.iter().enumerate();
+        rules.map(move |(position, rule)| (Place { of, position }, rule))
+    };
+    let mut rules: Vec<_> = chosen.into_iter().flat_map(of).collect();
+    rules.sort_by(|(_, a), (_, b)| a.issuer.cmp(&b.issuer));
     rules
+}
+
+/// The headers that are written from a token, as they are spelled, each with its field.
+pub(crate) fn outputs(rule: &JwtRule) -> impl Iterator<Item = (String, &str)> {
+    let claims = rule.output_claim_to_headers.iter().enumerate();
+    let claims = claims.map(|(position, output)| {
+        let field = format!("outputClaimToHeaders[{position}].header");
+        (field, output.header.as_str())
+    });
+    let payload = rule.output_payload_to_header.iter();
+    claims.chain(payload.map(|header| ("outputPayloadToHeader".to_owned(), header.as_str())))
 }
 
 pub(crate) fn build(

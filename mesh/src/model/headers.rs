@@ -2,33 +2,81 @@
 
 use std::collections::BTreeSet;
 
-use super::authorization::{OfSource, policies};
+use super::authorization::{OfSource, Test, policies};
 use super::workload::Workload;
 use super::{Mesh, authentication};
 use crate::api::security::Action;
 
+/// A header that a proxy writes from the tokens of one issuer, and leaves to clients who have a token of another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftToClients<'a> {
+    /// The RequestAuthentication that lets it be written, as `(namespace, name)`.
+    pub authentication: (&'a str, &'a str),
+    /// Where in it: `spec.jwtRules[0].outputClaimToHeaders[0].header`.
+    pub field: String,
+    /// The header.
+    pub header: &'a str,
+    /// With whose tokens clients write it themselves.
+    pub issuer: &'a str,
+}
+
 impl Mesh {
-    /// The headers that a proxy writes from tokens, in lower case. What a client sends in them is taken away, with a token or without one.
+    /// The headers that a proxy writes from tokens and that no client writes there, in lower case.
+    ///
+    /// Envoy takes the copies of clients away when it tries the rule that writes a header (`jwt_authn`, `ProviderVerifierImpl::verify`), with a token or without
+    /// one. It tries the rules in the order of their issuers and is content with the first whose token is valid. So it is what the first of them writes.
     pub(super) fn written_from_tokens(&self, workload: &Workload) -> BTreeSet<String> {
         let rules = authentication::rules(&self.authentications, workload);
-        let names = rules.into_iter().flat_map(|rule| {
-            let claims = rule.output_claim_to_headers.iter();
-            let claims = claims.map(|output| &output.header);
-            claims.chain(&rule.output_payload_to_header)
-        });
-        names.map(|name| name.to_ascii_lowercase()).collect()
+        let first = rules.first().into_iter();
+        let names = first.flat_map(|(_, rule)| authentication::outputs(rule));
+        names.map(|(_, name)| name.to_ascii_lowercase()).collect()
     }
 
-    /// Whether somebody has seen to it, with other means than a plugin, what clients of a gateway may write in a header: a DENY for this workload
-    /// that asks for it, or all routes of the gateway, each of which sets it or takes it away.
+    /// The headers that a proxy writes from some tokens and leaves as clients wrote them beside others.
+    pub fn left_to_clients<'a>(&'a self, workload: &Workload) -> Vec<LeftToClients<'a>> {
+        let rules = authentication::rules(&self.authentications, workload);
+        let Some(((_, first), others)) = rules.split_first() else {
+            return Vec::new();
+        };
+        let taken = |header: &str| {
+            authentication::outputs(first).any(|(_, name)| name.eq_ignore_ascii_case(header))
+        };
+        let outputs = others.iter().flat_map(|(place, rule)| {
+            let at = format!("spec.jwtRules[{}]", place.position);
+            authentication::outputs(rule).map(move |(field, header)| LeftToClients {
+                authentication: (&place.of.namespace, &place.of.name),
+                field: format!("{at}.{field}"),
+                header,
+                issuer: &first.issuer,
+            })
+        });
+        outputs.filter(|output| !taken(output.header)).collect()
+    }
+
+    /// Whether somebody has seen to it, with other means than a plugin, that no client of a gateway writes a header: a DENY for this workload of every request that
+    /// has it, or all routes of the gateway, each of which sets it or takes it away.
     pub fn guards(&self, workload: &Workload, header: &str) -> bool {
-        let asks = |test: &OfSource| matches!(test, OfSource::Header(name) if name.eq_ignore_ascii_case(header));
+        let has_issuers = !authentication::rules(&self.authentications, workload).is_empty();
+        let is_any = |values: &[String]| matches!(values, [any] if any == "*");
+        let denies = |test: &Test<OfSource>| {
+            let is_it = matches!(&test.attribute, OfSource::Header(name) if name.eq_ignore_ascii_case(header));
+            is_it && is_any(&test.values) && test.not_values.is_empty()
+        };
+        // Where no token is verified, nobody has one.
+        let holds_of_all = |test: &Test<OfSource>| {
+            let is_it = test.attribute == OfSource::RequestPrincipal && !has_issuers;
+            is_it && test.values.is_empty() && is_any(&test.not_values)
+        };
         let denied = policies(&self.policies, workload, Action::Deny)
             .into_iter()
             .filter(|policy| !policy.dry_run)
             .flat_map(|policy| &policy.rules)
-            .flat_map(|rule| rule.sources.iter().flatten())
-            .any(|test| asks(&test.attribute));
+            .filter(|rule| rule.operations.is_empty() || rule.operations.iter().any(Vec::is_empty))
+            .flat_map(|rule| &rule.sources)
+            .any(|tests| {
+                let mut others = tests.iter().filter(|test| !denies(test));
+                tests.iter().any(denies) && others.all(holds_of_all)
+            });
         denied || self.is_set_by_all_routes(workload, header)
     }
 

@@ -27,6 +27,7 @@ pub(crate) mod workload;
 
 pub use authentication::Authentication;
 pub use authorization::Policy;
+pub use headers::LeftToClients;
 pub use host::CLUSTER_DOMAIN;
 pub use peer::MutualTls;
 pub use plugin::{Passage, Plugin, Traffic};

@@ -133,7 +133,7 @@ impl Mesh {
             }
         };
         let rules = authentication::rules(&self.authentications, workload);
-        let issuers: BTreeSet<&str> = rules.iter().map(|rule| rule.issuer.as_str()).collect();
+        let issuers: BTreeSet<&str> = rules.iter().map(|(_, rule)| rule.issuer.as_str()).collect();
         let written = self.written_from_tokens(workload);
         let mut passages: Vec<Passage<'_>> = Vec::new();
         for traffic in traffic {

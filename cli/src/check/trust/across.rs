@@ -429,7 +429,8 @@ fn owns(known: &Known<'_>, header: &str) -> bool {
     let by_classifier = known.classifier().is_some_and(|classifier| {
         is_it(&classifier.header)
             || classifier.set.iter().any(|name| is_it(name))
-            || (is_tenant && classifier.trusted.is_some())
+            // One that nobody vouches to takes tenants away.
+            || (is_tenant && (classifier.trusted.is_some() || !classifier.vouched))
     });
     by_classifier || (is_tenant && known.limiter().is_some())
 }
@@ -485,14 +486,16 @@ fn passes_on(neighbour: &Neighbour<'_>, headers: &[Believed<'_>]) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::tests::{
-        self, BY_CLAIM, FIRST, GOLD, MESH, NONE, SECOND, TRUST, classifier, issuer, limiter, plugin,
+        self, BY_CLAIM, FIRST, GOLD, MESH, NONE, SECOND, TRUST, VOUCHED, classifier, issuer,
+        limiter, plugin,
     };
 
-    /// What is told, with names in the place of where workloads are.
+    /// What is told of more than one proxy, with names in the place of where workloads are.
     fn told(plugins: &[String]) -> Vec<String> {
         let manifests = plugins.concat() + "---" + MESH;
         let lines: Vec<&str> = manifests.lines().collect();
         let mut told = tests::told(plugins);
+        told.retain(|message| !message.starts_with("TG0302"));
         for (name, namespace) in [("gateway", "edge"), ("report", "jobs"), ("bare", "jobs")] {
             let metadata = format!("metadata: {{name: {name}, namespace: {namespace}}}");
             let mut two = lines.windows(2);
@@ -512,7 +515,7 @@ mod tests {
     fn gateway() -> [String; 2] {
         [
             limiter("edge", FIRST, "claim: tenant"),
-            classifier("edge", SECOND, BY_CLAIM),
+            classifier("edge", SECOND, BY_CLAIM) + VOUCHED,
         ]
     }
 
@@ -584,6 +587,10 @@ mod tests {
                  that writes user-type run there, or believe it no more"
             ]
         );
+        // A classifier takes tenants away where nobody vouches for them.
+        let alone = by_classifier.replace(VOUCHED, "");
+        assert_eq!(all(&[&golden, &alone]), NONE);
+        assert_eq!(all(&[&plain, &alone]), NONE);
         // One of another header writes another header.
         let other = by_classifier.replace("    default", "    header: x-class\n    default");
         let found = all(&[&plain, &by_limiter, &other]);
@@ -614,7 +621,9 @@ mod tests {
     fn a_header_that_is_trusted_is_one_that_a_rule_of_the_gateway_sets() {
         let [by_limiter, by_classifier] = gateway();
         let trusting = sidecar(&TRUST.replace("]}", "], headers: [x-pool]}"));
-        let sets = by_classifier.clone() + "      set: {requestHeaders: {X-Pool: a}}\n";
+        let sets = classifier("edge", SECOND, BY_CLAIM)
+            + "      set: {requestHeaders: {X-Pool: a}}\n"
+            + VOUCHED;
         assert_eq!(told(&[trusting.clone(), by_limiter.clone(), sets]), NONE);
         assert_eq!(
             told(&[trusting.clone(), by_limiter.clone(), by_classifier.clone()]),
@@ -645,6 +654,28 @@ mod tests {
         assert_eq!(with(issuer), NONE);
         assert_eq!(with(denies("X-Pool", "edge")), NONE);
         assert_eq!(with(denies("x-other", "edge")).len(), 1);
+        // A rule that lets some with the header pass takes it from nobody.
+        for (what, instead) in [
+            ("values: ['*']", "values: [internal]"),
+            ("values: ['*']", "values: ['*'], notValues: [internal]"),
+            (
+                "rules: [{when:",
+                "rules: [{to: [{operation: {paths: [/admin]}}], when:",
+            ),
+            (
+                "rules: [{when:",
+                "rules: [{from: [{source: {notIpBlocks: [10.0.0.0/8]}}], when:",
+            ),
+            ("action: DENY", "action: ALLOW"),
+        ] {
+            let narrow = denies("x-pool", "edge").replace(what, instead);
+            assert_eq!(with(narrow).len(), 1, "{instead}");
+        }
+        // Where no token is verified, nobody has one; where one is, who has it passes.
+        let nameless = "rules: [{from: [{source: {notRequestPrincipals: ['*']}}], when:";
+        let nameless = denies("x-pool", "edge").replace("rules: [{when:", nameless);
+        assert_eq!(with(nameless.clone()), NONE);
+        assert_eq!(with(nameless + &tests::issuer("a", "edge")).len(), 1);
         assert_eq!(with(denies("x-pool", "shop")).len(), 1);
         let routes = "---\napiVersion: v1\nkind: Service\nmetadata: {name: cart, namespace: shop}\nspec: {selector: {app: cart}, ports: [{name: http, port: \
                       3002}]}\n---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: cart, namespace: shop}\nspec:\n  \
@@ -806,11 +837,13 @@ mod tests {
             with(trusting(&format!("{EDGE}, {report}")), &believes),
             NONE
         );
-        // Outbound there is nobody's certificate to look at, so what runs there alone helps nobody.
+        // Outbound there is nobody's certificate to look at, so what runs there alone helps nobody, and is told itself.
         let outbound = believes.replace("mode: SERVER", "mode: CLIENT");
-        assert_eq!(
-            with(trusting(&format!("{EDGE}, {report}")), &outbound).len(),
-            1
+        let found = with(trusting(&format!("{EDGE}, {report}")), &outbound);
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(
+            found[0].contains("runs on what leaves jobs/report"),
+            "{found:?}"
         );
         // Nothing comes to a job that has no port, so what it says it says itself.
         let job = others.replace("[{containerPort: 3004}]", "[]");
@@ -828,7 +861,7 @@ mod tests {
     #[test]
     fn a_rule_does_not_rest_on_tenants_whom_clients_choose_at_the_gateway() {
         let golden = sidecar(&format!("{TRUST}    rules:\n{GOLD}"));
-        let by_classifier = classifier("edge", SECOND, BY_CLAIM);
+        let by_classifier = classifier("edge", SECOND, BY_CLAIM) + VOUCHED;
         let header = limiter("edge", FIRST, "header: x-customer");
         let with = |sidecar: &str, limiter: &str| {
             told(&[
@@ -841,7 +874,7 @@ mod tests {
             with(&golden, &header),
             [
                 "TG0304 m.yaml:13: spec.pluginConfig.rules[0].type: \"gold\" rests on a tenant or a tier, and clients choose their tenant by the \
-                 header x-customer (spec.pluginConfig.tenant.from[0] in m.yaml:39, as GATEWAY passes it on, whom trust.peers[0] \
+                 header x-customer (spec.pluginConfig.tenant.from[0] in m.yaml:40, as GATEWAY passes it on, whom trust.peers[0] \
                  believes): take it from a claim or a peer, write `vouched: true` there if something in front lets no client name a tenant that is \
                  not its own, or write \"gold\" in selfAssignable if anybody may call himself so"
             ]
@@ -858,7 +891,7 @@ mod tests {
             with(&free, &limiter("edge", FIRST, "claim: tenant")),
             [
                 "TG0304 m.yaml:13: spec.pluginConfig.rules[0].type: \"gold\" would be given to whoever shows no tenant, who is \"anonymous\" in the \
-                 tier \"free\" (spec.pluginConfig.tenant.missing in m.yaml:37, as GATEWAY passes it on, whom trust.peers[0] \
+                 tier \"free\" (spec.pluginConfig.tenant.missing in m.yaml:38, as GATEWAY passes it on, whom trust.peers[0] \
                  believes): ask for another tenant or tier, or write \"gold\" in selfAssignable if anybody may call himself so"
             ]
         );
@@ -894,7 +927,7 @@ mod tests {
         ]);
         assert_eq!(found.len(), 1, "{found:?}");
         assert!(
-            found[0].contains("who is \"anonymous\" in the tier \"gold\" (spec.pluginConfig.tenant.missing in m.yaml:37, as GATEWAY"),
+            found[0].contains("who is \"anonymous\" in the tier \"gold\" (spec.pluginConfig.tenant.missing in m.yaml:38, as GATEWAY"),
             "{found:?}"
         );
     }

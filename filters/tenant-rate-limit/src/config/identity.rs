@@ -56,6 +56,17 @@ pub struct ClaimPath {
     pub names: Vec<String>,
     /// The claim by itself, where the proxy shows it so.
     pub leaf: Option<Leaf>,
+    /// Whose tokens alone are asked for it; those of all issuers without.
+    pub issuer: Option<Box<Issuer>>,
+}
+
+/// The issuer of a token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Issuer {
+    /// The claim `iss`.
+    pub claim: ClaimPath,
+    /// What it has to be.
+    pub name: String,
 }
 
 /// What a usable id is, beyond what [`TenantId`] asks for.
@@ -254,6 +265,18 @@ pub(super) fn sources(
         let path = format!("{PATH}[{index}]");
         let vouched = flag(&path, "vouched", written.vouched, problems);
         let source = source(written, &path, problems);
+        let issuer = written.issuer.as_ref();
+        if issuer.is_some() && !written.claim.is_given() {
+            problems.tell(
+                format!("{path}.issuer"),
+                "says whose claim is meant, and no claim is asked for, write it beside claim",
+            );
+        } else if issuer.is_some_and(String::is_empty) {
+            problems.tell(
+                format!("{path}.issuer"),
+                "is empty, write the issuer of the RequestAuthentication that is meant",
+            );
+        }
         if let Some(source) = &source {
             let text = format!("{source:?}");
             if known.contains(&text) {
@@ -304,6 +327,7 @@ fn source(written: &SourceWritten, path: &str, problems: &mut Problems) -> Optio
         path: in_path,
         query,
         cookie,
+        issuer,
         vouched: _,
     } = written;
     let texts = [
@@ -341,7 +365,7 @@ fn source(written: &SourceWritten, path: &str, problems: &mut Problems) -> Optio
         return peers.map(Source::PassedOn);
     }
     let source = match key {
-        "claim" => claim_path(claim, &path).map(Source::Claim),
+        "claim" => claim_path(claim, issuer.as_deref(), &path).map(Source::Claim),
         key => text(key, value, &path),
     };
     problems.take(source)
@@ -379,12 +403,23 @@ fn text(key: &str, value: &str, path: &str) -> Result<Source, ConfigError> {
     }
 }
 
-fn claim_path(written: &OneOrMany<String>, path: &str) -> Result<ClaimPath, ConfigError> {
-    let names = claims::path(written, path, "tenant")?;
-    Ok(ClaimPath {
+fn claim_path(
+    written: &OneOrMany<String>,
+    issuer: Option<&str>,
+    path: &str,
+) -> Result<ClaimPath, ConfigError> {
+    let to = |names: Vec<String>, issuer| ClaimPath {
         leaf: Leaf::of(&names),
         names,
-    })
+        issuer,
+    };
+    let issuer = issuer.map(|name| {
+        Box::new(Issuer {
+            claim: to(vec!["iss".to_owned()], None),
+            name: name.to_owned(),
+        })
+    });
+    Ok(to(claims::path(written, path, "tenant")?, issuer))
 }
 
 /// The name of a query parameter, as it is once decoded.

@@ -32,6 +32,7 @@ pub(super) fn source(schema: &mut Schema) {
     // For what the proxy has verified, nobody else needs to vouch.
     let together = json_schema!({
         "vouched": {"properties": {"claim": false, "peer": false, "passedOn": false}},
+        "issuer": {"required": ["claim"]},
     });
     schema.insert("dependentSchemas".to_owned(), together.to_value());
 }

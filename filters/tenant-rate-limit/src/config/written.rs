@@ -90,6 +90,9 @@ pub(super) struct SourceWritten {
         schemars(with = "Option<tollgate_common::schema::ClaimPath>")
     )]
     pub(super) claim: OneOrMany<String>,
+    /// Beside `claim`: whose tokens alone are asked for it, their claim `iss`. Without it those of each issuer that the proxy knows, and any of them may name any tenant.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
+    pub(super) issuer: Option<String>,
     /// A template for the SPIFFE id of the peer, by mutual TLS: `spiffe://cluster.local/ns/{tenant}/sa/*`. `{tenant}` is one part of it or a part of
     /// one, `*` any one part of its path, `**` at the end any number of them.
     #[cfg_attr(feature = "schema", schemars(regex(pattern = r"^spiffe://[^*/].*$")))]

@@ -150,7 +150,7 @@ pub enum Variable {
 }
 
 /// A variable of the environment that this runs in. Elsewhere than in a proxy nobody knows it, and a configuration is checked as if it were there.
-pub(super) fn own(name: &str) -> Variable {
+pub fn own(name: &str) -> Variable {
     if cfg!(not(target_os = "wasi")) {
         return Variable::Elsewhere;
     }

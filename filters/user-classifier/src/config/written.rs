@@ -45,6 +45,9 @@ pub struct Config {
     pub sticky_keys: Vec<KeyConfig>,
     /// Whose word counts: for sidecars. Without it every copy of the header is taken away, as a gateway must.
     pub trust: Option<TrustConfig>,
+    /// Who says which tenant a request is of. Without it nobody does, and every copy of `x-tenant-id` and `x-tenant-tier` is taken away. Not beside `trust`, which
+    /// says whose word counts.
+    pub tenant: Option<TenantConfig>,
     /// Whom the proxy tells, in a header of the response, which rule decided and why. Without it, nobody.
     pub explain: Option<ExplainConfig>,
     /// The rules, at most 10,000; the first that holds decides.
@@ -94,6 +97,20 @@ pub struct TrustConfig {
     #[serde(default)]
     #[cfg_attr(feature = "schema", schemars(with = "Vec<tollgate_common::schema::HeaderName>", length(max = MAX_OUTPUTS), extend("default" = [], "uniqueItems" = true)))]
     pub headers: Vec<String>,
+}
+
+/// Who says which tenant a request is of.
+#[derive(Debug, Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "Tenant")
+)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, remote = "Self")]
+pub struct TenantConfig {
+    /// Something in front writes `x-tenant-id` and `x-tenant-tier` or takes them away, whatever a client sends: tenant-rate-limit, or at a sidecar a
+    /// classifier with `trust`. They are left as they are, and rules may ask for them. In a bundle with a limiter that is so without being written.
+    pub vouched: bool,
 }
 
 /// Whom the proxy tells which rule decided and why.
@@ -506,6 +523,7 @@ pub struct PercentConfig {
 mapping!(
     Config,
     TrustConfig,
+    TenantConfig,
     ExplainConfig,
     RuleConfig,
     ConditionConfig,
