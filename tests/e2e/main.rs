@@ -160,7 +160,7 @@ fn main() -> ExitCode {
             ),
             [
                 vouched::a_token_names_the_tenant,
-                vouched::of_several_issuers_the_first_alone_takes_headers_away,
+                vouched::what_tokens_of_several_issuers_say_is_told_apart,
                 vouched::a_peer_names_the_tenant,
                 vouched::no_trailer_of_a_client_arrives_under_a_name_of_ours,
                 explain::who_may_ask_is_told_why_and_nobody_else_anything,

@@ -240,7 +240,7 @@ pub(crate) async fn a_token_names_the_tenant(mesh: &LocalMesh) -> Result<()> {
 }
 
 /// Of several issuers, what clients may write in headers that tokens are to write, and whose claims a limiter believes.
-pub(crate) async fn of_several_issuers_the_first_alone_takes_headers_away(
+pub(crate) async fn what_tokens_of_several_issuers_say_is_told_apart(
     mesh: &LocalMesh,
 ) -> Result<()> {
     const FILE: &str = "istio/security/tokens.yaml";
@@ -270,9 +270,13 @@ pub(crate) async fn of_several_issuers_the_first_alone_takes_headers_away(
     let claims = json!({"iss": OTHER, "sub": "bob", "customer": "theirs", "tenant": "by-claim"});
     let theirs = other.sign(&claims);
     let own = token(&json!({"customer": "own", "tenant": "by-claim"}))?;
-    // https://another.test comes before https://issuer.test, whoever is written first.
+    // https://another.test comes before https://issuer.test, whoever is written first; and before envoyproxy/envoy#46586 Envoy looks no further than its token.
+    let left = match mesh.envoy_version().starts_with("1.37.") {
+        true => "forged",
+        false => "",
+    };
     for (writers, of_theirs, of_own, of_nobody) in [
-        (&[ISSUER][..], "forged", "own", ""),
+        (&[ISSUER][..], left, "own", ""),
         (&[OTHER], "theirs", "", ""),
         (&[ISSUER, OTHER], "theirs", "own", ""),
     ] {

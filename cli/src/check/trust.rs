@@ -98,8 +98,9 @@ fn left_to_clients(
                 continue;
             }
             let message = format!(
-                "\"{}\" is left as clients write it at {place} beside a valid token of {}, whose rule is tried first and writes no such header; let that rule write it, \
-                 too, from a claim of its tokens or from one that they never have",
+                "\"{}\" is left as clients write it at {place} beside a valid token of {}, whose rule is tried first and writes no such header \
+                 (Envoys before envoyproxy/envoy#46586, such as 1.37, look no further); let that rule write it, too, from a claim of its tokens or from one that they \
+                 never have",
                 left.header, left.issuer
             );
             problems.push(object.source.problem(&left.field, message).of(Code::Doubt));
@@ -1113,8 +1114,8 @@ spec:
         assert_eq!(
             found[1],
             "TG0303 m.yaml:40: spec.jwtRules[0].outputClaimToHeaders[0].header: \"X-Customer\" is left as clients write it at edge/gateway beside a valid \
-             token of https://a.test, whose rule is tried first and writes no such header; let that rule write it, too, from a claim of its tokens or \
-             from one that they never have"
+             token of https://a.test, whose rule is tried first and writes no such header (Envoys before envoyproxy/envoy#46586, such as 1.37, look no \
+             further); let that rule write it, too, from a claim of its tokens or from one that they never have"
         );
         let (codes, found) = with([writes("a", "x-customer"), writes("b", "X-Customer")]);
         assert_eq!(codes, NONE, "{found:?}");

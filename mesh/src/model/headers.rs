@@ -7,7 +7,7 @@ use super::workload::Workload;
 use super::{Mesh, authentication};
 use crate::api::security::Action;
 
-/// A header that a proxy writes from the tokens of one issuer, and leaves to clients who have a token of another.
+/// A header that a proxy writes from the tokens of one issuer, and, if it is older than envoyproxy/envoy#46586, leaves to clients who have a token of another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeftToClients<'a> {
     /// The RequestAuthentication that lets it be written, as `(namespace, name)`.
@@ -23,8 +23,9 @@ pub struct LeftToClients<'a> {
 impl Mesh {
     /// The headers that a proxy writes from tokens and that no client writes there, in lower case.
     ///
-    /// Envoy takes the copies of clients away when it tries the rule that writes a header (`jwt_authn`, `ProviderVerifierImpl::verify`), with a token or without
-    /// one. It tries the rules in the order of their issuers and is content with the first whose token is valid. So it is what the first of them writes.
+    /// Before envoyproxy/envoy#46586 Envoy takes the copies of clients away when it tries the rule that writes a header (`jwt_authn`,
+    /// `ProviderVerifierImpl::verify`), with a token or without one. It tries the rules in the order of their issuers and is content with the first whose token is
+    /// valid. So it is what the first of them writes. Since then it is what any of them writes; but the oldest supported Envoy is older.
     pub(super) fn written_from_tokens(&self, workload: &Workload) -> BTreeSet<String> {
         let rules = authentication::rules(&self.authentications, workload);
         let first = rules.first().into_iter();
