@@ -6,6 +6,7 @@
 use std::net::IpAddr;
 
 use anyhow::{Context, Result, ensure};
+use serde_json::json;
 use tollgate_tests::{Filter, Form, LocalMesh, Manifests, Options, Target};
 
 use crate::client::Client;
@@ -44,7 +45,9 @@ const NEAR: [u8; 4] = [127, 9, 9, 9];
 
 /// The shop as it ships, with that many trusted proxies; its users are a program that says what it was sent.
 pub(crate) fn mesh(form: Form, trusted: u32) -> Result<LocalMesh> {
-    let manifests = Manifests::of(form)?.without_issuer();
+    let manifests = Manifests::of(form)?
+        .without_issuer()
+        .with_customers_alone()?;
     manifests.lift_limits(&["anonymous"])?;
     manifests.configure(form, Filter::UserClassifier, CLASSES)?;
     vouched::add(&manifests, "addresses.yaml", POLICIES)?;
@@ -178,8 +181,21 @@ pub(crate) async fn without_an_issuer_nobody_names_himself(mesh: &LocalMesh) -> 
     let client = Client::of(mesh)?;
     // A token of anybody changes nothing: nobody verifies it.
     let bearer = mesh.bearer("alice", "acme")?;
+    let order = json!({"userId": "alice"});
     for token in [None, Some(("authorization", bearer.as_str()))] {
-        for path in ["/users/alice", "/cart/bob", "/products"] {
+        // What is somebody's is nobody's, and not everybody's.
+        let headers = Vec::from_iter(token);
+        for answer in [
+            client.get("/cart/alice", &headers).await?,
+            client.get("/orders/alice", &headers).await?,
+            client.post("/orders", &headers, &order).await?,
+        ] {
+            ensure!(
+                answer.status == 403 && answer.body == "RBAC: access denied",
+                "with {token:?}: {answer:?}"
+            );
+        }
+        for path in ["/users/alice", "/products"] {
             let headers = Vec::from_iter(token);
             let answer = client.get(path, &headers).await?;
             ensure!(answer.status == 200, "{path}: {answer:?}");
