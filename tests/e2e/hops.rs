@@ -6,7 +6,6 @@
 use std::net::IpAddr;
 
 use anyhow::{Context, Result, ensure};
-use serde_json::json;
 use tollgate_tests::{Filter, Form, LocalMesh, Manifests, Options, Target};
 
 use crate::client::Client;
@@ -45,9 +44,7 @@ const NEAR: [u8; 4] = [127, 9, 9, 9];
 
 /// The shop as it ships, with that many trusted proxies; its users are a program that says what it was sent.
 pub(crate) fn mesh(form: Form, trusted: u32) -> Result<LocalMesh> {
-    let manifests = Manifests::of(form)?
-        .without_issuer()
-        .with_customers_alone()?;
+    let manifests = Manifests::of(form)?.without_issuer();
     manifests.lift_limits(&["anonymous"])?;
     manifests.configure(form, Filter::UserClassifier, CLASSES)?;
     vouched::add(&manifests, "addresses.yaml", POLICIES)?;
@@ -59,7 +56,7 @@ pub(crate) fn mesh(form: Form, trusted: u32) -> Result<LocalMesh> {
         "  - name: http2\n    port: 3004\n",
     )?;
     LocalMesh::start(
-        manifests,
+        manifests.with_customers_alone()?,
         Options {
             run: vec![format!("user-service={}", env!("CARGO_BIN_EXE_echo"))],
             ..Options::default()
@@ -181,7 +178,7 @@ pub(crate) async fn without_an_issuer_nobody_names_himself(mesh: &LocalMesh) -> 
     let client = Client::of(mesh)?;
     // A token of anybody changes nothing: nobody verifies it.
     let bearer = mesh.bearer("alice", "acme")?;
-    let order = json!({"userId": "alice"});
+    let order = serde_json::json!({"userId": "alice"});
     for token in [None, Some(("authorization", bearer.as_str()))] {
         // What is somebody's is nobody's, and not everybody's.
         let headers = Vec::from_iter(token);
