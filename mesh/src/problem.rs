@@ -88,14 +88,14 @@ codes! {
     Trust = "TG0302" Error "Filters of a proxy contradict each other",
         "Mend the plugin that is named, or the one in front of it: a type must rest on what was verified, and what one filter writes no other may overwrite.";
     /// It fails safely, or believes more than was meant.
-    Doubt = "TG0303" Warning "Filters of a proxy do something else than seems to be meant",
-        "Mend the plugin, or the RequestAuthentication of its proxy; leave it if it is meant so.";
+    Doubt = "TG0303" Warning "Filters or rules of a proxy do something else than seems to be meant",
+        "Mend the plugin, the AuthorizationPolicy, or the RequestAuthentication of its proxy; leave it if it is meant so.";
     /// Each proxy is right by itself.
     Across = "TG0304" Error "A proxy believes another that does not vouch for it",
         "Mend the proxy that is named: let the filter run there that writes the header, and rest what it writes on something verified; or take its identity out of those that are believed.";
     /// A cluster takes it, and its labels would be in metrics' names.
-    Labels = "TG0305" Error "A plugin's metrics have labels that its proxies do not know",
-        "List them in the annotation sidecar.istio.io/extraStatTags of the workload's pods, as the message has it; running pods need a restart.";
+    Labels = "TG0305" Error "A plugin's metrics have labels that its proxies do not know, or take for others",
+        "List them in the annotation sidecar.istio.io/extraStatTags of the workload's pods, or give them other names, as the message has it; running pods need a restart.";
     /// In the words of the filter's own parser.
     Configuration = "TG0401" Error "A filter refuses its configuration",
         "Mend the field of pluginConfig; the README of the plugin explains each.";

@@ -57,7 +57,7 @@ pub(crate) fn mesh(form: Form, trusted: u32) -> Result<LocalMesh> {
         "  - name: http2\n    port: 3004\n",
     )?;
     LocalMesh::start(
-        manifests,
+        manifests.with_customers_alone()?,
         Options {
             run: vec![format!("user-service={}", env!("CARGO_BIN_EXE_echo"))],
             ..Options::default()
@@ -179,8 +179,21 @@ pub(crate) async fn without_an_issuer_nobody_names_himself(mesh: &LocalMesh) -> 
     let client = Client::of(mesh)?;
     // A token of anybody changes nothing: nobody verifies it.
     let bearer = mesh.bearer("alice", "acme")?;
+    let order = serde_json::json!({"userId": "alice"});
     for token in [None, Some(("authorization", bearer.as_str()))] {
-        for path in ["/users/alice", "/cart/bob", "/products"] {
+        // What is somebody's is nobody's, and not everybody's.
+        let headers = Vec::from_iter(token);
+        for answer in [
+            client.get("/cart/alice", &headers).await?,
+            client.get("/orders/alice", &headers).await?,
+            client.post("/orders", &headers, &order).await?,
+        ] {
+            ensure!(
+                answer.status == 403 && answer.body == "RBAC: access denied",
+                "with {token:?}: {answer:?}"
+            );
+        }
+        for path in ["/users/alice", "/products"] {
             let headers = Vec::from_iter(token);
             let answer = client.get(path, &headers).await?;
             ensure!(answer.status == 200, "{path}: {answer:?}");

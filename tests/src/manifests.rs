@@ -108,6 +108,10 @@ impl Filter {
     }
 }
 
+/// The list of the mesh's rules, and in it that carts and orders are for who has a token.
+const SECURITY: &str = "istio/security/kustomization.yaml";
+const CUSTOMERS: &str = "- customers.yaml\n";
+
 /// The repository: the folder above this crate.
 pub fn repository() -> &'static Path {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -141,14 +145,30 @@ impl Manifests {
         for part in ["services", "istio", "wasm-plugins"] {
             copy_yaml(&repository().join(part), &folder.path().join(part))?;
         }
-        let folder = Arc::new(folder);
-        Ok(Self {
-            folder,
+        let manifests = Self {
+            folder: Arc::new(folder),
             mesh,
             // That overlay has it already.
             issuer: mesh != LOCAL,
             signer: Arc::default(),
-        })
+        };
+        if mesh != LOCAL {
+            // Most tests have customers without tokens, too. What nobody may do is tested in that overlay and where a test says so.
+            let list = manifests.file(SECURITY);
+            let listed = fs::read_to_string(&list)?;
+            fs::write(list, listed.replace(CUSTOMERS, ""))?;
+        }
+        Ok(manifests)
+    }
+
+    /// The same with carts and orders for nobody who has no token, as they ship.
+    pub fn with_customers_alone(self) -> Result<Self> {
+        self.replace(
+            SECURITY,
+            "resources:\n",
+            &format!("resources:\n{CUSTOMERS}"),
+        )?;
+        Ok(self)
     }
 
     /// The same without the local issuer: for a mesh whose tokens are a test's own.

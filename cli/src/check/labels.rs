@@ -1,7 +1,9 @@
-//! Labels that the proxies of a plugin do not know.
+//! Labels that the proxies of a plugin do not know, or take for others.
 //!
 //! A metric of a Wasm filter has only a name. Its labels are in it, and the proxy takes those out that its pods' annotation
-//! `sidecar.istio.io/extraStatTags` lists. One that is missing there makes a metric of its own for each of its values, under a name that nobody asks for.
+//! `sidecar.istio.io/extraStatTags` lists. One that is missing there makes a metric of its own for each of its values, under a name that nobody asks for. And
+//! one that ends in another is found by that other's name (`reason=.=` also in `error_reason=.=`): of one plugin's labels its filter refuses that, of those of
+//! all plugins of a proxy nobody but this knows.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -80,13 +82,18 @@ pub fn needed(mesh: &Mesh) -> BTreeMap<(String, String), BTreeSet<String>> {
     needed
 }
 
-/// Labels that a workload's pods do not list, one problem for each plugin and workload.
+/// Labels that a workload's pods do not list, or that the proxy takes apart, one problem of each kind for each plugin and workload.
 pub(crate) fn problems(mesh: &Mesh, objects: &Objects) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut told = BTreeSet::new();
+    let needed = needed(mesh);
     for passage in mesh.passages() {
         let workload = passage.workload;
         let listed = workload.extra_stat_tags();
+        // What the pods list, and what they would have to.
+        let of_all = needed.get(&(workload.namespace.clone(), workload.name.clone()));
+        let of_all = of_all.into_iter().flatten().map(String::as_str);
+        let looked_for: BTreeSet<&str> = listed.iter().copied().chain(of_all).collect();
         for plugin in &passage.plugins {
             let same = objects
                 .wasm_plugins
@@ -94,6 +101,19 @@ pub(crate) fn problems(mesh: &Mesh, objects: &Objects) -> Vec<Problem> {
                 .find(|object| object.name == plugin.name && object.namespace == plugin.namespace);
             let Some(object) = same else { continue };
             let labels = of(plugin);
+            if let Some((label, end, field)) = taken_apart(&labels, &looked_for) {
+                let message = format!(
+                    "the proxies of {}/{} look for the label {end:?} anywhere in a metric's name, and would take it out of the end of {label:?}; \
+                     give {label:?} another name, or {end:?} wherever else it is a label",
+                    workload.namespace, workload.name,
+                );
+                let field = format!("spec.pluginConfig.{field}");
+                let problem = object.source.problem(&field, message).of(Code::Labels);
+                // Of a workload each of its ports may be a passage.
+                if !problems.contains(&problem) {
+                    problems.push(problem);
+                }
+            }
             let missing: Vec<(&String, &String)> = labels
                 .iter()
                 .filter(|(label, _)| !listed.contains(&label.as_str()))
@@ -130,6 +150,20 @@ pub(crate) fn problems(mesh: &Mesh, objects: &Objects) -> Vec<Problem> {
         }
     }
     problems
+}
+
+/// The first of these labels that ends in another one for which its proxy looks, with that one and the field that asks for the first.
+fn taken_apart<'a>(
+    labels: &'a BTreeMap<String, String>,
+    looked_for: &BTreeSet<&'a str>,
+) -> Option<(&'a str, &'a str, &'a str)> {
+    labels.iter().find_map(|(label, field)| {
+        let end = looked_for.iter().find(|other| {
+            let before = label.strip_suffix(**other);
+            before.is_some_and(|before| !before.is_empty())
+        });
+        Some((label.as_str(), *end?, field.as_str()))
+    })
 }
 
 #[cfg(test)]
@@ -170,6 +204,46 @@ spec:
     }
 
     const METRICS: &str = "labels:\n  tenant: {from: tenant, atMost: 5}\n  class: {from: statusClass}\n  unused: {constant: a}\nmetrics:\n- {name: a_total, labels: [tenant, class]}\n";
+
+    #[test]
+    fn a_label_that_ends_in_one_of_another_plugin_is_refused() {
+        let counts = "labels:\n  error_tenant: {constant: a}\nmetrics:\n- {name: a_total, labels: [error_tenant]}\n";
+        let objects = |tags: &str, beside: &str| {
+            let plugin = format!(
+                "apiVersion: extensions.istio.io/v1alpha1\nkind: WasmPlugin\nmetadata: {{name: counts, namespace: shop}}\nspec:\n  \
+                 url: oci://registry/business-metrics:1\n  match: [{{mode: SERVER}}]\n  pluginConfig:\n{}---",
+                indented(counts, "    ")
+            );
+            let cart = CART.replace("tenant,status", tags);
+            Objects::parse(Path::new("m.yaml"), &(plugin + &cart + beside)).unwrap()
+        };
+        let told = |tags: &str, beside: &str| {
+            let objects = objects(tags, beside);
+            let mesh = Mesh::build(objects.clone()).unwrap();
+            let told = problems(&mesh, &objects).into_iter();
+            told.map(|problem| format!("{} {problem}", problem.code))
+                .collect::<Vec<_>>()
+        };
+        let refused = "TG0305 m.yaml:9: spec.pluginConfig.labels.error_tenant: the proxies of shop/cart look for the label \"tenant\" anywhere in a \
+                       metric's name, and would take it out of the end of \"error_tenant\"; give \"error_tenant\" another name, or \"tenant\" \
+                       wherever else it is a label";
+        assert_eq!(told("error_tenant,status", ""), [""; 0]);
+        // A tag that the pods list, whoever needs it.
+        assert_eq!(told("tenant,error_tenant", ""), [refused]);
+        // Or that another plugin of the proxy needs, and so has to be listed.
+        let limiter = "---\napiVersion: extensions.istio.io/v1alpha1\nkind: WasmPlugin\nmetadata: {name: limits, namespace: shop}\nspec:\n  \
+             url: oci://registry/tenant-rate-limit:1\n  match: [{mode: SERVER}]\n  pluginConfig:\n    \
+             tenant: {from: [{header: x, vouched: true}], unknown: {tier: free}}\n    tiers: {free: {unlimited: true}}\n    \
+             metrics: {refused: refused_total}\n";
+        let found = told("error_tenant,tier,limit,reason", limiter);
+        assert_eq!(
+            found.first().map(String::as_str),
+            Some(refused),
+            "{found:?}"
+        );
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(found[1].contains("know no label \"tenant\""), "{found:?}");
+    }
 
     fn indented(text: &str, by: &str) -> String {
         text.lines().map(|line| format!("{by}{line}\n")).collect()

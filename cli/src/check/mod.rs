@@ -100,6 +100,7 @@ fn manifests(paths: &[PathBuf], here: &Path) -> Findings {
     problems.extend(issuer::misplaced(&found.documents, paths, here));
     problems.extend(plugins::configurations(&found.documents));
     if let Some(mesh) = &found.mesh {
+        problems.extend(mesh.doubts(&found.objects));
         problems.extend(trust::problems(mesh, &found.objects));
         problems.extend(labels::problems(mesh, &found.objects));
     }

@@ -41,7 +41,7 @@ impl Declared {
 }
 
 /// The limiter's metrics by the field that names them, what they are, and what its page says of them.
-const OF_THE_LIMITER: [(&str, &str, &str); 6] = [
+const OF_THE_LIMITER: [(&str, &str, &str); 7] = [
     ("admitted", "counter", "Requests that pass the limits."),
     ("refused", "counter", "Requests that a limit refused."),
     (
@@ -59,6 +59,11 @@ const OF_THE_LIMITER: [(&str, &str, &str); 6] = [
         "contention",
         "counter",
         "Charges that had to be tried again because another worker was faster.",
+    ),
+    (
+        "unsettled",
+        "counter",
+        "Requests that were not settled by what their responses say.",
     ),
 ];
 
@@ -106,9 +111,12 @@ pub(crate) fn declared(plugins: &[Plugin]) -> Vec<Declared> {
         }
     }
     for counted in of_filter("business-metrics") {
-        // Where nothing has a value, there is nothing to skip.
+        // Where every value is known to the proxy itself, there is nothing to skip.
         let mut metrics = items(&counted).iter();
-        let skips = metrics.any(|metric| metric["value"].is_object());
+        let skips = metrics.any(|metric| {
+            let value = &metric["value"];
+            value.is_object() && value["from"].is_null()
+        });
         for (field, name, help) in OF_BUSINESS_METRICS {
             if field != "skippedMetric" || skips {
                 let name = counted[field].as_str().unwrap_or(name);
@@ -189,6 +197,38 @@ spec:
                 Declared::new("tollgate_folded_total", "counter", folded),
                 Declared::new("tollgate_skipped_total", "counter", skipped),
             ]
+        );
+    }
+
+    #[test]
+    fn what_the_limiter_counts_is_all_known() {
+        let schema = "../wasm-plugins/tenant-rate-limit/config.schema.json";
+        let schema = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(schema);
+        let schema: Value = serde_json::from_slice(&std::fs::read(schema).unwrap()).unwrap();
+        let metrics = schema["$defs"]["Metrics"]["properties"]
+            .as_object()
+            .unwrap();
+        let mut known = OF_THE_LIMITER.map(|(field, ..)| field);
+        known.sort_unstable();
+        let mut there = Vec::from_iter(metrics.keys().map(String::as_str));
+        there.sort_unstable();
+        assert_eq!(known[..], there);
+    }
+
+    #[test]
+    fn what_the_proxy_knows_itself_is_never_skipped() {
+        let names = |value: &str| {
+            let manifest = format!(
+                "apiVersion: extensions.istio.io/v1alpha1\nkind: WasmPlugin\nmetadata: {{name: a, namespace: shop}}\nspec:\n  \
+                 url: oci://example.com/business-metrics:1\n  pluginConfig:\n    metrics: [{{name: a, value: {value}}}]\n"
+            );
+            let all = declared(&plugins_of(&manifest)).into_iter();
+            all.map(|metric| metric.name).collect::<Vec<_>>()
+        };
+        assert_eq!(names("{from: duration}"), ["a", "tollgate_folded_total"]);
+        assert_eq!(
+            names("{header: x-total}"),
+            ["a", "tollgate_folded_total", "tollgate_skipped_total"]
         );
     }
 }

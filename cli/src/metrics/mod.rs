@@ -77,7 +77,12 @@ pub(crate) async fn run(args: MetricsArgs) -> anyhow::Result<ExitCode> {
     for LabelFilter { name, value } in args.label {
         wanted.labels.entry(name).or_default().push(value);
     }
-    let metrics = wanted.of(tally(&answers, &declared)).map_err(unknown)?;
+    // A mesh that runs here was asked for what filters count alone.
+    let elsewhere = !args.url.is_empty();
+    let all = tally(&answers, &declared, |name| {
+        elsewhere && wanted.leaves_out(name)
+    });
+    let metrics = wanted.of(all).map_err(unknown)?;
     let text = match args.format {
         MetricsFormat::Text => text::text(&metrics)?,
         MetricsFormat::Json => format!("{}\n", json::json(&metrics, &silent)),

@@ -33,8 +33,18 @@ pub(crate) struct Tallied {
     pub(crate) series: BTreeMap<Labels, Value>,
 }
 
-/// All metrics of Wasm filters in these answers, each with the workload that gave it; the declared ones first, in their order.
-pub(crate) fn tally(answers: &[(String, Exposition)], declared: &[Declared]) -> Vec<Tallied> {
+/// Whether it is called as what Envoy, Istio and their programs count. A filter's own may be called so, too: who knows of each name that it is a
+/// filter's does not ask.
+pub(crate) fn is_not_ours(name: &str) -> bool {
+    NOT_OURS.iter().any(|begin| name.starts_with(begin))
+}
+
+/// All metrics in these answers that are not to be left out, each with the workload that gave it; the declared ones first, in their order.
+pub(crate) fn tally(
+    answers: &[(String, Exposition)],
+    declared: &[Declared],
+    leave_out: impl Fn(&str) -> bool,
+) -> Vec<Tallied> {
     let mut all: Vec<Tallied> = declared
         .iter()
         .map(|metric| Tallied {
@@ -47,9 +57,9 @@ pub(crate) fn tally(answers: &[(String, Exposition)], declared: &[Declared]) -> 
         })
         .collect();
     for (workload, exposition) in answers {
-        let ours = exposition
-            .iter()
-            .filter(|(name, _)| !NOT_OURS.iter().any(|begin| name.starts_with(begin)));
+        let ours = exposition.iter().filter(|(name, _)| {
+            declared.iter().any(|metric| metric.name == **name) || !leave_out(name)
+        });
         for (name, Metric { kind, series }) in ours {
             let position = all.iter().position(|metric| metric.name == *name);
             let position = position.unwrap_or_else(|| {
@@ -83,6 +93,12 @@ fn add(series: &mut BTreeMap<Labels, Value>, labels: Labels, value: &Value) {
 }
 
 impl Wanted {
+    /// Whether a metric is called as what is not a filter's, and is not asked for by such a name either.
+    pub(crate) fn leaves_out(&self, name: &str) -> bool {
+        let mut asked = self.names.iter();
+        is_not_ours(name) && !asked.any(|asked| is_not_ours(asked) && matches(asked, name))
+    }
+
     /// What of it is to be seen, or why it cannot be what was meant.
     pub(crate) fn of(&self, all: Vec<Tallied>) -> Result<Vec<Tallied>, Unknown> {
         for name in &self.names {
@@ -193,7 +209,7 @@ mod tests {
             scale: None,
             unit: None,
         });
-        tally(&answers, &declared)
+        tally(&answers, &declared, is_not_ours)
     }
 
     /// `name{labels} value` of everything.
@@ -239,6 +255,45 @@ mod tests {
                 "other{cart} Number(1.0)",
             ]
         );
+    }
+
+    #[test]
+    fn a_filter_s_metric_may_be_called_like_one_of_envoy_s() {
+        let text = "process_orders_total{} 3\ngo_live_total{} 2\nenvoy_server_live{} 1\n";
+        let answers = [("cart".to_owned(), parse(text).unwrap())];
+        let names = |declared: &[Declared], leave_out: &dyn Fn(&str) -> bool| {
+            let all = tally(&answers, declared, leave_out).into_iter();
+            all.map(|metric| metric.name).collect::<Vec<_>>()
+        };
+        let declared = [Declared {
+            name: "process_orders_total".to_owned(),
+            kind: "counter".to_owned(),
+            help: None,
+            scale: None,
+            unit: None,
+        }];
+        // A running mesh is asked for what filters count, and for nothing else.
+        assert_eq!(
+            names(&declared, &|_| false),
+            ["process_orders_total", "envoy_server_live", "go_live_total"]
+        );
+        // What is declared is a filter's.
+        assert_eq!(names(&declared, &is_not_ours), ["process_orders_total"]);
+        assert_eq!(names(&[], &is_not_ours), [""; 0]);
+        // Nobody knows what an Envoy elsewhere was told to count, but who asks for a name means it.
+        for (asked, seen) in [
+            (&[][..], &[][..]),
+            (&["*_total"], &[]),
+            (&["go_live_total"], &["go_live_total"]),
+            (&["process_*", "nothing"], &["process_orders_total"]),
+        ] {
+            let wanted = wanted(asked, &[], &[]);
+            assert_eq!(
+                names(&[], &|name| wanted.leaves_out(name)),
+                seen,
+                "{asked:?}"
+            );
+        }
     }
 
     #[test]

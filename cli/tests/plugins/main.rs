@@ -3,6 +3,7 @@
 mod every_mistake;
 mod field_tables;
 mod manifests;
+mod readme;
 mod schemas;
 mod shipped;
 mod stat_tags;

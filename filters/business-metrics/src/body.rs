@@ -4,8 +4,9 @@
 //! may be read, and as it passes: nothing is held back, and what is kept of it is the state of a scanner. So server-sent events, upgraded connections and
 //! streams of gRPC are never looked into. Whatever else comes in the place of a number is a reason to skip the request.
 //!
-//! Of several members with one name the last counts, as for most parsers, in requests and in responses: nobody can show the proxy another number than the
-//! service.
+//! Of several members with one name the last counts, as for most parsers, in requests and in responses. Parsers differ: for some the first counts, and
+//! Go's `encoding/json` takes `Total` for `total`. So what a request's body says is its client's word, which the service may read otherwise; a response's is
+//! the service's own.
 
 use std::rc::Rc;
 

@@ -115,6 +115,25 @@ pub(crate) fn build(
     workloads: &[Workload],
     problems: &mut Vec<Problem>,
 ) -> Vec<Policy> {
+    let mut found = Vec::new();
+    let policies = read(objects, workloads, &mut found);
+    problems.extend(found.into_iter().filter(|problem| !is_doubt(problem)));
+    policies
+}
+
+/// What is said of somebody who may be there, but not in these manifests.
+pub(crate) fn doubts(objects: &Objects, workloads: &[Workload]) -> Vec<Problem> {
+    let mut found = Vec::new();
+    read(objects, workloads, &mut found);
+    found.retain(is_doubt);
+    found
+}
+
+fn is_doubt(problem: &Problem) -> bool {
+    problem.code == Code::Doubt
+}
+
+fn read(objects: &Objects, workloads: &[Workload], problems: &mut Vec<Problem>) -> Vec<Policy> {
     let build = |object: &Object<api::AuthorizationPolicy>| {
         let spec = &object.spec;
         let selector = spec.selector.clone().unwrap_or_default();
@@ -219,11 +238,6 @@ type Field<'a, A> = (&'static str, A, &'a [String], &'a [String]);
 impl Check<'_> {
     fn invalid(&mut self, field: &str, message: String) {
         self.problems.push(self.source.invalid(field, message));
-    }
-
-    /// Something right in itself that does not fit the mesh.
-    fn mismatch(&mut self, field: &str, message: String) {
-        self.problems.push(self.source.problem(field, message));
     }
 
     fn at_most(&mut self, most: usize, field: &str, length: usize) {
@@ -450,29 +464,50 @@ impl Check<'_> {
                 self.invalid(&field, message);
                 continue;
             }
-            if let Err(message) = self.fits(attribute, value, wanted) {
-                self.mismatch(&field, message);
+            if let Err((code, message)) = self.fits(attribute, value, wanted) {
+                let problem = self.source.problem(&field, message);
+                self.problems.push(problem.of(code));
             }
         }
     }
 
-    /// Whether there is somebody whom it means.
-    fn fits(&self, attribute: &Attribute, value: &str, wanted: bool) -> Result<(), String> {
-        let account = |namespace: &str, account: &str| {
-            if self.known.peopled.contains(namespace)
-                && !self.known.accounts.contains(&(namespace, account))
-            {
-                let there = self
-                    .known
-                    .accounts
-                    .iter()
-                    .filter(|(of, _)| *of == namespace);
-                let there = quoted_list(there.map(|(_, name)| name));
-                return Err(format!(
-                    "there is no ServiceAccount {account} in the namespace {namespace}, only {there}"
-                ));
+    /// Whether there is somebody whom it means. Who else is in a cluster these manifests cannot know: whoever comes with Istio (a Prometheus, a Kiali)
+    /// is in the root namespace, and other teams have namespaces of their own. So an error is only a name that is nearly one that there is.
+    fn fits(&self, attribute: &Attribute, value: &str, wanted: bool) -> Result<(), (Code, String)> {
+        let known = &self.known;
+        let namespace = |name: &str| {
+            let near = || nearest(name, known.namespaces.iter().copied());
+            if known.namespaces.contains(name) {
+                return Ok(());
             }
-            Ok(())
+            near().map_or(Ok(()), |near| {
+                let message = format!(
+                    "there is no namespace {name:?} in these manifests, did you mean {near:?}?"
+                );
+                Err((Code::Doubt, message))
+            })
+        };
+        let account = |of: &str, account: &str| {
+            namespace(of)?;
+            if !known.peopled.contains(of) || known.accounts.contains(&(of, account)) {
+                return Ok(());
+            }
+            let there = || known.accounts.iter().filter(|(other, _)| *other == of);
+            let there = || there().map(|(_, name)| *name);
+            if let Some(near) = nearest(account, there()) {
+                let message = format!(
+                    "there is no ServiceAccount {account} in the namespace {of}, did you mean {near}?"
+                );
+                return Err((Code::Mismatch, message));
+            }
+            if of == ROOT_NAMESPACE {
+                return Ok(());
+            }
+            let message = format!(
+                "there is no ServiceAccount {account} of the namespace {of} in these manifests, only {}",
+                quoted_list(there())
+            );
+            Err((Code::Doubt, message))
         };
         match attribute {
             Attribute::Source(OfSource::Principal) if !value.contains('*') => {
@@ -490,7 +525,6 @@ impl Check<'_> {
             Attribute::Source(OfSource::Namespace) => {
                 let parts: Vec<&str> = value.split('*').collect();
                 let matches = |namespace: &&&str| match parts[..] {
-                    [exact] => **namespace == exact,
                     [begin, end] => {
                         namespace.len() >= begin.len() + end.len()
                             && namespace.starts_with(begin)
@@ -499,18 +533,17 @@ impl Check<'_> {
                     // Not worth an algorithm.
                     _ => true,
                 };
-                if self
-                    .known
-                    .namespaces
-                    .iter()
-                    .any(|namespace| matches(&namespace))
-                {
+                if parts.len() == 1 {
+                    return namespace(value);
+                }
+                if known.namespaces.iter().any(|name| matches(&name)) {
                     return Ok(());
                 }
-                Err(format!(
-                    "there is no namespace {value:?}, only {}",
-                    quoted_list(&self.known.namespaces)
-                ))
+                let message = format!(
+                    "no namespace in these manifests is {value:?}, there are only {}",
+                    quoted_list(&known.namespaces)
+                );
+                Err((Code::Doubt, message))
             }
             Attribute::Operation(OfOperation::Port) if wanted => {
                 let there = value
@@ -520,11 +553,12 @@ impl Check<'_> {
                     return Ok(());
                 }
                 let ports: Vec<String> = self.ports.iter().map(u16::to_string).collect();
-                Err(format!(
+                let message = format!(
                     "no pod that this is for listens on {value}, only on {}; ports are those of pods, not of the Services in \
                      front of them",
                     ports.join(", ")
-                ))
+                );
+                Err((Code::Mismatch, message))
             }
             _ => Ok(()),
         }

@@ -145,6 +145,11 @@ impl Mesh {
         )
     }
 
+    /// What the policies say of somebody whom these manifests, which the mesh was built from, do not have: it may be meant so.
+    pub fn doubts(&self, objects: &Objects) -> Vec<Problem> {
+        authorization::doubts(objects, &self.workloads)
+    }
+
     /// The workload of a pod.
     pub fn workload_of(&self, pod: &PodName) -> Option<&Workload> {
         self.index_of(pod).map(|index| &self.workloads[index])

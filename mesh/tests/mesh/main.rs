@@ -22,11 +22,33 @@ use tollgate_mesh::{Mesh, Problems};
 
 /// The shop, and the manifests that `more` has.
 fn load(more: &str) -> Result<Mesh, Problems> {
+    load_and(more, |paths| tollgate_mesh::load(paths))
+}
+
+/// What may be meant otherwise in the shop with `more`, as it is printed.
+fn doubts(more: &str) -> Vec<String> {
+    let doubts = load_and(more, |paths| {
+        let objects = tollgate_mesh::api::Objects::load(paths)?;
+        let mesh = Mesh::build(objects.clone())?;
+        // As problems, for their files' names.
+        Problems::or(mesh.doubts(&objects), ())
+    });
+    let Err(Problems(doubts)) = doubts else {
+        return Vec::new();
+    };
+    let told = doubts.iter().map(|doubt| format!("{} {doubt}", doubt.code));
+    told.collect()
+}
+
+fn load_and<T>(
+    more: &str,
+    load: impl Fn(&[PathBuf]) -> Result<T, Problems>,
+) -> Result<T, Problems> {
     let folder = tempfile::tempdir().expect("a folder for the test");
     let file = folder.path().join("more.yaml");
     std::fs::write(&file, more).expect("a file for the test");
     let shops_folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/mesh");
-    tollgate_mesh::load(&[shops_folder.join("shop.yaml"), file]).map_err(|problems| {
+    load(&[shops_folder.join("shop.yaml"), file]).map_err(|problems| {
         // The folders' names are others each time, and elsewhere.
         let folders = [folder.path(), &shops_folder].map(|folder| format!("{}/", folder.display()));
         let problems = problems.0.into_iter().map(|mut problem| {

@@ -1,7 +1,7 @@
 //! What is said of manifests that are well-formed and make no mesh: every message, whole.
 
-use crate::load;
 use crate::security::{JWKS, authentication, policy};
+use crate::{doubts, load};
 
 /// The problems of the shop with `more`, as they are printed.
 #[track_caller]
@@ -837,12 +837,10 @@ fn of_access_rules() {
             "more.yaml:9: spec.rules[0].from[0].source.principals[1]: \"cluster.local/sa/a\" is nobody's identity, write cluster.local/ns/NAMESPACE/sa/SERVICEACCOUNT",
             "more.yaml:9: spec.rules[0].from[0].source.principals[2]: \"spiffe://cluster.local/ns/ecommerce/sa/cart-service\" begins with spiffe://, which Istio adds; write \"cluster.local/ns/ecommerce/sa/cart-service\"",
             "more.yaml:9: spec.rules[0].from[0].source.principals[3]: \"cluster.local/*/sa/a*\": a \"*\" stands for anything only at the beginning or at the end, and only once; elsewhere it is a letter",
-            "more.yaml:9: spec.rules[0].from[0].source.principals[4]: there is no ServiceAccount crt-service in the namespace ecommerce, only \"cart-service\", \"default\", \"product-service\"",
+            "more.yaml:9: spec.rules[0].from[0].source.principals[4]: there is no ServiceAccount crt-service in the namespace ecommerce, did you mean cart-service?",
             "more.yaml:10: spec.rules[0].from[0].source.requestPrincipals[0]: \"shop\" has no subject, write \"shop/SUBJECT\", or \"shop/*\" for any",
             "more.yaml:10: spec.rules[0].from[0].source.requestPrincipals[1]: \"*/*\" is nobody: it is any issuer's subject \"*\"; write \"*\" for anybody",
             "more.yaml:10: spec.rules[0].from[0].source.requestPrincipals[2]: \"*/a*\": a \"*\" stands for anything only at the beginning or at the end, and only once; elsewhere it is a letter",
-            "more.yaml:11: spec.rules[0].from[0].source.namespaces[0]: there is no namespace \"ecomerce\", only \"ecommerce\", \"istio-system\"",
-            "more.yaml:11: spec.rules[0].from[0].source.namespaces[1]: there is no namespace \"*-sys\", only \"ecommerce\", \"istio-system\"",
             "more.yaml:12: spec.rules[0].from[0].source.ipBlocks[0]: \"10.0.0.0/33\" is neither an address nor a block of them, write \"10.1.2.3\" or \"10.1.0.0/16\"",
             "more.yaml:12: spec.rules[0].from[0].source.ipBlocks[1]: \"a\" is neither an address nor a block of them, write \"10.1.2.3\" or \"10.1.0.0/16\"",
             "more.yaml:13: spec.rules[0].from[0].source.notRemoteIpBlocks[0]: \"10.0.0.0/a\" is neither an address nor a block of them, write \"10.1.2.3\" or \"10.1.0.0/16\"",
@@ -858,7 +856,7 @@ fn of_access_rules() {
             "more.yaml:9: spec.rules[0].from[0].source.principals: stands beside serviceAccounts, which a cluster does not take; write one or the other",
             "more.yaml:10: spec.rules[0].from[0].source.namespaces: stands beside serviceAccounts, which a cluster does not take; write one or the other",
             "more.yaml:11: spec.rules[0].from[0].source.serviceAccounts[0]: \"a/b/c\" is neither NAME nor NAMESPACE/NAME of a ServiceAccount",
-            "more.yaml:11: spec.rules[0].from[0].source.serviceAccounts[1]: there is no ServiceAccount crt-service in the namespace ecommerce, only \"cart-service\", \"default\", \"product-service\"",
+            "more.yaml:11: spec.rules[0].from[0].source.serviceAccounts[1]: there is no ServiceAccount crt-service in the namespace ecommerce, did you mean cart-service?",
             "more.yaml:11: spec.rules[0].from[0].source.serviceAccounts[2]: \"cart*\" has a \"*\", which serviceAccounts do not take; write it in principals",
             "more.yaml:11: spec.rules[0].from[0].source.serviceAccounts[3]: \"ecommerce/\" is neither NAME nor NAMESPACE/NAME of a ServiceAccount",
         ],
@@ -940,4 +938,81 @@ fn of_environments_of_modules() {
         )),
         &["more.yaml:8: spec.vmConfig.env[0].value: must have at most 2048 bytes, it has 2049"],
     );
+}
+
+/// A policy of the shop for whom these fields of a source mean.
+fn of_source(source: &str) -> String {
+    policy(
+        "ecommerce",
+        "a",
+        &format!("  rules:\n  - from: [{{source: {{{source}}}}}]"),
+    )
+}
+
+#[test]
+fn who_comes_with_a_cluster_is_not_refused() {
+    for source in [
+        // Istio's own addons, and what they run as.
+        "principals: [cluster.local/ns/istio-system/sa/prometheus, cluster.local/ns/istio-system/sa/kiali]",
+        "notPrincipals: [cluster.local/ns/istio-system/sa/istiod]",
+        "serviceAccounts: [istio-system/prometheus]",
+        // Namespaces of others, in whichever form.
+        "principals: [cluster.local/ns/monitoring/sa/prometheus]",
+        "serviceAccounts: [monitoring/prometheus]",
+        "namespaces: [monitoring]",
+        "notNamespaces: [monitoring, kube-system]",
+        "namespaces: ['*', 'istio-*', '*-system', 'e*']",
+    ] {
+        assert_eq!(doubts(&of_source(source)), [""; 0], "{source}");
+    }
+}
+
+#[test]
+fn a_name_that_is_nearly_one_there_is_and_one_nobody_has_beside_ours_are_told_apart() {
+    let at = "spec.rules[0].from[0].source";
+    for (source, message) in [
+        (
+            "principals: [cluster.local/ns/istio-system/sa/ingresgateway]",
+            "principals[0]: there is no ServiceAccount ingresgateway in the namespace istio-system, did you mean ingressgateway?",
+        ),
+        (
+            "notPrincipals: [cluster.local/ns/ecommerce/sa/cart-servce]",
+            "notPrincipals[0]: there is no ServiceAccount cart-servce in the namespace ecommerce, did you mean cart-service?",
+        ),
+    ] {
+        let problems = load(&of_source(source)).expect_err(source);
+        assert_eq!(
+            problems.to_string(),
+            format!("more.yaml:7: {at}.{message}"),
+            "{source}"
+        );
+    }
+    for (source, message) in [
+        (
+            "principals: [cluster.local/ns/ecommerce/sa/prometheus]",
+            "principals[0]: there is no ServiceAccount prometheus of the namespace ecommerce in these manifests, only \"cart-service\", \"default\", \"product-service\"",
+        ),
+        (
+            "serviceAccounts: [prometheus]",
+            "serviceAccounts[0]: there is no ServiceAccount prometheus of the namespace ecommerce in these manifests, only \"cart-service\", \"default\", \"product-service\"",
+        ),
+        (
+            "principals: [cluster.local/ns/ecomerce/sa/cart-service]",
+            "principals[0]: there is no namespace \"ecomerce\" in these manifests, did you mean \"ecommerce\"?",
+        ),
+        (
+            "notNamespaces: [istiosystem]",
+            "notNamespaces[0]: there is no namespace \"istiosystem\" in these manifests, did you mean \"istio-system\"?",
+        ),
+        (
+            "namespaces: ['*-sys']",
+            "namespaces[0]: no namespace in these manifests is \"*-sys\", there are only \"ecommerce\", \"istio-system\"",
+        ),
+    ] {
+        assert_eq!(
+            doubts(&of_source(source)),
+            [format!("TG0303 more.yaml:7: {at}.{message}")],
+            "{source}"
+        );
+    }
 }

@@ -100,19 +100,15 @@ async fn items_are_added_joined_and_removed(store: Store) {
     let cart = json!({"userId": "bob", "items": [item(5), mug], "totalCents": 35950});
     assert_eq!(shop.cart("bob").await, (200, cart));
 
-    assert_eq!(
-        shop.send(Method::DELETE, "/cart/bob/kettle", None).await,
-        (204, Value::Null)
-    );
-    assert_eq!(shop.cart("bob").await.1["totalCents"], 1200);
-    assert_eq!(
-        shop.send(Method::DELETE, "/cart/bob/kettle", None).await,
-        problem(
-            404,
-            "Not Found",
-            "there is no item kettle in the cart of bob"
-        )
-    );
+    // The second time is the mesh, which asks again when the answer to the first was lost.
+    for _ in 0..2 {
+        assert_eq!(
+            shop.send(Method::DELETE, "/cart/bob/kettle", None).await,
+            (204, Value::Null)
+        );
+        assert_eq!(shop.cart("bob").await.1["totalCents"], 1200);
+    }
+    assert_eq!(shop.cart("bob").await.1["items"][0]["id"], "mug");
 }
 
 async fn a_product_that_is_not_sold_cannot_be_added(store: Store) {

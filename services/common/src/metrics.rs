@@ -1,5 +1,8 @@
 //! What a service's process says of itself at `/metrics`, in Prometheus' text format: which one it is, since when, and how many requests it
-//! answered. By tenant, class and route the Envoy beside it counts.
+//! answered: of the service's own routes and of what is at none, not the probes and scrapes. By tenant, class and route the Envoy beside it counts.
+//!
+//! Service and version are labels of `service_info` alone. A scrape knows its target, and whoever wants the version beside a count joins the two
+//! (`service_requests_total * on (instance) group_left (version) service_info`), as Prometheus' guide to writing clients has it.
 
 use std::{
     sync::{

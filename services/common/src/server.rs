@@ -187,17 +187,22 @@ fn around(routes: Router, name: &'static str, app: &App) -> Router {
     let version = HeaderValue::from_str(&app.version)
         .expect("a version was found to be printable when it was read");
     let metrics = Arc::new(Metrics::new(name, &app.version));
-    routes
+    // What the kubelet and Prometheus ask is no work of the service: an idle one counts nothing.
+    let uncounted = Router::new()
         .route("/health", get(health))
         .route("/ready", get(ready).with_state(app.database.clone()))
         .route(
             "/metrics",
             get(metrics::exposition).with_state(Arc::clone(&metrics)),
         )
+        .method_not_allowed_fallback(wrong_method);
+    routes
         .fallback(no_route)
         .method_not_allowed_fallback(wrong_method)
+        .layer(middleware::from_fn_with_state(metrics, count))
+        .merge(uncounted)
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
-        .layer(middleware::from_fn_with_state((version, metrics), observe))
+        .layer(middleware::from_fn_with_state(version, observe))
 }
 
 /// The process is alive; nothing else is looked at, for a restart could mend nothing else.
@@ -225,13 +230,16 @@ async fn wrong_method(method: Method, uri: Uri) -> Problem {
     )
 }
 
-/// Counts a request, joins its logs to its trace, and its response to the version that made it.
-async fn observe(
-    State((version, metrics)): State<(HeaderValue, Arc<Metrics>)>,
-    request: Request,
-    next: Next,
-) -> Response {
+/// Counts a request until it is answered, and its answer.
+async fn count(State(metrics): State<Arc<Metrics>>, request: Request, next: Next) -> Response {
     let under_way = metrics.begin();
+    let response = next.run(request).await;
+    under_way.answered(response.status());
+    response
+}
+
+/// Joins a request's logs to its trace, and its response to the version that made it.
+async fn observe(State(version): State<HeaderValue>, request: Request, next: Next) -> Response {
     let context = Context::of(request.headers());
     let span = info_span!(
         "request",
@@ -242,7 +250,6 @@ async fn observe(
     );
     async move {
         let mut response = next.run(request).await;
-        under_way.answered(response.status());
         // The sidecars log every request; here those are worth a line that the service could not answer.
         let status = response.status().as_u16();
         if response.status().is_server_error() {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use service_common::{
     App, BODY_LIMIT, ConfigError, Json, Path, Server, Service, StartError,
-    testing::{Running, client},
+    testing::{Running, client, eventually},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -61,13 +61,31 @@ async fn a_route_that_is_not_there_is_404() {
     .await;
 }
 
+/// What `/metrics` says of the service's requests, without what is explained.
+async fn counts(service: &Running) -> Vec<String> {
+    let url = format!("{}/metrics", service.url);
+    let text = client().get(url).send().await.unwrap();
+    let text = text.text().await.unwrap();
+    let lines = text
+        .lines()
+        .filter(|line| line.starts_with("service_requests_"));
+    lines.map(str::to_owned).collect()
+}
+
+fn counted([first, second, third, fourth, fifth]: [u64; 5], under_way: u64) -> Vec<String> {
+    vec![
+        format!("service_requests_under_way {under_way}"),
+        format!("service_requests_total{{status=\"1xx\"}} {first}"),
+        format!("service_requests_total{{status=\"2xx\"}} {second}"),
+        format!("service_requests_total{{status=\"3xx\"}} {third}"),
+        format!("service_requests_total{{status=\"4xx\"}} {fourth}"),
+        format!("service_requests_total{{status=\"5xx\"}} {fifth}"),
+    ]
+}
+
 #[tokio::test]
 async fn metrics_are_for_prometheus_to_read() {
     let service = sample().await;
-    for (path, status) in [("/health", 200), ("/nowhere", 404)] {
-        let url = format!("{}{path}", service.url);
-        assert_eq!(client().get(url).send().await.unwrap().status(), status);
-    }
     let url = format!("{}/metrics", service.url);
     let response = client().get(url).send().await.unwrap();
     assert_eq!(response.status(), 200);
@@ -75,16 +93,56 @@ async fn metrics_are_for_prometheus_to_read() {
         response.headers()["content-type"],
         "text/plain; version=0.0.4; charset=utf-8"
     );
+    assert_eq!(response.headers()["x-service-version"], "v7");
     let text = response.text().await.unwrap();
-    for line in [
-        "service_info{service=\"sample-service\",version=\"v7\"} 1",
-        "service_requests_total{status=\"2xx\"} 1",
-        "service_requests_total{status=\"4xx\"} 1",
-        // The one that asks.
-        "service_requests_under_way 1",
-    ] {
-        assert!(text.lines().any(|told| told == line), "{line} in {text}");
+    let line = "service_info{service=\"sample-service\",version=\"v7\"} 1";
+    assert!(text.lines().any(|told| told == line), "{line} in {text}");
+}
+
+#[tokio::test]
+async fn probes_and_scrapes_are_no_requests_of_the_service() {
+    let service = sample().await;
+    for _ in 0..3 {
+        for (path, status) in [("/health", 200), ("/ready", 200)] {
+            let url = format!("{}{path}", service.url);
+            assert_eq!(client().get(url).send().await.unwrap().status(), status);
+        }
+        let url = format!("{}/metrics", service.url);
+        assert_eq!(client().post(url).send().await.unwrap().status(), 405);
+        assert_eq!(counts(&service).await, counted([0; 5], 0));
     }
+    let samples = format!("{}/samples/1", service.url);
+    let sample = json!({"numbers": []});
+    let answered = client().post(&samples).json(&sample).send().await.unwrap();
+    assert_eq!(answered.status(), 200);
+    // What is at no route, or done by no method, is the service's to answer, too.
+    for (request, status) in [
+        (client().get(format!("{}/nowhere", service.url)), 404),
+        (client().put(&samples), 405),
+        (client().post(&samples), 415),
+    ] {
+        assert_eq!(request.send().await.unwrap().status(), status);
+    }
+    assert_eq!(counts(&service).await, counted([0, 1, 0, 3, 0], 0));
+}
+
+#[tokio::test]
+async fn a_request_is_under_way_until_it_is_answered() {
+    let service = sample().await;
+    let address = service.url.strip_prefix("http://").unwrap();
+    let mut slow = TcpStream::connect(address).await.unwrap();
+    let body = "{\"numbers\": []}";
+    let head = format!(
+        "POST /samples/1 HTTP/1.1\r\nhost: sample\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    slow.write_all(head.as_bytes()).await.unwrap();
+    let counts = || counts(&service);
+    let waits = |counts: &Vec<String>| *counts == counted([0; 5], 1);
+    eventually("a request under way", counts, waits).await;
+    slow.write_all(body.as_bytes()).await.unwrap();
+    slow.read_to_end(&mut Vec::new()).await.unwrap();
+    assert_eq!(counts().await, counted([0, 1, 0, 0, 0], 0));
 }
 
 #[tokio::test]
