@@ -29,6 +29,10 @@ pub(crate) const TESTS: &[(&str, Test)] = &[
         "a_bad_plugin_configuration_is_refused_with_file_line_and_field",
         a_bad_plugin_configuration_is_refused,
     ),
+    (
+        "a_label_that_the_pods_do_not_list_is_refused_with_what_to_write",
+        a_label_that_the_pods_do_not_list_is_refused,
+    ),
 ];
 
 fn two_meshes_leave_nothing_behind() -> Result<()> {
@@ -161,5 +165,33 @@ fn a_bad_plugin_configuration_is_refused() -> Result<()> {
         .context("the edit is gone")?;
     let expected = format!("{}:{line}: spec.pluginConfig.defualt: ", path.display());
     ensure!(said.contains(&expected), "{expected:?} is not in: {said}");
+    Ok(())
+}
+
+fn a_label_that_the_pods_do_not_list_is_refused() -> Result<()> {
+    let manifests = Manifests::shipped()?;
+    manifests.replace(
+        "istio/ingress/ingressgateway.yaml",
+        "extraStatTags: tenant,tier,user_type,",
+        "extraStatTags: tenant,user_type,",
+    )?;
+    let said = refusal(&manifests)?;
+    // Each plugin that would count by it.
+    for (plugin, field) in [
+        ("business-metrics", "labels.tier"),
+        ("tenant-rate-limit", "metrics.refused"),
+    ] {
+        let path = manifests.file(&format!("wasm-plugins/{plugin}/plugin.yaml"));
+        let path = path.display().to_string();
+        let expected = format!(
+            ": spec.pluginConfig.{field}: the proxies of istio-system/ingressgateway know no label \"tier\", and would have it in the metric's \
+             name; write sidecar.istio.io/extraStatTags: tenant,user_type,route,status,limit,reason,tier in the annotations of its pods"
+        );
+        let mut lines = said.lines();
+        ensure!(
+            lines.any(|line| line.contains(&path) && line.ends_with(&expected)),
+            "{expected:?} is not told of {path}: {said}"
+        );
+    }
     Ok(())
 }

@@ -13,6 +13,9 @@ use crate::client::Client;
 use crate::metrics::settled;
 use crate::tenants;
 
+/// Of a histogram for which nobody has asked for others; with that for all values.
+const ENVOYS_BUCKETS: usize = 20;
+
 /// How many invented values come, by so many clients at once.
 const INVENTED: u64 = 2_000;
 const CLIENTS: u64 = 8;
@@ -51,6 +54,7 @@ pub(crate) fn mesh(form: Form) -> Result<LocalMesh> {
             {"name": "m_sent_bytes_total", "value": {"from": "responseBytes"}, "when": {"path": {"exact": "/products/mug"}}},
             {"name": "m_received_bytes_total", "value": {"from": "requestBytes"}, "when": {"method": "POST"}},
             {"name": "m_last_bytes", "type": "gauge", "value": {"from": "responseBytes"}, "when": {"path": {"exact": "/products/mug"}}},
+            {"name": "m_sizes_bytes", "type": "histogram", "value": {"from": "responseBytes"}, "when": {"path": {"exact": "/products/mug"}}, "labels": ["zone"]},
             {"name": "m_duration_milliseconds", "type": "histogram", "value": {"from": "duration"}, "when": {"path": {"exact": "/products/mug"}}, "labels": ["zone"]},
         ],
         "skippedMetric": "m_skipped_total",
@@ -63,6 +67,12 @@ pub(crate) fn mesh(form: Form) -> Result<LocalMesh> {
         "istio/ingress/ingressgateway.yaml",
         "extraStatTags: ",
         "extraStatTags: shop,code,plan,version,zone,",
+    )?;
+    // For one of the two histograms: of its name the label comes first.
+    manifests.replace(
+        "istio/ingress/ingressgateway.yaml",
+        "      annotations:\n",
+        "      annotations:\n        sidecar.istio.io/statsHistogramBuckets: '{\"wasmcustom.zone=.=eu-1;.;m_sizes\": [1000, 50]}'\n",
     )?;
     let workers = match form {
         Form::ThreeModules => 4,
@@ -121,13 +131,14 @@ pub(crate) async fn first_values_are_the_same_for_all_workers(mesh: &LocalMesh) 
 pub(crate) async fn what_is_counted_is_what_was_seen(mesh: &LocalMesh) -> Result<()> {
     let acme = mesh.bearer("carol", "acme")?;
     let http = Client::on_fresh_connections(mesh)?.bearing(acme);
-    let (mut versions, mut bytes, mut last) = (BTreeMap::new(), 0, 0);
+    let (mut versions, mut bytes, mut last, mut short) = (BTreeMap::new(), 0, 0, 0);
     for _ in 0..20 {
         let reply = http.get("/products/mug", &[]).await?;
         let version = reply.header("x-service-version").context("a version")?;
         *versions.entry(version.to_owned()).or_insert(0_u64) += 1;
         last = reply.body.len() as u64;
         bytes += last;
+        short += u64::from(last < 50);
     }
     let amounts = [
         ("19.99", None),
@@ -173,7 +184,16 @@ pub(crate) async fn what_is_counted_is_what_was_seen(mesh: &LocalMesh) -> Result
     // Envoy sums histograms up every few seconds.
     let recorded =
         |m: &tollgate_tests::Metrics| m.sum("m_duration_milliseconds_count", &[("zone", "eu-1")]);
-    settled(mesh, "ingressgateway", recorded, 20).await?;
+    let gateway = settled(mesh, "ingressgateway", recorded, 20).await?;
+    // A badge makes an answer longer than 50 bytes.
+    let bounds = gateway.label_values("m_sizes_bytes_bucket", "le");
+    ensure!(Vec::from_iter(bounds) == ["+Inf", "1000", "50"]);
+    for (bound, expected) in [("50", short), ("1000", 20), ("+Inf", 20)] {
+        let counted = gateway.sum("m_sizes_bytes_bucket", &[("le", bound)]);
+        ensure!(counted == expected, "{bound}: {counted}, not {expected}");
+    }
+    let bounds = gateway.label_values("m_duration_milliseconds_bucket", "le");
+    ensure!(bounds.len() == ENVOYS_BUCKETS, "{bounds:?}");
     Ok(())
 }
 

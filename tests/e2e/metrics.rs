@@ -224,6 +224,9 @@ pub(crate) async fn the_command_adds_up_what_the_envoys_have_counted(
     // As scripts get it: every series of the tenant, by who has counted it. The order asks for the user, the cart and two products.
     let expected: BTreeMap<String, u64> = [
         ("shop_orders_total ingressgateway 201", 1),
+        ("shop_placed_orders_total order-service", 1),
+        // Beans and two mugs, in cents.
+        ("shop_revenue_cents_total order-service", 2_190 + 2 * 1_200),
         ("shop_requests_total ingressgateway /orders 201", 1),
         ("shop_requests_total ingressgateway /products 200", 2),
         ("shop_requests_total ingressgateway /products/{id} 200", 1),

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use tollgate_tests::{LocalMesh, Manifests, Options, Signal, Target};
+use tollgate_tests::{LocalMesh, Manifests, Options, Signal, Target, send};
 
 use crate::client::Client;
 use crate::metrics::command;
@@ -63,16 +63,48 @@ pub(crate) fn program() -> Option<PathBuf> {
     })
 }
 
-fn start(program: &Path) -> Result<LocalMesh> {
+fn start(program: &Path, manifests: Manifests, run: Vec<String>) -> Result<LocalMesh> {
     let options = Options {
         prometheus: Some(program.to_owned()),
+        run,
         ..Options::default()
     };
-    let manifests = Manifests::shipped()?;
-    let before = "    - name: shop_orders_total\n";
-    let file = "wasm-plugins/business-metrics/plugin.yaml";
-    manifests.replace(file, before, &format!("{REVENUE}{before}"))?;
     LocalMesh::start(manifests, options)
+}
+
+/// The shop as it ships, and a pod of order-service more, to which requests go that ask for it: whose answers are what they say (`src/bin/faulty.rs`).
+fn with_broken_answers(program: &Path) -> Result<LocalMesh> {
+    let manifests = Manifests::shipped()?;
+    let services = "services/kubernetes/order-service.yaml";
+    let shipped = manifests.read(services)?;
+    let premium = shipped.split("---\n").last().context("no Deployment")?;
+    let broken = premium
+        .replace("order-service-premium", "order-service-broken")
+        .replace("pool: premium", "pool: broken")
+        .replace("/order-service:v1", "/broken-order-service:v1")
+        // The other way to say the same, and one stat more than Istio's.
+        .replace(
+            "sidecar.istio.io/extraStatTags: tenant,user_type,route,status,reason",
+            "proxy.istio.io/config: |\n          extraStatTags: [tenant, user_type, route, status, reason]\n          \
+             proxyStatsMatcher: {inclusionRegexps: ['http\\.inbound.*\\.downstream_rq_completed']}",
+        );
+    manifests.write(services, &format!("{shipped}---\n{broken}"))?;
+    let routes = "istio/routing/order-service.yaml";
+    manifests.replace(
+        routes,
+        "  # Premium tenants.\n",
+        "  - match: [{uri: {prefix: /orders}, queryParams: {body: {regex: .*}}}]\n    \
+             route: [{destination: {host: order-service, subset: broken, port: {number: 3003}}}]\n",
+    )?;
+    let subset = "  - name: premium\n    labels:\n      pool: premium\n";
+    let another = subset.replace("premium", "broken");
+    manifests.replace(routes, subset, &format!("{subset}{another}"))?;
+    let faulty = env!("CARGO_BIN_EXE_faulty");
+    start(
+        program,
+        manifests,
+        vec![format!("broken-order-service={faulty}")],
+    )
 }
 
 /// An order that was placed.
@@ -80,17 +112,9 @@ fn start(program: &Path) -> Result<LocalMesh> {
 struct Placed {
     tenant: &'static str,
     class: &'static str,
-    /// What it is worth, if the gateway was told a number that it can count.
-    cents: Option<u64>,
+    /// In cents; or why the proxy can know nothing of it.
+    worth: Result<u64, &'static str>,
 }
-
-/// What orders are worth, where the one who places them says it; beside it, what the shop ships counts.
-const REVENUE: &str = "    - name: shop_revenue_total
-      help: Value of placed orders.
-      when: {method: POST, route: /orders, status: 201}
-      value: {header: x-order-total, scale: 100}
-      labels: [tenant, user_type]
-";
 
 /// What customers have done, as they saw it.
 #[derive(Debug, Default)]
@@ -98,26 +122,31 @@ struct Done {
     placed: Vec<Placed>,
     /// Of initech, by its limit.
     refused: u64,
+    /// How many of these were orders.
+    refused_orders: u64,
 }
 
 fn orders_and_refusals_are_read(program: &Path) -> Result<()> {
-    let mesh = start(program)?;
+    let mesh = with_broken_answers(program)?;
     let url = mesh.prometheus()?.to_owned();
     block_on(async {
         let prometheus = Prometheus::at(&url)?;
         finds_every_pod(&mesh, &prometheus).await?;
         let done = shop(&mesh).await?;
         counted(&prometheus, &done).await?;
-        // The same numbers, where Prometheus has them times 100.
-        let said = command(&mesh, &["shop_revenue_total", "--label", "tenant=acme"])?;
+        // The same numbers, without a Prometheus.
+        let said = command(
+            &mesh,
+            &["shop_revenue_cents_total", "--label", "tenant=acme"],
+        )?;
         ensure!(
             said.code == Some(0)
                 && said.output
-                    == "shop_revenue_total (counter, exported times 100): Value of placed orders.\n  \
-                        workload        tenant  user_type   value\n  \
-                        ingressgateway  acme    premium    258.00\n  \
-                        ingressgateway  acme    vip        137.70\n  \
-                        total                              395.70\n",
+                    == "shop_revenue_cents_total (counter): Value of placed orders, in cents.\n  \
+                        workload       tenant  user_type  value\n  \
+                        order-service  acme    premium    25800\n  \
+                        order-service  acme    vip        13770\n  \
+                        total                             39570\n",
             "{said:?}"
         );
         only_what_a_cluster_exports(&mesh, &prometheus).await
@@ -160,7 +189,49 @@ async fn finds_every_pod(mesh: &LocalMesh, prometheus: &Prometheus) -> Result<()
     Ok(())
 }
 
-/// Customers of five tenants and three classes place orders, one is no order, and one tenant wants too much.
+/// Answers to an order, as parameters of the request for it, and why they tell nothing of its worth.
+const BROKEN: [(&str, &str); 11] = [
+    (
+        r#"type=application/json&body={"totalCents":4590"#,
+        "truncated",
+    ),
+    (
+        r#"type=application/json&body={"totalCents":4590&cut=yes"#,
+        "truncated",
+    ),
+    ("type=application/json&body=totalCents:4590", "not_json"),
+    (r#"type=application/json&body={"total":4590}"#, "missing"),
+    (
+        r#"type=application/json&body={"totalCents":"much"}"#,
+        "malformed",
+    ),
+    (
+        r#"type=application/json&body={"totalCents":-4590}"#,
+        "negative",
+    ),
+    (
+        r#"type=application/json&body={"totalCents":45.9}"#,
+        "fraction",
+    ),
+    (
+        r#"type=application/json&body={"totalCents":10000001}"#,
+        "too_large",
+    ),
+    (
+        r#"type=application/json&body={"totalCents":4590}&blanks=65536"#,
+        "oversized",
+    ),
+    (
+        r#"type=text/plain&body={"totalCents":4590}"#,
+        "content_type",
+    ),
+    (
+        r#"type=application/json&encoding=gzip&body={"totalCents":4590}"#,
+        "compressed",
+    ),
+];
+
+/// Customers of five tenants and three classes place orders, to some of which the answers are broken; one is no order, and one tenant wants too much.
 async fn shop(mesh: &LocalMesh) -> Result<Done> {
     let mut done = Done::default();
     let client = Client::of(mesh)?;
@@ -176,15 +247,13 @@ async fn shop(mesh: &LocalMesh) -> Result<Done> {
         ("carol", "acme", "acme", "premium", 12_900, 2),
         ("alice", "globex", "globex", "vip", 2_190 + 2 * 1_200, 1),
         ("carol", "globex", "globex", "standard", 12_900, 4),
-        ("dave", "initech", "initech", "standard", 3 * 3_490, 2),
-        ("dave", "nobody-listed", "other", "standard", 3 * 3_490, 1),
+        ("dave", "initech", "initech", "standard", DAVES, 2),
+        ("dave", "nobody-listed", "other", "standard", DAVES, 1),
     ] {
         let client = client.clone().bearing(mesh.bearer(user, tenant)?);
         for _ in 0..orders {
-            let total = format!("{}.{:02}", cents / 100, cents % 100);
-            let total = [("x-order-total", total.as_str())];
             let order = client
-                .post("/orders", &total, &json!({"userId": user}))
+                .post("/orders", &[], &json!({"userId": user}))
                 .await?;
             ensure!(
                 order.status == 201 && order.json()?["totalCents"] == cents,
@@ -193,32 +262,61 @@ async fn shop(mesh: &LocalMesh) -> Result<Done> {
             done.placed.push(Placed {
                 tenant: counted_as,
                 class,
-                cents: Some(cents),
+                worth: Ok(cents),
+            });
+        }
+    }
+    let address = mesh.gateway_address()?;
+    for (user, tenant, class) in [("alice", "acme", "vip"), ("carol", "globex", "standard")] {
+        let bearer = mesh.bearer(user, tenant)?;
+        for (answer, reason) in BROKEN {
+            let answer = answer
+                .replace('"', "%22")
+                .replace('{', "%7B")
+                .replace('}', "%7D");
+            let order = format!(
+                "POST /orders?status=201&{answer} HTTP/1.1\r\nhost: shop\r\nconnection: close\r\nauthorization: {bearer}\r\ncontent-length: 0\r\n\r\n"
+            );
+            let reply = send(address, order.as_bytes()).await?;
+            ensure!(reply.status == 201, "{answer}: {reply:?}");
+            done.placed.push(Placed {
+                tenant,
+                class,
+                worth: Err(reason),
             });
         }
     }
     let carol = client.clone().bearing(mesh.bearer("carol", "globex")?);
-    // No fraction of a cent is worth anything.
-    let fraction = [("x-order-total", "129.005")];
-    let order = carol
-        .post("/orders", &fraction, &json!({"userId": "carol"}))
-        .await?;
-    ensure!(order.status == 201, "{order:?}");
-    done.placed.push(Placed {
-        tenant: "globex",
-        class: "standard",
-        cents: None,
-    });
     let nothing = carol.post("/orders", &[], &json!({"userId": 7})).await?;
     ensure!(nothing.status == 422, "{nothing:?}");
     let dave = client.bearing(mesh.bearer("dave", "initech")?);
-    for _ in 0..60 {
-        let answer = dave.get("/products", &[]).await?;
-        done.refused += u64::from(answer.status == 429);
+    for n in 0..60 {
+        let orders = n % 3 == 0;
+        let answer = match orders {
+            true => {
+                dave.post("/orders", &[], &json!({"userId": "dave"}))
+                    .await?
+            }
+            false => dave.get("/products", &[]).await?,
+        };
+        if answer.status == 429 {
+            done.refused += 1;
+            done.refused_orders += u64::from(orders);
+        } else if orders {
+            ensure!(answer.status == 201, "{answer:?}");
+            done.placed.push(Placed {
+                tenant: "initech",
+                class: "standard",
+                worth: Ok(DAVES),
+            });
+        }
     }
-    ensure!(done.refused > 0, "nothing was refused");
+    ensure!(done.refused_orders > 0, "no order was refused");
     Ok(done)
 }
+
+/// What dave's three presses cost.
+const DAVES: u64 = 3 * 3_490;
 
 /// What Prometheus has of it, once it has all.
 async fn counted(prometheus: &Prometheus, done: &Done) -> Result<()> {
@@ -230,16 +328,26 @@ async fn counted(prometheus: &Prometheus, done: &Done) -> Result<()> {
         }
         totals
     };
-    prometheus
-        .settles(
-            r#"sum by (tenant, user_type) (shop_orders_total{status="201"})"#,
-            total(&|order| (format!("{}, {}", order.tenant, order.class), 1)),
-        )
-        .await?;
+    // At the gateway, and where they are taken.
+    for orders in [
+        r#"shop_orders_total{status="201"}"#,
+        "shop_placed_orders_total",
+    ] {
+        prometheus
+            .settles(
+                &format!("sum by (tenant, user_type) ({orders})"),
+                total(&|order| (format!("{}, {}", order.tenant, order.class), 1)),
+            )
+            .await?;
+    }
     prometheus
         .settles(
             r#"sum by (tenant, status) (shop_orders_total{status!="201"})"#,
-            [("422, globex".to_owned(), 1)].into(),
+            [
+                ("422, globex".to_owned(), 1),
+                ("429, initech".to_owned(), done.refused_orders),
+            ]
+            .into(),
         )
         .await?;
     prometheus
@@ -259,30 +367,32 @@ async fn counted(prometheus: &Prometheus, done: &Done) -> Result<()> {
         .settles(
             r#"sum by (tenant, pod) (shop_service_requests_total{app="order-service", route="/orders", status="201"})"#,
             total(&|order| {
-                let pod = match order.tenant {
-                    "acme" => "order-service-premium-0",
+                let pod = match (order.worth, order.tenant) {
+                    (Err(_), _) => "order-service-broken-0",
+                    (_, "acme") => "order-service-premium-0",
                     _ => "order-service-0",
                 };
                 (format!("{pod}, {}", order.tenant), 1)
             }),
         )
         .await?;
-    // To the cent, and what is none is told.
+    // To the cent, out of the answers. Of a class whose every answer is broken there would be no series.
     prometheus
         .settles(
-            "sum by (tenant, user_type) (shop_revenue_total)",
+            "sum by (tenant, user_type) (shop_revenue_cents_total)",
             total(&|order| {
                 let by = format!("{}, {}", order.tenant, order.class);
-                (by, order.cents.unwrap_or(0))
+                (by, order.worth.unwrap_or(0))
             }),
         )
         .await?;
-    let skipped = done.placed.iter().filter(|order| order.cents.is_none());
+    // And what has none is told.
+    let mut skipped = BTreeMap::new();
+    for reason in done.placed.iter().filter_map(|order| order.worth.err()) {
+        *skipped.entry(reason.to_owned()).or_default() += 1;
+    }
     prometheus
-        .settles(
-            "sum by (reason) (tollgate_skipped_total) > 0",
-            [("fraction".to_owned(), skipped.count() as u64)].into(),
-        )
+        .settles("sum by (reason) (tollgate_skipped_total) > 0", skipped)
         .await
 }
 
@@ -295,7 +405,7 @@ async fn only_what_a_cluster_exports(mesh: &LocalMesh, prometheus: &Prometheus) 
         .iter()
         .filter_map(|(labels, _)| labels.get("__name__").map(String::as_str))
         .collect();
-    const EXPORTED: [&str; 9] = [
+    const EXPORTED: [&str; 10] = [
         "envoy_cluster_manager_",
         "envoy_http_rbac",
         "envoy_listener_manager_",
@@ -303,6 +413,8 @@ async fn only_what_a_cluster_exports(mesh: &LocalMesh, prometheus: &Prometheus) 
         "envoy_wasm_",
         "shop_",
         "tollgate_",
+        // For which one workload asks.
+        "envoy_http_downstream_rq_completed",
         // Of Prometheus itself.
         "scrape_",
         "up",
@@ -312,6 +424,12 @@ async fn only_what_a_cluster_exports(mesh: &LocalMesh, prometheus: &Prometheus) 
         .filter(|name| !EXPORTED.iter().any(|begin| name.starts_with(begin)))
         .collect();
     ensure!(strange.is_empty(), "no cluster exports {strange:?}");
+    prometheus
+        .settles(
+            "group by (pod) (envoy_http_downstream_rq_completed)",
+            [("order-service-broken-0".to_owned(), 1)].into(),
+        )
+        .await?;
     for name in [
         "envoy_server_live",
         "envoy_http_rbac",
@@ -330,7 +448,8 @@ async fn only_what_a_cluster_exports(mesh: &LocalMesh, prometheus: &Prometheus) 
 }
 
 fn it_is_told_when_it_is_killed(program: &Path) -> Result<()> {
-    let mut mesh = start(program)?;
+    let shipped = || start(program, Manifests::shipped()?, Vec::new());
+    let mut mesh = shipped()?;
     let first = mesh.process("prometheus", "server.log")?;
     first.kill()?;
     let event = mesh.await_event("exited", Duration::from_secs(30))?;
@@ -350,7 +469,7 @@ fn it_is_told_when_it_is_killed(program: &Path) -> Result<()> {
     mesh.nothing_left()?;
 
     // One that lives, when `up` has no chance to end it.
-    let mut mesh = start(program)?;
+    let mut mesh = shipped()?;
     mesh.process("prometheus", "server.log")?;
     mesh.end_by(Signal::KILL)?;
     mesh.nothing_left()
@@ -362,7 +481,7 @@ fn one_that_ends_at_once_is_told() -> Result<()> {
     let script = "#!/bin/sh\n[ \"$1\" = --version ] && echo 'prometheus, version 9.9.9' && exit\necho 'the disk is full' >&2\nexit 3\n";
     std::fs::write(&program, script)?;
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755))?;
-    let Err(error) = start(&program) else {
+    let Err(error) = start(&program, Manifests::shipped()?, Vec::new()) else {
         anyhow::bail!("a mesh without its Prometheus says that it is ready");
     };
     let error = format!("{error:#}");

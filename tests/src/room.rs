@@ -22,10 +22,10 @@ impl Place {
     /// so what the shop holds depends on the form. A test that has a mesh may take another place; if every test did, they could wait for each other.
     pub(crate) fn take(form: Form, replicas: Option<u32>) -> Self {
         let instances = match (form, replicas) {
-            (Form::ThreeModules, Some(1)) => 47,
-            (Form::ThreeModules, _) => 72,
-            (Form::Bundle, Some(1)) => 39,
-            (Form::Bundle, _) => 59,
+            (Form::ThreeModules, Some(1)) => 49,
+            (Form::ThreeModules, _) => 75,
+            (Form::Bundle, Some(1)) => 41,
+            (Form::Bundle, _) => 62,
         };
         let free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
         let mut free = LEFT

@@ -5,7 +5,7 @@
 
 mod issuer;
 mod json;
-mod labels;
+pub(crate) mod labels;
 pub(crate) mod names;
 pub(crate) mod plugins;
 mod sarif;

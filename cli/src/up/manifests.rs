@@ -7,7 +7,7 @@ use tollgate_mesh::model::Role;
 use tollgate_mesh::{Level, Manifests, Mesh, Problems};
 
 use super::images::Images;
-use crate::check::{names, plugins, trust};
+use crate::check::{labels, names, plugins, trust};
 
 /// What there is on this machine to run manifests with, and how they are to be read.
 #[derive(Clone, Debug)]
@@ -47,6 +47,7 @@ impl Means {
         problems.extend(names::shared(objects));
         let doubtful = trust::problems(mesh, objects).into_iter();
         problems.extend(doubtful.filter(|problem| problem.code.level() == Level::Error));
+        problems.extend(labels::problems(mesh, objects));
         let needed = match images.needed(mesh, objects, &self.services) {
             Ok(needed) => needed,
             Err(found) => {

@@ -1,12 +1,11 @@
 //! What ships in `wasm-plugins/`: the examples and the manifests are what the filters' own parsers take.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 
 use serde_json::{Map, Value};
-use tollgate_mesh::api::Objects;
+use tollgate_mesh::Mesh;
 
-use crate::shipped::{PLUGINS, names, repository};
+use crate::shipped::{FORMS, PLUGINS, configuration, load, names, repository};
 
 #[test]
 fn every_plugin_is_looked_at() {
@@ -48,12 +47,7 @@ fn every_example_is_in_the_readme() {
 
 #[test]
 fn the_bundle_ships_with_the_configuration_of_the_three() {
-    let load = |folders: &[PathBuf]| {
-        Objects::load(folders)
-            .unwrap_or_else(|problems| panic!("{problems}"))
-            .wasm_plugins
-    };
-    let three = load(&[repository().join("wasm-plugins")]);
+    let three = load(&repository().join("wasm-plugins")).wasm_plugins;
     let mut sections: BTreeMap<String, Map<String, Value>> = BTreeMap::new();
     for plugin in &three {
         let section = match plugin.name.as_str() {
@@ -62,17 +56,17 @@ fn the_bundle_ships_with_the_configuration_of_the_three() {
             "business-metrics" => "businessMetrics",
             other => panic!("{other} has no section"),
         };
-        let mut configuration = plugin.spec.plugin_config.clone().unwrap_or_default();
+        let mut sectioned = configuration(plugin);
         if section == "userClassifier" {
             // Of the limiter beside it a bundle knows without being told.
-            configuration.remove("tenant");
+            sectioned.remove("tenant");
         }
         sections
             .entry(plugin.namespace.clone())
             .or_default()
-            .insert(section.to_owned(), Value::Object(configuration));
+            .insert(section.to_owned(), sectioned);
     }
-    let bundle = load(&[repository().join("wasm-plugins/tollgate")]);
+    let bundle = load(&repository().join("wasm-plugins/tollgate")).wasm_plugins;
     let shipped = bundle.iter().map(|plugin| {
         let configuration = plugin.spec.plugin_config.clone().unwrap_or_default();
         (plugin.namespace.clone(), configuration)
@@ -104,16 +98,38 @@ fn the_bundle_ships_with_the_configuration_of_the_three() {
 }
 
 #[test]
-fn the_overlay_of_the_bundle_is_the_same_mesh_with_other_plugins() {
-    let without_plugins = |folder: PathBuf| {
-        let mut objects = Objects::load(&[folder]).unwrap_or_else(|problems| panic!("{problems}"));
-        objects.wasm_plugins.clear();
+fn both_forms_are_the_same_mesh_but_for_the_plugins_of_either_form() {
+    let without_those = |form: &str| {
+        let mut objects = load(&repository().join(form));
+        let own = |name: &str| PLUGINS.iter().any(|plugin| plugin.name == name);
+        objects.wasm_plugins.retain(|plugin| !own(&plugin.name));
+        let others: Vec<&str> = objects.wasm_plugins.iter().map(|p| &*p.name).collect();
+        assert_eq!(others, ["revenue"], "{form}");
         format!("{objects:#?}")
     };
-    let shop = without_plugins(repository());
-    let bundle = without_plugins(repository().join("istio/overlays/bundle"));
+    let [shop, bundle] = FORMS.map(without_those);
     assert!(
         shop == bundle,
         "istio/overlays/bundle/kustomization.yaml must name the same parts as kustomization.yaml and istio/kustomization.yaml"
     );
+}
+
+/// A module that sees bodies is called for each piece of each of them.
+#[test]
+fn bodies_are_read_at_order_service_alone() {
+    for form in FORMS {
+        let mesh = Mesh::build(load(&repository().join(form)));
+        let mesh = mesh.unwrap_or_else(|problems| panic!("{problems}"));
+        let passages = mesh.passages();
+        let reading = passages.iter().filter(|passage| {
+            let mut plugins = passage.plugins.iter();
+            plugins.any(|plugin| plugin.module.ends_with("-bodies"))
+        });
+        let workloads: BTreeSet<&str> = reading.map(|passage| &*passage.workload.name).collect();
+        assert_eq!(
+            Vec::from_iter(workloads),
+            ["order-service", "order-service-premium"],
+            "{form}"
+        );
+    }
 }

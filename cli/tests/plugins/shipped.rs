@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 use tollgate_common::{Problems, schema};
-use tollgate_mesh::api::Objects;
+use tollgate_mesh::api::extensions::WasmPlugin;
+use tollgate_mesh::api::{Object, Objects};
 
 /// A plugin.
 pub(crate) struct Plugin {
@@ -55,7 +56,7 @@ impl Plugin {
         (self.schema)(self.name)
     }
 
-    /// Every configuration that a reader may copy: its examples, and what its manifest ships. By where it is.
+    /// Every configuration that a reader may copy: its examples, and what the manifests of the shop ship in either form. By where it is.
     pub(crate) fn configurations(&self) -> Vec<(String, Value)> {
         let name = self.name;
         let mut found = Vec::new();
@@ -69,27 +70,51 @@ impl Plugin {
             for line in read(&examples.join(&example)).lines() {
                 manifest += &format!("    {line}\n");
             }
-            found.push((format!("{name}/examples/{example}"), manifest));
+            let place = format!("{name}/examples/{example}");
+            let example = objects(Path::new(&place), &manifest).wasm_plugins;
+            found.extend(
+                example
+                    .iter()
+                    .map(|plugin| (place.clone(), configuration(plugin))),
+            );
         }
-        found.push((
-            format!("{name}/plugin.yaml"),
-            read(&self.folder().join("plugin.yaml")),
-        ));
-        found
-            .into_iter()
-            .flat_map(|(place, manifest)| {
-                let plugins = objects(Path::new(&place), &manifest).wasm_plugins;
-                plugins.into_iter().map(move |plugin| {
-                    let configuration: Map<String, Value> =
-                        plugin.spec.plugin_config.unwrap_or_default();
+        let modules = [name.to_owned(), format!("{name}-bodies")];
+        for form in FORMS {
+            let shop = load(&repository().join(form)).wasm_plugins;
+            let shipped = shop
+                .iter()
+                .filter(|plugin| modules.contains(&module(plugin)))
+                .map(|plugin| {
+                    let file = plugin.source.file().display();
                     (
-                        format!("{place} ({})", plugin.namespace),
-                        Value::Object(configuration),
+                        format!("{file} ({})", plugin.namespace),
+                        configuration(plugin),
                     )
-                })
-            })
-            .collect()
+                });
+            found.extend(shipped);
+        }
+        found
     }
+}
+
+/// The shop with three modules, and with the bundle: folders of the repository.
+pub(crate) const FORMS: [&str; 2] = ["", "istio/overlays/bundle"];
+
+/// The manifests of a folder.
+pub(crate) fn load(folder: &Path) -> Objects {
+    Objects::load(&[folder.to_owned()]).unwrap_or_else(|problems| panic!("{problems}"))
+}
+
+/// What a plugin is told.
+pub(crate) fn configuration(plugin: &Object<WasmPlugin>) -> Value {
+    Value::Object(plugin.spec.plugin_config.clone().unwrap_or_default())
+}
+
+/// The name of its module, as its `url` ends: `oci://ghcr.io/tollgate/tollgate:0.1.0`.
+fn module(plugin: &Object<WasmPlugin>) -> String {
+    let image = plugin.spec.url.rsplit('/').next().unwrap_or_default();
+    let name = image.split(':').next().unwrap_or_default();
+    name.to_owned()
 }
 
 pub(crate) fn repository() -> PathBuf {

@@ -6,31 +6,24 @@ use std::{env, fs};
 
 use tollgate::needed_stat_tags;
 use tollgate_mesh::Mesh;
-use tollgate_mesh::api::Objects;
 
-use crate::shipped::{read, repository};
+use crate::shipped::{FORMS, load, read, repository};
 
 const ANNOTATION: &str = "sidecar.istio.io/extraStatTags";
 
 #[test]
 fn the_pods_list_the_labels_that_their_plugins_have() {
     let bless = env::var_os("TOLLGATE_BLESS").is_some();
-    let load = |folder: &str| {
-        let folder = match folder {
-            "" => repository(),
-            folder => repository().join(folder),
-        };
-        Objects::load(&[folder]).unwrap_or_else(|problems| panic!("{problems}"))
-    };
     let mut needed = BTreeMap::<(String, String), BTreeSet<String>>::new();
-    for folder in ["", "istio/overlays/bundle"] {
-        let mesh = Mesh::build(load(folder)).unwrap_or_else(|problems| panic!("{problems}"));
+    for form in FORMS {
+        let mesh = Mesh::build(load(&repository().join(form)))
+            .unwrap_or_else(|problems| panic!("{problems}"));
         for (workload, labels) in needed_stat_tags(&mesh) {
             needed.entry(workload).or_default().extend(labels);
         }
     }
     let mut wrong = Vec::new();
-    for object in &load("").deployments {
+    for object in &load(&repository()).deployments {
         let labels = needed.get(&(object.namespace.clone(), object.name.clone()));
         let mut missing: BTreeSet<&str> =
             labels.into_iter().flatten().map(String::as_str).collect();

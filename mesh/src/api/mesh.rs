@@ -2,6 +2,8 @@
 
 use serde::Deserialize;
 
+use super::Regex;
+
 /// How a proxy is set up, where it differs from the mesh's `defaultConfig`.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -9,9 +11,30 @@ pub struct ProxyConfig {
     /// What stands before a gateway.
     #[serde(default)]
     pub gateway_topology: Option<Topology>,
+    /// Which of its own stats it exports, beside those that Istio has every proxy export.
+    #[serde(default)]
+    pub proxy_stats_matcher: Option<ProxyStatsMatcher>,
+    /// The names that become labels of Wasm metrics, beside those of the annotation for them.
+    #[serde(default)]
+    pub extra_stat_tags: Vec<String>,
     /// No effect on one machine: applications are started when their proxies serve.
     #[serde(default)]
     pub hold_application_until_proxy_starts: Option<bool>,
+}
+
+/// Names of stats, each by one of these.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ProxyStatsMatcher {
+    /// How they begin.
+    #[serde(default)]
+    pub inclusion_prefixes: Vec<String>,
+    /// How they end.
+    #[serde(default)]
+    pub inclusion_suffixes: Vec<String>,
+    /// What they are as a whole.
+    #[serde(default)]
+    pub inclusion_regexps: Vec<Regex>,
 }
 
 /// What stands before a gateway.

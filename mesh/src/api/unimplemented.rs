@@ -106,9 +106,9 @@ pub(crate) fn fields(type_name: &str) -> &'static [&'static str] {
         "ProxyConfig" => &[
             "availabilityZone", "binaryPath", "caCertificatesPem", "concurrency", "configPath", "controlPlaneAuthPolicy",
             "customConfigFile", "discoveryAddress", "discoveryRefreshDelay", "drainDuration", "envoyAccessLogService",
-            "envoyMetricsService", "envoyMetricsServiceAddress", "extraStatTags", "fileFlushInterval", "fileFlushMinSizeKb",
+            "envoyMetricsService", "envoyMetricsServiceAddress", "fileFlushInterval", "fileFlushMinSizeKb",
             "image", "interceptionMode", "meshId", "privateKeyProvider", "proxyAdminPort", "proxyBootstrapTemplatePath",
-            "proxyHeaders", "proxyMetadata", "proxyStatsMatcher", "readinessProbe", "runtimeValues", "sds", "serviceCluster",
+            "proxyHeaders", "proxyMetadata", "readinessProbe", "runtimeValues", "sds", "serviceCluster",
             "statNameLength", "statsdUdpAddress", "statsCompression", "statusPort", "terminationDrainDuration", "tracing",
             "zipkinAddress",
         ],
@@ -193,7 +193,7 @@ mod tests {
             core::Secret core::ConfigMap core::EnvVarSource core::TcpSocketAction apps::StatefulSetSpec
             inert::PersistentVolumeClaimSpec networking::HttpRetry networking::HttpRewrite networking::RegexRewrite
             networking::HttpFaultInjection networking::Delay networking::Abort networking::TcpSettings
-            networking::HttpSettings networking::OutlierDetection mesh::ProxyConfig mesh::Topology
+            networking::HttpSettings networking::OutlierDetection mesh::ProxyConfig mesh::ProxyStatsMatcher mesh::Topology
         }
         // A spec goes by the name of its kind.
         for (name, kind) in [

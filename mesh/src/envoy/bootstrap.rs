@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{CLUSTERS_FILE, LISTENERS_FILE, Proxy, address, duration, file_source};
 use crate::api;
 use crate::model::workload::STATS_FLUSH_INTERVAL;
-use crate::model::{CLUSTER_DOMAIN, Role};
+use crate::model::{CLUSTER_DOMAIN, Role, Workload};
 
 const DOWNSTREAM_CONNECTIONS: &str = "type.googleapis.com/envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig";
 
@@ -60,11 +60,27 @@ pub(super) fn bootstrap(proxy: &Proxy) -> Value {
                 },
             }],
         },
-        "stats_config": { "use_all_default_tags": false, "stats_tags": stats_tags(&workload.extra_stat_tags()) },
+        "stats_config": stats_config(workload),
         "stats_flush_interval": flush_interval(proxy),
         // As Istio has it: what a cluster counts of traffic is there from its first request on. The fewer stats, the faster it is made.
         "deferred_stat_options": { "enable_deferred_creation_stats": true },
     })
+}
+
+/// Which parts of a stat's name are labels, and which buckets histograms have.
+fn stats_config(workload: &Workload) -> Value {
+    let mut config = json!({
+        "use_all_default_tags": false,
+        "stats_tags": stats_tags(&workload.extra_stat_tags()),
+    });
+    let buckets = workload.histogram_buckets();
+    if !buckets.is_empty() {
+        let settings = buckets.iter().map(
+            |buckets| json!({ "match": { "prefix": buckets.prefix }, "buckets": buckets.bounds }),
+        );
+        config["histogram_bucket_settings"] = settings.collect();
+    }
+    config
 }
 
 /// Istio's own tags, in its order, with the pod's in between. They find in a name what Istio's expressions find in it, and are written

@@ -14,10 +14,12 @@ use crate::source::Source;
 
 pub(crate) mod authentication;
 pub(crate) mod authorization;
+mod buckets;
 mod headers;
 pub(crate) mod host;
 pub(crate) mod peer;
 pub(crate) mod plugin;
+pub(crate) mod proxy_config;
 mod reach;
 pub(crate) mod routing;
 pub(crate) mod service;
@@ -27,6 +29,7 @@ pub(crate) mod workload;
 
 pub use authentication::Authentication;
 pub use authorization::Policy;
+pub use buckets::Buckets;
 pub use headers::LeftToClients;
 pub use host::CLUSTER_DOMAIN;
 pub use peer::MutualTls;

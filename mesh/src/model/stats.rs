@@ -1,7 +1,7 @@
 //! Which of its stats a proxy exports on a cluster.
 //!
 //! Envoy counts thousands of things, and Istio has it keep only what Istio itself needs, its own metrics, and those of Wasm
-//! filters; pods can ask for more by annotations. Local proxies keep all stats, because the local mesh looks at some that no
+//! filters; pods can ask for more, by `proxyStatsMatcher` in `proxy.istio.io/config` or by annotations of their own. Local proxies keep all stats, because the local mesh looks at some that no
 //! cluster has. So what a cluster exports is one expression for names, with which a proxy can be asked for it:
 //! `/stats/prometheus?filter=`.
 
@@ -11,8 +11,10 @@ use serde::Deserialize;
 use serde::de::IntoDeserializer;
 use serde::de::value::Error;
 
+use super::proxy_config;
 use super::workload::Workload;
 use crate::api::Regex;
+use crate::api::mesh::ProxyStatsMatcher;
 use crate::problem::Problem;
 use crate::source::{Source, join};
 
@@ -65,17 +67,28 @@ pub struct ExportedStats {
 impl Workload {
     /// What a proxy of its pods exports on a cluster.
     pub fn exported_stats(&self) -> ExportedStats {
-        let list = |annotation: &str, of_istio: &[&str]| {
-            let written = listed(&self.annotations, annotation);
-            let written = written.map(|item| item.replace(POD_IP, ADDRESS));
+        let list = |annotation: &str, configured: &[String], of_istio: &[&str]| {
+            // An annotation is in place of what the configuration says of the same, as in Istio.
+            let mut written: Vec<&str> = listed(&self.annotations, annotation).collect();
+            if written.is_empty() {
+                let configured = configured.iter().map(String::as_str);
+                written.extend(configured.filter(|item| !item.is_empty()));
+            }
+            let written = written.iter().map(|item| item.replace(POD_IP, ADDRESS));
             written
                 .chain(of_istio.iter().map(|item| (*item).to_owned()))
                 .collect()
         };
+        let ProxyStatsMatcher {
+            inclusion_prefixes,
+            inclusion_suffixes,
+            inclusion_regexps,
+        } = &self.stats;
+        let regexps = Vec::from_iter(inclusion_regexps.iter().map(|regex| regex.0.clone()));
         ExportedStats {
-            prefixes: list(PREFIXES, &ISTIO_PREFIXES),
-            suffixes: list(SUFFIXES, &ISTIO_SUFFIXES),
-            expressions: list(EXPRESSIONS, &ISTIO_EXPRESSIONS),
+            prefixes: list(PREFIXES, inclusion_prefixes, &ISTIO_PREFIXES),
+            suffixes: list(SUFFIXES, inclusion_suffixes, &ISTIO_SUFFIXES),
+            expressions: list(EXPRESSIONS, &regexps, &ISTIO_EXPRESSIONS),
         }
     }
 }
@@ -105,21 +118,59 @@ fn listed<'a>(
     text.split(',').filter(|item| !item.is_empty())
 }
 
-/// With an expression that is none, a proxy would not start.
+/// With an expression that is none, or with a name of nothing, a proxy would not start.
 pub(crate) fn check(
     source: &Source,
     annotations: &BTreeMap<String, String>,
+    configured: &ProxyStatsMatcher,
     problems: &mut Vec<Problem>,
 ) {
+    let field = |annotation| join("spec.template.metadata.annotations", annotation);
+    for annotation in [PREFIXES, SUFFIXES, EXPRESSIONS] {
+        let text = annotations.get(annotation).map_or("", String::as_str);
+        if !text.is_empty() && text.split(',').any(str::is_empty) {
+            let message =
+                format!("{text:?} has nothing before or after a comma, and Envoy would not start");
+            problems.push(source.invalid(&field(annotation), message));
+        }
+    }
+    let ProxyStatsMatcher {
+        inclusion_prefixes,
+        inclusion_suffixes,
+        inclusion_regexps,
+    } = configured;
+    let lists = [
+        (
+            "inclusionPrefixes",
+            inclusion_prefixes.iter().position(String::is_empty),
+        ),
+        (
+            "inclusionSuffixes",
+            inclusion_suffixes.iter().position(String::is_empty),
+        ),
+        (
+            "inclusionRegexps",
+            inclusion_regexps
+                .iter()
+                .position(|regex| regex.0.is_empty()),
+        ),
+    ];
+    for (list, empty) in lists {
+        if let Some(index) = empty {
+            let message = format!(
+                "proxyStatsMatcher.{list}[{index}]: \"\" is no name, and Envoy would not start"
+            );
+            problems.push(source.invalid(&field(proxy_config::ANNOTATION), message));
+        }
+    }
     for expression in listed(annotations, EXPRESSIONS) {
         let read: Result<Regex, Error> = Regex::deserialize(expression.into_deserializer());
         if let Err(error) = read {
-            let field = join("spec.template.metadata.annotations", EXPRESSIONS);
             let mut message = error.to_string();
             if listed(annotations, EXPRESSIONS).count() > 1 {
                 message += "; commas stand between expressions, and cannot be in one";
             }
-            problems.push(source.invalid(&field, message));
+            problems.push(source.invalid(&field(EXPRESSIONS), message));
         }
     }
 }

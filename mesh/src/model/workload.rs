@@ -3,13 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use super::buckets;
 use super::host::CLUSTER_DOMAIN;
 use super::peer::MutualTls;
+use super::proxy_config;
 use super::quoted_list;
 use super::stats;
 use super::topology::{self, Topology};
 use crate::api::apps::{DeploymentSpec, PodTemplateSpec, StatefulSetSpec};
 use crate::api::core::{KeySelector, NamespaceSpec};
+use crate::api::mesh::ProxyStatsMatcher;
 use crate::api::meta::LabelSelector;
 use crate::api::{self, IntOrString, Object, Objects};
 use crate::problem::Problem;
@@ -49,6 +52,10 @@ pub struct Workload {
     pub gateway_ports: Vec<u16>,
     /// At a gateway, what it believes of what stands before it.
     pub topology: Topology,
+    /// What its pods' `proxy.istio.io/config` has their proxies export; see [`exported_stats`](Self::exported_stats).
+    pub(crate) stats: ProxyStatsMatcher,
+    /// The names that it makes labels; see [`extra_stat_tags`](Self::extra_stat_tags).
+    pub(crate) stat_tags: Vec<String>,
     /// What its sidecar demands of who connects.
     pub mutual_tls: MutualTls,
 }
@@ -183,7 +190,10 @@ impl Workload {
             .get(EXTRA_STAT_TAGS)
             .map(String::as_str)
             .unwrap_or_default();
-        for tag in annotation.split(',').filter(|tag| !tag.is_empty()) {
+        // Istio's order: those of the configuration, then those of the annotation.
+        let configured = self.stat_tags.iter().map(String::as_str);
+        let all = configured.chain(annotation.split(','));
+        for tag in all.filter(|tag| !tag.is_empty()) {
             if !tags.contains(&tag) {
                 tags.push(tag);
             }
@@ -242,9 +252,9 @@ pub(crate) const STATS_FLUSH_INTERVAL: &str = "sidecar.istio.io/statsFlushInterv
 
 /// Annotations and labels of pods by which Istio is told things that this library honours, or that change nothing on one
 /// machine: how much the proxy may use, and what it logs.
-const KNOWN: [&str; 15] = [
+const KNOWN: [&str; 16] = [
     INJECT,
-    topology::ANNOTATION,
+    proxy_config::ANNOTATION,
     TEMPLATES,
     EXTRA_STAT_TAGS,
     STATS_FLUSH_INTERVAL,
@@ -256,6 +266,7 @@ const KNOWN: [&str; 15] = [
     stats::PREFIXES,
     stats::SUFFIXES,
     stats::EXPRESSIONS,
+    buckets::ANNOTATION,
     "service.istio.io/canonical-name",
     "service.istio.io/canonical-revision",
 ];
@@ -336,7 +347,7 @@ fn build(described: Described<'_>, objects: &Objects, problems: &mut Vec<Problem
             ));
         }
     }
-    stats::check(source, annotations, problems);
+    buckets::check(source, annotations, problems);
     if template.spec.enable_service_links == Some(true) {
         problems.push(source.unimplemented(
             "spec.template.spec.enableServiceLinks",
@@ -350,10 +361,16 @@ fn build(described: Described<'_>, objects: &Objects, problems: &mut Vec<Problem
         .iter()
         .find(|namespace| namespace.name == described.namespace);
     let role = role(described, namespace, problems);
-    let topology = annotations.get(topology::ANNOTATION).map(|text| {
-        let field = join("spec.template.metadata.annotations", topology::ANNOTATION);
-        topology::read(source, &field, text, role, problems)
-    });
+    let field = join(
+        "spec.template.metadata.annotations",
+        proxy_config::ANNOTATION,
+    );
+    let written = annotations.get(proxy_config::ANNOTATION);
+    let config = written.and_then(|text| proxy_config::read(source, &field, text, problems));
+    let config = config.unwrap_or_default();
+    let matcher = config.proxy_stats_matcher.clone().unwrap_or_default();
+    stats::check(source, annotations, &matcher, problems);
+    let topology = topology::of(&config, source, &field, role, problems);
     let mut containers: Vec<Container> = template
         .spec
         .containers
@@ -403,7 +420,9 @@ fn build(described: Described<'_>, objects: &Objects, problems: &mut Vec<Problem
         proxy_env: proxy_env.unwrap_or_default(),
         role,
         gateway_ports: Vec::new(),
-        topology: topology.unwrap_or_default(),
+        topology,
+        stats: matcher,
+        stat_tags: config.extra_stat_tags,
         mutual_tls: MutualTls::Permissive,
     }
 }

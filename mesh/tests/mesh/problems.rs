@@ -106,7 +106,20 @@ fn of_what_stands_before_a_gateway() {
         ),
         (
             "a",
-            "more.yaml:12: \"a\" is not a mapping of gatewayTopology, holdApplicationUntilProxyStarts",
+            "more.yaml:12: \"a\" is not a mapping of gatewayTopology, proxyStatsMatcher, extraStatTags, holdApplicationUntilProxyStarts",
+        ),
+        (
+            "proxyStatsMatcher: {inclusionPrefixes: [a, ''], exclusionPrefixes: [b]}",
+            "more.yaml:12: proxyStatsMatcher.exclusionPrefixes: ProxyStatsMatcher has no field \"exclusionPrefixes\", did you mean \"inclusionPrefixes\"?",
+        ),
+        (
+            "proxyStatsMatcher: {inclusionPrefixes: [a, '']}",
+            "more.yaml:11: spec.template.metadata.annotations[\"proxy.istio.io/config\"]: proxyStatsMatcher.inclusionPrefixes[1]: \"\" is no name, \
+             and Envoy would not start",
+        ),
+        (
+            "proxyStatsMatcher: {inclusionRegexps: ['a(']}",
+            "more.yaml:12: proxyStatsMatcher.inclusionRegexps[0]: \"a(\" is not a regular expression: unclosed group",
         ),
     ] {
         says(&gateway(config), &[expected]);
@@ -152,6 +165,68 @@ fn of_workloads() {
              regular expression: unclosed counted repetition; commas stand between expressions, and cannot be in one",
         ],
     );
+    says(
+        &deployment(
+            "",
+            "sidecar.istio.io/statsInclusionSuffixes: 'a,,b'",
+            CONTAINER,
+        ),
+        &[
+            "more.yaml:9: spec.template.metadata.annotations[\"sidecar.istio.io/statsInclusionSuffixes\"]: \"a,,b\" has nothing before or after a \
+             comma, and Envoy would not start",
+        ],
+    );
+    for (buckets, expected) in [
+        (
+            "",
+            "Istio would pass over it, because it is no JSON of the kind {\"wasmcustom\": [10, 100, 1000]}: EOF while parsing a value at line 1 column 0",
+        ),
+        (
+            "{wasmcustom: [1]}",
+            "Istio would pass over it, because it is no JSON of the kind {\"wasmcustom\": [10, 100, 1000]}: key must be a string at line 1 column 2",
+        ),
+        (
+            "[1]",
+            "Istio would pass over it, because it is no JSON of the kind {\"wasmcustom\": [10, 100, 1000]}: invalid type: sequence, expected an object of lists of numbers at line 1 column 0",
+        ),
+        (
+            "{\"wasmcustom\": [\"1\"]}",
+            "Istio would pass over it, because it is no JSON of the kind {\"wasmcustom\": [10, 100, 1000]}: invalid type: string \"1\", expected f64 at line 1 column 19",
+        ),
+        (
+            "{\"\": [1]}",
+            "\"\" is the beginning of no name, write one: \"wasmcustom\"",
+        ),
+        (
+            "{\"a\": []}",
+            "\"a\" has no buckets, write numbers: [10, 100, 1000]",
+        ),
+        (
+            "{\"a\": [5, 0]}",
+            "\"a\"[1]: 0 is no bound of a bucket, write a number above 0",
+        ),
+        (
+            "{\"a\": [-0.5]}",
+            "\"a\"[0]: -0.5 is no bound of a bucket, write a number above 0",
+        ),
+        ("{\"a\": [1, 2, 1.0]}", "\"a\"[2]: 1 is there twice"),
+        ("{\"a\": [1], \"a\": [2]}", "\"a\" is there twice"),
+        (
+            "{\"wasmcustom.a\": [1], \"wasm\": [2]}",
+            "the buckets of \"wasmcustom.a\" would never be used, because \"wasm\" comes first and fits as well; write a longer one in place of \"wasm\"",
+        ),
+    ] {
+        says(
+            &deployment(
+                "",
+                &format!("sidecar.istio.io/statsHistogramBuckets: '{buckets}'"),
+                CONTAINER,
+            ),
+            &[&format!(
+                "more.yaml:9: spec.template.metadata.annotations[\"sidecar.istio.io/statsHistogramBuckets\"]: {expected}"
+            )],
+        );
+    }
     says(
         &deployment(", istio.io/rev: canary", "", CONTAINER),
         &[

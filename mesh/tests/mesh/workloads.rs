@@ -1,6 +1,7 @@
 //! What Deployments become.
 
 use regex_lite::Regex;
+use serde_json::json;
 use tollgate_mesh::model::{HttpProbe, MutualTls, Role};
 
 use crate::{configuration, shop, shop_and, workload};
@@ -177,6 +178,16 @@ fn what_a_cluster_exports_is_istios_list_and_what_pods_ask_for() {
             "sidecar.istio.io/statsInclusionSuffixes: _completed",
             stats[12],
         ),
+        (
+            "proxy.istio.io/config: '{proxyStatsMatcher: {inclusionSuffixes: [.write_completed]}}'",
+            stats[12],
+        ),
+        // What an annotation says is in place of what the configuration says of the same.
+        (
+            "sidecar.istio.io/statsInclusionPrefixes: filesystem, proxy.istio.io/config: \
+             '{proxyStatsMatcher: {inclusionPrefixes: [cluster.outbound]}}'",
+            stats[12],
+        ),
         // Of the whole name, and a point is any character there.
         (
             r"sidecar.istio.io/statsInclusionRegexps: 'outbound,http\.outbound.*_2xx'",
@@ -185,4 +196,42 @@ fn what_a_cluster_exports_is_istios_list_and_what_pods_ask_for() {
     ] {
         assert_eq!(exported(annotation, &stats)[8..], [stat], "{annotation}");
     }
+}
+
+#[test]
+fn labels_of_metrics_are_those_of_the_configuration_and_those_of_the_annotation() {
+    let mesh = shop_and(
+        "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a, namespace: ecommerce}\nspec:\n  selector: {matchLabels: \
+         {app: a}}\n  template:\n    metadata:\n      labels: {app: a}\n      annotations:\n        \
+         sidecar.istio.io/extraStatTags: tenant,status\n        proxy.istio.io/config: '{extraStatTags: [plan, tenant]}'\n    \
+         spec: {containers: [{name: a, image: a}]}\n",
+    );
+    assert_eq!(
+        workload(&mesh, "a").extra_stat_tags(),
+        ["plan", "tenant", "status"]
+    );
+}
+
+#[test]
+fn buckets_of_histograms_can_be_annotated() {
+    let mesh = shop_and(
+        "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a, namespace: ecommerce}\nspec:\n  selector: {matchLabels: \
+         {app: a}}\n  template:\n    metadata:\n      labels: {app: a}\n      annotations:\n        \
+         sidecar.istio.io/statsHistogramBuckets: '{\"wasmcustom\": [1000, 0.5, 20], \"cluster.a\": [1e3]}'\n    \
+         spec: {containers: [{name: a, image: a}]}\n",
+    );
+    // In the order in which Envoy looks for them, that of their names.
+    assert_eq!(
+        configuration(&mesh, "a-0").bootstrap["stats_config"]["histogram_bucket_settings"],
+        json!([
+            {"match": {"prefix": "cluster.a"}, "buckets": [1000.0]},
+            {"match": {"prefix": "wasmcustom"}, "buckets": [1000.0, 0.5, 20.0]},
+        ])
+    );
+    let without = configuration(&mesh, "cart-service-0").bootstrap;
+    assert!(
+        without["stats_config"]
+            .get("histogram_bucket_settings")
+            .is_none()
+    );
 }

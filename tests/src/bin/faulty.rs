@@ -4,6 +4,9 @@
 //!
 //! It says which pod it is, which try it was, and which headers it was sent. Every path takes these parameters. `until=N` answers 503 to every try before the Nth; `slow=MS` has these tries wait
 //! first; `pod=NAME` makes them fail in this pod only. `while=FILE` waits as long as there is such a file.
+//!
+//! `body=TEXT` is said in place of all that, with the status `status=N`, as `type=MEDIA` and as if it were packed by `encoding=NAME`; `blanks=N` lengthens it, and with
+//! `cut=yes` the connection ends where the text does, which is not the end of the body.
 
 use std::collections::HashMap;
 use std::env;
@@ -11,10 +14,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use axum::body::Body;
 use axum::extract::Query;
 use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
-use serde_json::{Value, json};
+use futures::{StreamExt, stream};
+use serde_json::json;
 
 #[tokio::main]
 async fn main() -> Result<()> {
@@ -25,10 +31,13 @@ async fn main() -> Result<()> {
     Ok(())
 }
 
-async fn answer(
-    Query(query): Query<HashMap<String, String>>,
-    headers: HeaderMap,
-) -> (StatusCode, Json<Value>) {
+async fn answer(Query(query): Query<HashMap<String, String>>, headers: HeaderMap) -> Response {
+    if query.contains_key("body") {
+        return match as_told(&query) {
+            Ok(answer) => answer,
+            Err(error) => (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
+        };
+    }
     let number = |name: &str| query.get(name).and_then(|value| value.parse::<u64>().ok());
     let pod = env::var("POD_NAME").unwrap_or_default();
     let attempt = headers.get("x-envoy-attempt-count");
@@ -56,5 +65,28 @@ async fn answer(
         })
         .collect();
     let said = json!({ "pod": pod, "attempt": attempt, "headers": headers });
-    (status, Json(said))
+    (status, Json(said)).into_response()
+}
+
+/// What the request says that the answer is.
+fn as_told(query: &HashMap<String, String>) -> Result<Response> {
+    let text = |name: &str| query.get(name).map_or("", String::as_str);
+    let mut answer = Response::builder().status(text("status").parse::<u16>()?);
+    for (header, parameter) in [("content-type", "type"), ("content-encoding", "encoding")] {
+        if let Some(value) = query.get(parameter) {
+            answer = answer.header(header, value);
+        }
+    }
+    let blanks = query.get("blanks").map_or(Ok(0), |n| n.parse())?;
+    let body = text("body").to_owned() + &" ".repeat(blanks);
+    if !query.contains_key("cut") {
+        return Ok(answer.body(Body::from(body))?);
+    }
+    // It waits to be polled again, and meanwhile what came before is sent.
+    let cut = async {
+        tokio::task::yield_now().await;
+        Err(std::io::Error::other("it is cut here"))
+    };
+    let body = stream::iter([Ok(body)]).chain(stream::once(cut));
+    Ok(answer.body(Body::from_stream(body))?)
 }
