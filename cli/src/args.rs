@@ -654,6 +654,8 @@ Examples:
   tollgate bench flood --ids 1000000
       the limiter's memory while a million invented ids come instead of ten
   tollgate bench --format json | jq '.cases[] | {name, ratioToFloor}'
+  tollgate bench --operators user-classifier/10-rules --functions 20
+      no CPU time, but how many WebAssembly operators a request takes, and in which functions: the same each time
 
 Exit codes: 0 measured; 1 something was found or failed; 2 the command line is wrong.";
 
@@ -663,6 +665,14 @@ pub struct BenchArgs {
     /// What to measure [default: all but flood]
     #[arg(value_enum, value_name = "CASE")]
     pub cases: Vec<Case>,
+
+    /// Count the WebAssembly operators that modules execute for a request, instead of measuring: the same number each time
+    #[arg(long, conflicts_with_all = ["workers", "rounds", "requests", "ids", "individually"])]
+    pub operators: bool,
+
+    /// With --operators: for each case, the functions that execute most
+    #[arg(long, value_name = "N", requires = "operators", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub functions: Option<u32>,
 
     /// Worker threads of the Envoy; with more than one, leave a core for what sends the requests
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]

@@ -21,6 +21,10 @@ pub(crate) const TESTS: &[(&str, Test)] = &[
         a_million_invented_ids_take_no_memory_and_no_bursts,
     ),
     (
+        "no_request_executes_more_than_its_budget",
+        no_request_executes_more_than_its_budget,
+    ),
+    (
         "an_interrupted_bench_leaves_nothing_behind",
         an_interrupted_bench_leaves_nothing_behind,
     ),
@@ -192,6 +196,85 @@ fn a_million_invented_ids_take_no_memory_and_no_bursts() -> Result<()> {
     // A record each for those who find room, of which there is half as much again; what the others share has 1000 a day. A
     // day may end meanwhile, and then all of it begins anew.
     ensure!((10_000..=2 * 16_000).contains(&admitted), "{flood}");
+    Ok(())
+}
+
+/// How many WebAssembly operators a request of each case may take on average: what it took when it was last looked at, and a twentieth more, for what a newer compiler
+/// makes of the same sources. To raise one, know what the operators are for (`tollgate bench --operators CASE --functions 20`) and say so in the commit; to lower
+/// one is a good deed.
+const BUDGETS: [(&str, f64); 9] = [
+    ("empty-sdk-filter", 425.0),
+    ("tenant-rate-limit", 11_220.0),
+    ("tenant-rate-limit/busy", 6_460.0),
+    ("tenant-rate-limit/refused", 11_170.0),
+    ("user-classifier", 3_340.0),
+    ("user-classifier/10-rules", 5_700.0),
+    ("user-classifier/10000-rules", 7_340.0),
+    ("business-metrics", 7_200.0),
+    ("tollgate", 19_950.0),
+];
+
+fn operators(cases: &[&str]) -> Result<Value> {
+    let mut command = Command::new(tollgate()?);
+    command.current_dir(repository()).stdin(Stdio::null());
+    command.args(["bench", "--operators", "--functions", "5"]);
+    command.args(["--format", "json"]).args(cases);
+    if let Some(envoy) = envoy()? {
+        command.arg("--envoy").arg(envoy);
+    }
+    let output = command.stderr(Stdio::inherit()).output()?;
+    ensure!(output.status.success(), "it ended with {}", output.status);
+    let report: Value = serde_json::from_slice(&output.stdout).context("it printed no JSON")?;
+    Ok(report["operators"].clone())
+}
+
+fn no_request_executes_more_than_its_budget() -> Result<()> {
+    let counted = operators(&[])?;
+    let cases = counted["cases"].as_array().context("there are no cases")?;
+    let mut over = Vec::new();
+    for case in cases {
+        let name = case["name"].as_str().context("a case has no name")?;
+        let executed = case["operatorsPerRequest"].as_f64();
+        let executed = executed.with_context(|| format!("{name} has no figure"))?;
+        // What it executes is somewhere.
+        let parts = case["callbacks"].as_object().into_iter().flatten();
+        let sum: f64 = parts.filter_map(|(_, part)| part.as_f64()).sum();
+        ensure!((sum - executed).abs() < 0.1, "{case}");
+        let dearest = &case["functions"][0]["operatorsPerRequest"];
+        ensure!(dearest.as_f64() > Some(0.0), "{case}");
+        let budget = BUDGETS.iter().find(|(known, _)| *known == name);
+        let (_, budget) = budget.with_context(|| {
+            format!("{name} executes {executed} and has no budget: add one to BUDGETS")
+        })?;
+        if executed > *budget {
+            over.push(format!("{name} executes {executed}, may {budget}"));
+        }
+    }
+    ensure!(
+        cases.len() == BUDGETS.len(),
+        "budgets of what is no case: {} cases, {} budgets",
+        cases.len(),
+        BUDGETS.len()
+    );
+    ensure!(
+        over.is_empty(),
+        "{}: `tollgate bench --operators CASE --functions 20` tells where; if that is worth it, raise BUDGETS",
+        over.join("; ")
+    );
+    // The same again, digit for digit, of a filter whose requests differ, with clocks and random numbers.
+    let again = operators(&["tenant-rate-limit"])?;
+    let of = |counted: &Value| {
+        let mut cases = counted["cases"].as_array().into_iter().flatten();
+        cases
+            .find(|case| case["name"] == "tenant-rate-limit")
+            .cloned()
+    };
+    ensure!(
+        of(&counted) == of(&again),
+        "it was {:?} and is {:?}",
+        of(&counted),
+        of(&again)
+    );
     Ok(())
 }
 

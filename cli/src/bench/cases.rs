@@ -67,6 +67,13 @@ impl Case {
         all.filter(|case| *case != Self::Flood).collect()
     }
 
+    /// Those whose filter is a module, of ours or the empty one.
+    pub(crate) fn with_modules() -> Vec<Self> {
+        let all = Self::value_variants().iter().copied();
+        all.filter(|case| *case == Self::EmptySdkFilter || case.plugin().is_some())
+            .collect()
+    }
+
     /// The folder of the plugin, for a case of ours.
     fn plugin(self) -> Option<&'static str> {
         match self {

@@ -64,7 +64,7 @@ pub(crate) async fn measure(bench: &Bench<'_>, cases: &[Case]) -> anyhow::Result
 }
 
 /// The bytes of every module.
-fn modules(
+pub(super) fn modules(
     bench: &Bench<'_>,
     filters: &BTreeMap<Case, Filter>,
 ) -> anyhow::Result<BTreeMap<Case, Vec<u8>>> {
@@ -217,7 +217,7 @@ fn returned(traced: &Traced) -> f64 {
     bytes / traced.requests.len() as f64
 }
 
-fn write_module(
+pub(super) fn write_module(
     bench: &Bench<'_>,
     case: Case,
     suffix: &str,
@@ -230,7 +230,7 @@ fn write_module(
     Ok(file)
 }
 
-fn wasm_listener(name: &str, file: &std::path::Path, wasm: &Wasm) -> Listener {
+pub(super) fn wasm_listener(name: &str, file: &std::path::Path, wasm: &Wasm) -> Listener {
     let filter = wasm_filter(name, file, &wasm.plugin, &wasm.configuration);
     Listener::new(name, Some(filter))
 }

@@ -67,6 +67,15 @@ impl Requests {
         }
     }
 
+    /// The same with one header more.
+    pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
+        // The line that ends the head comes after it.
+        let end = self.bytes.len().saturating_sub(2);
+        self.bytes
+            .splice(end..end, format!("{name}: {value}\r\n").into_bytes());
+        self
+    }
+
     fn next(&mut self) -> &[u8] {
         if let Some(digits) = self.bytes.get_mut(self.digits.clone()) {
             let mut number = self.next;
@@ -249,7 +258,8 @@ mod tests {
 
     #[test]
     fn numbers_go_round() {
-        let mut requests = Requests::get("/", &[("x-tenant-id", "t########")], 2);
+        let mut requests =
+            Requests::get("/", &[("x-tenant-id", "t########")], 2).with("x-other", "1");
         let mut next = || {
             let text = String::from_utf8(requests.next().to_vec()).unwrap();
             text.split_once("x-tenant-id: ").unwrap().1.to_owned()
@@ -257,9 +267,9 @@ mod tests {
         assert_eq!(
             [next(), next(), next()],
             [
-                "t00000000\r\n\r\n",
-                "t00000001\r\n\r\n",
-                "t00000000\r\n\r\n"
+                "t00000000\r\nx-other: 1\r\n\r\n",
+                "t00000001\r\nx-other: 1\r\n\r\n",
+                "t00000000\r\nx-other: 1\r\n\r\n"
             ]
         );
     }

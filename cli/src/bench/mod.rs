@@ -3,14 +3,17 @@
 //! [`cases`] says what is compared, with the [`rules`] that the classifier is given beside those that ship. [`record`] makes the modules tell what they ask of the proxy, [`trace`] reads what they told (with what it
 //! knows of the [`abi`]), and [`floor`] makes the module that asks for the same and does nothing else. Then [`costs`] measures all of them in turn
 //! on one [`proxy`]: [`load`] sends the requests, [`usage`] says what the proxy used for them, [`statistics`] what that means, [`report`] how it is
-//! told. [`tenants`] and [`flood`] measure the limiter's memory besides.
+//! told. [`tenants`] and [`flood`] measure the limiter's memory besides. [`operators`] measures no time: it has the modules
+//! [count](counting) what they execute.
 
 pub(crate) mod abi;
 mod cases;
 mod costs;
+mod counting;
 mod flood;
 pub(crate) mod floor;
 mod load;
+mod operators;
 mod proxy;
 pub(crate) mod record;
 mod report;
@@ -30,6 +33,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow};
 
 use crate::args::{BenchArgs, BenchFormat};
+use crate::build::prune::Names;
 use crate::build::{self, Module};
 use crate::console::say;
 use crate::envoy::{Envoy, Wanted};
@@ -45,7 +49,9 @@ use report::Report;
 
 /// Measures and says what came of it.
 pub async fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
-    usage::require()?;
+    if !args.operators {
+        usage::require()?;
+    }
     let mut signals = Signals::catch()?;
     let keeper = Keeper::new()?;
     let stop = Stop::default();
@@ -98,10 +104,15 @@ impl Bench<'_> {
 
 async fn bench(args: BenchArgs, keeper: &Keeper, stop: &Stop) -> anyhow::Result<Report> {
     let wanted = Wanted::new(args.envoy);
+    let names = if args.operators {
+        Names::Kept
+    } else {
+        Names::Dropped
+    };
     let (envoy, workspace, modules) = blocking(move || {
         let workspace = Workspace::current()?;
         say("Building the filters");
-        let modules = build::modules_and_comparisons(&workspace)?;
+        let modules = build::modules_and_comparisons(&workspace, names)?;
         Ok((Envoy::locate(&wanted)?, workspace, modules))
     })
     .await?;
@@ -133,6 +144,16 @@ async fn bench(args: BenchArgs, keeper: &Keeper, stop: &Stop) -> anyhow::Result<
         ids: args.ids,
         individually: args.individually,
     };
+    if args.operators {
+        let cases = if args.cases.is_empty() {
+            Case::with_modules()
+        } else {
+            args.cases
+        };
+        let functions = args.functions.unwrap_or_default() as usize;
+        report.operators = Some(operators::measure(&bench, &cases, functions).await?);
+        return Ok(report);
+    }
     let cases: BTreeSet<Case> = if args.cases.is_empty() {
         Case::by_default().into_iter().collect()
     } else {

@@ -359,6 +359,8 @@ fn listener_configuration(listener: &Listener, address: SocketAddr) -> Value {
                 "stat_prefix": "bench",
                 // As Istio has it: clients cannot choose the address that they are known by.
                 "use_remote_address": true,
+                // For requests that bring an id, so that they are the same each time; the others get one.
+                "preserve_external_request_id": true,
                 "http_filters": filters,
                 "route_config": { "virtual_hosts": [{
                     "name": "bench",

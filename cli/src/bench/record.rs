@@ -13,8 +13,9 @@ use walrus::ir::{
     dfs_pre_order_mut,
 };
 use walrus::{
-    ConstExpr, DataKind, ElementItems, ExportItem, FunctionBuilder, FunctionId, FunctionKind,
-    GlobalId, ImportKind, InstrSeqBuilder, LocalId, MemoryId, Module, ModuleConfig, ValType,
+    ConstExpr, DataKind, ElementItems, ExportId, ExportItem, FunctionBuilder, FunctionId,
+    FunctionKind, GlobalId, ImportKind, InstrSeqBuilder, LocalId, MemoryId, Module, ModuleConfig,
+    ValType,
 };
 
 use super::abi::{Function, Parameter};
@@ -76,9 +77,49 @@ pub(crate) fn recording(module: &[u8], tag: &str) -> anyhow::Result<(Vec<u8>, In
         instead.insert(id, wrapper);
         functions.push((from, name, known));
     }
-    let mut replace = Replace(&instead);
-    for id in originals {
-        if let FunctionKind::Local(function) = &mut module.funcs.get_mut(id).kind {
+    replace(&mut module, &originals, &instead);
+
+    let mut callbacks = Vec::new();
+    for (number, (export, name, function)) in self::callbacks(&module).into_iter().enumerate() {
+        let (wrapper, callback) = recorder
+            .around_callback(&mut module, function, number, name)
+            .context("a callback is not as the ABI has it")?;
+        module.exports.get_mut(export).item = ExportItem::Function(wrapper);
+        callbacks.push(callback);
+    }
+    let interface = Interface {
+        functions,
+        callbacks,
+    };
+    Ok((module.emit_wasm(), interface))
+}
+
+/// The exported callbacks of a module, with their names and functions.
+pub(super) fn callbacks(module: &Module) -> Vec<(ExportId, String, FunctionId)> {
+    let exports = module.exports.iter();
+    exports
+        .filter_map(|export| match export.item {
+            ExportItem::Function(function)
+                if export.name.starts_with("proxy_on_")
+                    // Called within calls, whose lines tell how much memory was asked for.
+                    && export.name != "proxy_on_memory_allocate" =>
+            {
+                Some((export.id(), export.name.clone(), function))
+            }
+            _ => None,
+        })
+        .collect()
+}
+
+/// Has these functions of a module, and its tables, call others instead of some.
+pub(super) fn replace(
+    module: &mut Module,
+    functions: &[FunctionId],
+    instead: &HashMap<FunctionId, FunctionId>,
+) {
+    let mut replace = Replace(instead);
+    for id in functions {
+        if let FunctionKind::Local(function) = &mut module.funcs.get_mut(*id).kind {
             let start = function.entry_block();
             dfs_pre_order_mut(&mut replace, function, start);
         }
@@ -95,34 +136,6 @@ pub(crate) fn recording(module: &[u8], tag: &str) -> anyhow::Result<(Vec<u8>, In
             }
         }
     }
-
-    let exports: Vec<_> = module
-        .exports
-        .iter()
-        .filter_map(|export| match export.item {
-            ExportItem::Function(function)
-                if export.name.starts_with("proxy_on_")
-                    // Called within calls, whose lines tell how much memory was asked for.
-                    && export.name != "proxy_on_memory_allocate" =>
-            {
-                Some((export.id(), export.name.clone(), function))
-            }
-            _ => None,
-        })
-        .collect();
-    let mut callbacks = Vec::new();
-    for (number, (export, name, function)) in exports.into_iter().enumerate() {
-        let (wrapper, callback) = recorder
-            .around_callback(&mut module, function, number, name)
-            .context("a callback is not as the ABI has it")?;
-        module.exports.get_mut(export).item = ExportItem::Function(wrapper);
-        callbacks.push(callback);
-    }
-    let interface = Interface {
-        functions,
-        callbacks,
-    };
-    Ok((module.emit_wasm(), interface))
 }
 
 /// Calls what stands in for a function instead of it.
@@ -143,16 +156,16 @@ impl VisitorMut for Replace<'_> {
 }
 
 /// The functions that write lines.
-struct Recorder {
+pub(super) struct Recorder {
     memory: MemoryId,
     /// `(byte)`: a character.
-    character: FunctionId,
+    pub(super) character: FunctionId,
     /// `(number: i64)`: a space and 16 digits.
-    number: FunctionId,
+    pub(super) number: FunctionId,
     /// `(pointer, length)`: a space, `x`, and two digits for each byte.
     bytes: FunctionId,
     /// Sends the line off and begins the next.
-    end: FunctionId,
+    pub(super) end: FunctionId,
 }
 
 const LOAD32: LoadKind = LoadKind::I32 { atomic: false };
@@ -162,7 +175,7 @@ fn at(align: u32) -> MemArg {
 }
 
 impl Recorder {
-    fn add(module: &mut Module, tag: &str) -> anyhow::Result<Self> {
+    pub(super) fn add(module: &mut Module, tag: &str) -> anyhow::Result<Self> {
         let memory_id = module.get_memory_id().context("it has no memory")?;
         let memory = module.memories.get_mut(memory_id);
         let start = u32::try_from(memory.initial)? * PAGE;
@@ -245,7 +258,7 @@ impl Recorder {
         if let Some(result) = result {
             body.local_set(result);
         }
-        self.character(&mut body, b'C');
+        self.write(&mut body, b'C');
         body.i64_const(i64::try_from(index)?).call(self.number);
         match result {
             Some(result) => self.small(&mut body, result),
@@ -300,7 +313,7 @@ impl Recorder {
         let mut builder = FunctionBuilder::new(&mut module.types, &params, &results);
         let mut body = builder.func_body();
         let index = i64::try_from(index)?;
-        self.character(&mut body, b'B');
+        self.write(&mut body, b'B');
         body.i64_const(index).call(self.number);
         for position in 0..2 {
             match args.get(position) {
@@ -316,7 +329,7 @@ impl Recorder {
         if let Some(result) = result {
             body.local_set(result);
         }
-        self.character(&mut body, b'E');
+        self.write(&mut body, b'E');
         match result {
             Some(result) => self.small(&mut body, result),
             None => _ = body.i64_const(0).call(self.number),
@@ -333,12 +346,12 @@ impl Recorder {
         Ok((builder.finish(args, &mut module.funcs), callback))
     }
 
-    fn character(&self, body: &mut InstrSeqBuilder<'_>, character: u8) {
+    pub(super) fn write(&self, body: &mut InstrSeqBuilder<'_>, character: u8) {
         body.i32_const(character.into()).call(self.character);
     }
 
     /// Writes a number of 32 bits.
-    fn small(&self, body: &mut InstrSeqBuilder<'_>, local: LocalId) {
+    pub(super) fn small(&self, body: &mut InstrSeqBuilder<'_>, local: LocalId) {
         body.local_get(local)
             .unop(UnaryOp::I64ExtendUI32)
             .call(self.number);
@@ -353,7 +366,7 @@ impl Recorder {
     }
 }
 
-fn one_result(results: &[ValType]) -> anyhow::Result<Option<ValType>> {
+pub(super) fn one_result(results: &[ValType]) -> anyhow::Result<Option<ValType>> {
     match results {
         [] => Ok(None),
         [ValType::I32] => Ok(Some(ValType::I32)),

@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde::ser::{SerializeStruct, Serializer};
 
 use super::flood::Flood;
+use super::operators::Operators;
 use super::statistics::Summary;
 use super::tenants::Tenants;
 use crate::envoy::Envoy;
@@ -20,6 +21,7 @@ pub(crate) struct Report {
     envoy: String,
     workers: u32,
     pub(crate) costs: Option<Costs>,
+    pub(crate) operators: Option<Operators>,
     pub(crate) tenants: Option<Tenants>,
     pub(crate) flood: Option<Flood>,
 }
@@ -30,6 +32,7 @@ impl Report {
             envoy: envoy.version.to_string(),
             workers,
             costs: None,
+            operators: None,
             tenants: None,
             flood: None,
         }
@@ -39,13 +42,16 @@ impl Report {
 impl Serialize for Report {
     /// `cases` is there whatever was measured; the rest only with what it is about.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut report = serializer.serialize_struct("Report", 7)?;
+        let mut report = serializer.serialize_struct("Report", 8)?;
         let cases = self.costs.as_ref().map_or(&[][..], |costs| &costs.cases);
         report.serialize_field("cases", cases)?;
         report.serialize_field("envoy", &self.envoy)?;
         report.serialize_field("workers", &self.workers)?;
         if let Some(costs) = &self.costs {
             report.serialize_field("noFilter", &costs.baseline())?;
+        }
+        if let Some(operators) = &self.operators {
+            report.serialize_field("operators", operators)?;
         }
         if let Some(tenants) = &self.tenants {
             report.serialize_field("tenants", tenants)?;
@@ -206,6 +212,9 @@ impl fmt::Display for Report {
         if let Some(costs) = &self.costs {
             write!(f, "\n{costs}")?;
         }
+        if let Some(operators) = &self.operators {
+            write!(f, "\n{operators}")?;
+        }
         if let Some(tenants) = &self.tenants {
             write!(f, "\n{tenants}")?;
         }
@@ -279,12 +288,18 @@ pub(crate) struct Row<const N: usize>(pub(crate) [String; N]);
 
 /// Names to the left, figures to the right.
 pub(crate) fn table<const N: usize>(rows: &[Row<N>]) -> String {
+    let rows: Vec<&[String]> = rows.iter().map(|Row(cells)| &cells[..]).collect();
+    aligned(&rows)
+}
+
+/// The same for tables whose number of columns is not known before.
+pub(crate) fn aligned<R: AsRef<[String]>>(rows: &[R]) -> String {
     let mut text = String::new();
-    for Row(cells) in rows {
-        for (column, cell) in cells.iter().enumerate() {
+    for cells in rows {
+        for (column, cell) in cells.as_ref().iter().enumerate() {
             let width = rows
                 .iter()
-                .filter_map(|Row(cells)| cells.get(column))
+                .filter_map(|cells| cells.as_ref().get(column))
                 .map(|cell| cell.chars().count())
                 .max()
                 .unwrap_or_default();
@@ -327,6 +342,7 @@ mod tests {
             envoy: "1.40.0".to_owned(),
             workers: 1,
             costs: Some(Costs::new(cases, summary(20.0, spread), 15, 4000)),
+            operators: None,
             tenants: None,
             flood: None,
         }

@@ -20,6 +20,7 @@ use serde::Deserialize;
 use crate::args::BuildArgs;
 use crate::error::Hint;
 use crate::workspace::Workspace;
+use prune::Names;
 use wasm_target::WASM_TARGET;
 
 /// `tollgate build`: builds the modules and says where they are.
@@ -58,7 +59,7 @@ pub struct Module {
     pub path: PathBuf,
     /// Its size in bytes.
     pub size: usize,
-    /// The size before what Envoy would not call was removed.
+    /// The size before what Envoy would not call was removed, and the names of functions.
     pub size_built: usize,
 }
 
@@ -74,17 +75,25 @@ pub fn module_names(workspace: &Workspace) -> anyhow::Result<BTreeSet<String>> {
 /// Builds and prunes the module of every plugin. cargo's progress and diagnostics go to standard error. Takes as long as
 /// cargo does, so asynchronous callers give it a thread of its own.
 pub fn modules(workspace: &Workspace) -> anyhow::Result<Vec<Module>> {
-    compile(workspace, plugins(workspace, &workspace.plugins())?)
+    let plugins = plugins(workspace, &workspace.plugins())?;
+    compile(workspace, plugins, Names::Dropped)
 }
 
-/// The same, and the modules that `tollgate bench` compares them with.
-pub(crate) fn modules_and_comparisons(workspace: &Workspace) -> anyhow::Result<Vec<Module>> {
+/// The same, and the modules that `tollgate bench` compares them with. Those with names are the same with the names of their functions, and lie in a folder of their own.
+pub(crate) fn modules_and_comparisons(
+    workspace: &Workspace,
+    names: Names,
+) -> anyhow::Result<Vec<Module>> {
     let mut all = plugins(workspace, &workspace.plugins())?;
     all.extend(plugins(workspace, &workspace.comparisons())?);
-    compile(workspace, all)
+    compile(workspace, all, names)
 }
 
-fn compile(workspace: &Workspace, plugins: Vec<Plugin>) -> anyhow::Result<Vec<Module>> {
+fn compile(
+    workspace: &Workspace,
+    plugins: Vec<Plugin>,
+    names: Names,
+) -> anyhow::Result<Vec<Module>> {
     if plugins.is_empty() {
         bail!(
             "there are no plugins: no folder of {} has a Cargo.toml",
@@ -102,7 +111,10 @@ fn compile(workspace: &Workspace, plugins: Vec<Plugin>) -> anyhow::Result<Vec<Mo
     cargo.args(["--config", &config]);
     let artifacts = build(cargo).context("the filters do not compile for Envoy")?;
 
-    let folder = workspace.modules();
+    let folder = match names {
+        Names::Dropped => workspace.modules(),
+        Names::Kept => workspace.modules().join("named"),
+    };
     fs::create_dir_all(&folder)
         .with_context(|| format!("cannot make the folder {}", folder.display()))?;
     let modules = plugins
@@ -116,7 +128,7 @@ fn compile(workspace: &Workspace, plugins: Vec<Plugin>) -> anyhow::Result<Vec<Mo
                 .with_context(|| format!("cargo made no module of the plugin {}", plugin.name))?;
             let built = fs::read(file).with_context(|| format!("cannot read {file}"))?;
             let modules = plugin.modules().into_iter().map(|(name, callbacks)| {
-                let pruned = prune::prune(&built, &callbacks)
+                let pruned = prune::prune_to(&built, &callbacks, names)
                     .with_context(|| format!("the plugin {} cannot be used", plugin.name))
                     .hint(format_args!(
                         "the callbacks of the plugin are listed in {} under [package.metadata.tollgate]",

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use tollgate_common::metrics::label_value;
 use tollgate_common::{Claim, Claims};
-use tollgate_host::{Copies, Host};
+use tollgate_host::{Copies, Host, same_bytes};
 
 use crate::register::Register;
 
@@ -26,6 +26,9 @@ pub const PENDING: u16 = u16::MAX - 1;
 
 /// How long a value may be, as it is written into a metric's name. A longer one is `other`.
 pub const LONGEST_VALUE: usize = 128;
+
+/// How many declared values are few.
+const FEW: usize = 8;
 
 /// How many values a segment of a list has: some 4 KB at most are copied to add one.
 const IN_SEGMENT: usize = 32;
@@ -134,8 +137,8 @@ impl Label {
 
     /// The position of a value; [`PENDING`] if only [`Label::admit`] can tell.
     pub fn position(&self, value: &[u8]) -> u16 {
-        if let Some(position) = self.positions.get(value) {
-            return *position;
+        if let Some(position) = self.declared(value) {
+            return position;
         }
         let Some(admitted) = &self.admitted else {
             return OTHER;
@@ -149,15 +152,26 @@ impl Label {
                 None => OTHER,
                 Some(value) => {
                     let value = value.as_bytes();
-                    let known = self.positions.get(value);
-                    match known.or_else(|| admitted.positions.get(value)) {
-                        Some(position) => *position,
+                    let admitted_at = || admitted.positions.get(value).copied();
+                    match self.declared(value).or_else(admitted_at) {
+                        Some(position) => position,
                         None if admitted.register.is_full() => OTHER,
                         None => PENDING,
                     }
                 }
             },
         }
+    }
+
+    /// The position of a value that is declared.
+    fn declared(&self, value: &[u8]) -> Option<u16> {
+        // To compare with a few takes less than to hash.
+        if self.values.len() <= FEW {
+            let is_value = |declared: &String| same_bytes(declared.as_bytes(), value);
+            let place = self.values.iter().position(is_value)?;
+            return u16::try_from(place).ok().map(|place| DECLARED + place);
+        }
+        self.positions.get(value).copied()
     }
 
     /// The position of a value of which there may be several copies.

@@ -10,7 +10,7 @@ use std::ops::RangeInclusive;
 
 use tollgate_common::header::{TENANT_ID, TENANT_TIER, USER_TYPE};
 use tollgate_common::{Claims, Refusal, StringMatch, series_name};
-use tollgate_host::{Copies, HeaderMap, Host, MetricKind};
+use tollgate_host::{Copies, HeaderMap, Host, MetricKind, Names};
 
 use crate::body::{Asked, Body};
 use crate::config::{MAX_LABELS, MAX_METRIC_LABELS, MAX_METRICS};
@@ -144,7 +144,9 @@ pub struct Metrics {
     claims: u32,
     metrics: Vec<CompiledMetric>,
     /// The names of the headers to look at.
-    headers: Vec<String>,
+    headers: Names,
+    /// How many they are.
+    header_count: usize,
     /// For each label from a header the position in `headers`.
     label_headers: Vec<usize>,
     max_series: u64,
@@ -249,7 +251,8 @@ impl Metrics {
             uses_routes,
             claims,
             metrics,
-            headers,
+            header_count: headers.len(),
+            headers: Names::new(headers),
             label_headers,
             max_series,
             folded_metric,
@@ -284,7 +287,7 @@ impl Metrics {
 
     /// How many headers labels and conditions look at, beside those that every configuration knows.
     pub fn further_headers(&self) -> usize {
-        self.headers.len() - KNOWN_HEADERS.len()
+        self.header_count - KNOWN_HEADERS.len()
     }
 
     /// The counter of requests whose series was one too many.
@@ -448,26 +451,20 @@ impl Metrics {
             reason: None,
         };
         let believed = match identity {
-            Identity::Headers => self.headers.len(),
+            Identity::Headers => self.header_count,
             // Only what a request is about is taken from its client: the method, the path, whether it is gRPC.
             Identity::AnsweredBefore(_) => TENANT,
         };
-        for (name, value) in headers.iter() {
-            let slots = self
-                .headers
-                .iter()
-                .zip(shown.headers.iter_mut())
-                .take(believed);
-            for (_, slot) in slots
-                .into_iter()
-                .filter(|(wanted, _)| wanted.as_bytes() == name)
+        self.headers.find(headers, |position, value| {
+            if let Some(slot) = shown.headers.get_mut(position)
+                && position < believed
             {
                 *slot = match slot {
                     Copies::Absent => Copies::One(value),
                     Copies::One(_) | Copies::Several => Copies::Several,
                 };
             }
-        }
+        });
         if let Identity::AnsweredBefore(Some(refusal)) = identity {
             for (position, word) in [(TENANT, refusal.tenant), (TIER, refusal.tier)] {
                 if let (Some(slot), Some(word)) = (shown.headers.get_mut(position), word) {

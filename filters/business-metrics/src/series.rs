@@ -3,7 +3,7 @@
 //! A series stays until the proxy ends, whichever configuration made it, so the bound is the proxy's: its workers share a list of
 //! all series that were ever admitted ([`Register`]), of which each knows what it has read.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::hash::Hasher;
 
 use siphasher::sip::SipHasher13;
@@ -15,7 +15,7 @@ use crate::register::Register;
 pub const IN_SEGMENT: usize = 512;
 
 /// A series: a metric and a value for each of its labels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SeriesKey {
     /// The metric's position.
     pub metric: usize,
@@ -26,7 +26,8 @@ pub struct SeriesKey {
 /// The series that this worker has defined. `Id` is what the proxy knows one by.
 #[derive(Debug)]
 pub struct Series<Id> {
-    defined: HashMap<SeriesKey, Id>,
+    /// By order: comparing a few keys takes less than hashing one.
+    defined: BTreeMap<SeriesKey, Id>,
     /// Of all workers' series those that this one has read of, as hashes of their names.
     admitted: HashSet<u64>,
     register: Register,
@@ -36,7 +37,7 @@ impl<Id: Copy> Series<Id> {
     /// No series yet, of those in this list.
     pub fn new(register: Register) -> Self {
         Self {
-            defined: HashMap::new(),
+            defined: BTreeMap::new(),
             admitted: HashSet::new(),
             register,
         }

@@ -2,6 +2,7 @@
 
 use regex_lite::Regex;
 use serde::Deserialize;
+use tollgate_host::same_bytes;
 
 /// A condition on a string, with the keys of Istio's `StringMatch`: exactly one of `exact`, `prefix`, `suffix`, `regex`.
 /// A regular expression must match the whole string, as in Istio, and never matches bytes that are not UTF-8, or more than 1,024 of them.
@@ -115,10 +116,16 @@ impl StringMatch {
 
     /// Whether these bytes match.
     pub fn matches(&self, bytes: &[u8]) -> bool {
+        let is = |part: Option<&[u8]>, text: &str| {
+            part.is_some_and(|part| same_bytes(part, text.as_bytes()))
+        };
         match self {
-            Self::Exact(text) => bytes == text.as_bytes(),
-            Self::Prefix(text) => bytes.starts_with(text.as_bytes()),
-            Self::Suffix(text) => bytes.ends_with(text.as_bytes()),
+            Self::Exact(text) => same_bytes(bytes, text.as_bytes()),
+            Self::Prefix(text) => is(bytes.get(..text.len()), text),
+            Self::Suffix(text) => {
+                let start = bytes.len().checked_sub(text.len());
+                is(start.and_then(|start| bytes.get(start..)), text)
+            }
             Self::Regex(_) => self.judge(bytes).unwrap_or(false),
         }
     }

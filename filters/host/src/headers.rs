@@ -1,8 +1,8 @@
 //! Header maps as the proxy sends them: bytes, in order, duplicates and all.
 //!
 //! A map stays in the buffer the proxy filled and is read in place: reading allocates nothing beyond that one
-//! buffer, and looking a header up allocates nothing at all. What a filter changes goes to the proxy and into a new buffer here,
-//! so that the next filter of the same module sees it.
+//! buffer, and looking a header up allocates nothing at all. What a filter adds goes to the proxy and behind that buffer here, and what it takes away
+//! makes a new one, so that the next filter of the same module sees it.
 //!
 //! Filters look for a dozen names in a request, and most of their instructions were once spent here. So what looks for one name goes by lengths, which
 //! stand side by side at the start of the buffer: names of another length are never looked at.
@@ -18,6 +18,10 @@ pub struct HeaderMap {
     /// As `proxy_get_header_map_pairs` returns it: a count, the lengths of each name and value (all `u32`,
     /// little-endian), then the names and values themselves, a zero byte after each. [`HeaderMap::parse`] has checked that it is as long as they say.
     buffer: Vec<u8>,
+    /// What was added since, one after the other: both lengths, name, value. To put it into the buffer would be to copy that, and mostly nobody asks any more.
+    added: Vec<u8>,
+    /// A [`bit`] for each length that a name has: of most names that filters look for it says that they are not there.
+    lengths: u64,
 }
 
 /// How often a header occurs. A header that decides something must be there once: of several copies a
@@ -35,25 +39,35 @@ pub enum Copies<'a> {
 impl HeaderMap {
     /// Takes over the bytes of `proxy_get_header_map_pairs`. Every length is checked here; no bytes at all are an empty map.
     pub fn parse(buffer: Vec<u8>) -> Result<Self, HostError> {
-        let map = Self { buffer };
+        let mut map = Self {
+            buffer,
+            added: Vec::new(),
+            lengths: 0,
+        };
         if !map.buffer.is_empty() {
             let (lengths, data) = map.parts().ok_or(HostError::Malformed)?;
             // In 64 bits four billion of them do not overflow.
-            let whole = |pair: &[u8; 8]| {
+            let (mut whole, mut bits) = (2 * lengths.len() as u64, 0);
+            for pair in lengths {
                 let (name, value) = lengths_of(pair);
-                name as u64 + value as u64 + 2
-            };
-            if lengths.iter().map(whole).sum::<u64>() != data.len() as u64 {
+                whole += name as u64 + value as u64;
+                bits |= bit(name);
+            }
+            if whole != data.len() as u64 {
                 return Err(HostError::Malformed);
             }
+            map.lengths = bits;
         }
         Ok(map)
     }
 
     /// A map of these headers, in order.
     pub fn from_pairs<N: AsRef<[u8]>, V: AsRef<[u8]>>(pairs: &[(N, V)]) -> Self {
+        let lengths = pairs.iter().map(|(name, _)| bit(name.as_ref().len()));
         Self {
             buffer: to_bytes(pairs),
+            added: Vec::new(),
+            lengths: lengths.fold(0, |all, bit| all | bit),
         }
     }
 
@@ -71,6 +85,7 @@ impl HeaderMap {
             lengths: lengths.iter(),
             data,
             at: 0,
+            added: &self.added,
         }
     }
 
@@ -90,12 +105,20 @@ impl HeaderMap {
         self.named(name.as_bytes())
     }
 
+    /// The headers with names of a length; certainly none of them if there are none.
+    fn entries_of_length(&self, length: usize) -> Entries<'_> {
+        if self.lengths & bit(length) == 0 {
+            return Entries::default();
+        }
+        self.entries()
+    }
+
     fn named<'a>(&'a self, name: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
-        let mut entries = self.entries();
+        let mut entries = self.entries_of_length(name.len());
         std::iter::from_fn(move || {
             loop {
                 let (entry, value) = entries.next_of_length(name.len())?;
-                if entry == name {
+                if same_bytes(entry, name) {
                     return Some(value);
                 }
             }
@@ -125,21 +148,20 @@ impl HeaderMap {
 
     fn retain(&mut self, stays: impl Fn(&[u8]) -> bool) {
         let left: Vec<_> = self.iter().filter(|(entry, _)| stays(entry)).collect();
+        // Bits of names that have gone may stay: they say no more than that there may be one.
         self.buffer = to_bytes(&left);
+        self.added = Vec::new();
     }
 
     pub(crate) fn add(&mut self, name: &[u8], value: &[u8]) {
-        let (lengths, data) = self.parts().unwrap_or_default();
-        let size = self.buffer.len() + 4 + written_size(name, value);
-        let mut buffer = Vec::with_capacity(size);
-        buffer.extend(number(lengths.len() + 1));
-        buffer.extend_from_slice(lengths.as_flattened());
-        buffer.extend(number(name.len()));
-        buffer.extend(number(value.len()));
-        buffer.extend_from_slice(data);
-        write_ended(&mut buffer, name);
-        write_ended(&mut buffer, value);
-        self.buffer = buffer;
+        // Whoever adds one often adds another.
+        let size = 8 + name.len() + value.len();
+        self.added.reserve(size.max(ROOM));
+        self.added.extend(number(name.len()));
+        self.added.extend(number(value.len()));
+        self.added.extend_from_slice(name);
+        self.added.extend_from_slice(value);
+        self.lengths |= bit(name.len());
     }
 
     pub(crate) fn set(&mut self, name: &[u8], value: &[u8]) {
@@ -150,9 +172,9 @@ impl HeaderMap {
     /// How often a header is there, and whether it is there in another spelling as well: in one pass, because filters ask that of every header of theirs.
     fn spellings<'a>(&'a self, name: &[u8]) -> (Copies<'a>, bool) {
         let (mut copies, mut others) = (Copies::Absent, false);
-        let mut entries = self.entries();
+        let mut entries = self.entries_of_length(name.len());
         while let Some((entry, value)) = entries.next_of_length(name.len()) {
-            if entry == name {
+            if same_bytes(entry, name) {
                 copies = match copies {
                     Copies::Absent => Copies::One(value),
                     _ => Copies::Several,
@@ -246,15 +268,36 @@ fn lengths_of(pair: &[u8; 8]) -> (usize, usize) {
     ((both as u32) as usize, (both >> 32) as usize)
 }
 
-/// Walks a buffer; ends at the first length that does not fit, which `parse` has ruled out.
+/// Walks a buffer, and then what was added; ends at the first length that does not fit, which `parse` has ruled out.
+#[derive(Default)]
 struct Entries<'a> {
     lengths: std::slice::Iter<'a, [u8; 8]>,
     data: &'a [u8],
     /// Where in `data` the next name begins.
     at: usize,
+    added: &'a [u8],
 }
 
 impl<'a> Entries<'a> {
+    /// The next header whose name may have one of these lengths, a [`bit`] each.
+    #[inline]
+    fn next_of_lengths(&mut self, bits: u64) -> Option<(&'a [u8], &'a [u8])> {
+        for pair in self.lengths.by_ref() {
+            let (name, value) = lengths_of(pair);
+            let at = self.at;
+            self.at = at.wrapping_add(name).wrapping_add(value).wrapping_add(2);
+            if bits & bit(name) != 0 {
+                return self.entry(at, name, value);
+            }
+        }
+        loop {
+            let (name, value) = self.next_added()?;
+            if bits & bit(name.len()) != 0 {
+                return Some((name, value));
+            }
+        }
+    }
+
     /// The next header whose name has this length.
     #[inline]
     fn next_of_length(&mut self, length: usize) -> Option<(&'a [u8], &'a [u8])> {
@@ -266,7 +309,21 @@ impl<'a> Entries<'a> {
                 return self.entry(at, name, value);
             }
         }
-        None
+        loop {
+            let (name, value) = self.next_added()?;
+            if name.len() == length {
+                return Some((name, value));
+            }
+        }
+    }
+
+    fn next_added(&mut self) -> Option<(&'a [u8], &'a [u8])> {
+        let (lengths, rest) = self.added.split_first_chunk()?;
+        let (name, value) = lengths_of(lengths);
+        let (name, rest) = rest.split_at_checked(name)?;
+        let (value, rest) = rest.split_at_checked(value)?;
+        self.added = rest;
+        Some((name, value))
     }
 
     fn entry(&self, at: usize, name: usize, value: usize) -> Option<(&'a [u8], &'a [u8])> {
@@ -281,11 +338,105 @@ impl<'a> Iterator for Entries<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        let (name, value) = lengths_of(self.lengths.next()?);
+        let Some(pair) = self.lengths.next() else {
+            return self.next_added();
+        };
+        let (name, value) = lengths_of(pair);
         let at = self.at;
         self.at = at.wrapping_add(name).wrapping_add(value).wrapping_add(2);
         self.entry(at, name, value)
     }
+}
+
+/// Names that somebody looks for in every request, all of them in one pass over its headers.
+#[derive(Clone, Debug, Default)]
+pub struct Names {
+    /// With the positions that they were given in, the shortest first.
+    names: Vec<(Box<[u8]>, usize)>,
+    /// A [`bit`] for each length that one of them has: most headers of a request are none of them.
+    lengths: u64,
+    /// How many names are shorter than the position says. The last one is for all longer names, too.
+    shorter: Vec<usize>,
+}
+
+impl Names {
+    /// These names, in lower case; one may be there several times.
+    pub fn new<N: AsRef<str>>(names: impl IntoIterator<Item = N>) -> Self {
+        let mut all = Self::default();
+        for (position, name) in names.into_iter().enumerate() {
+            all.add(name.as_ref(), position);
+        }
+        all
+    }
+
+    /// One more name, which is known by this position.
+    pub fn add(&mut self, name: &str, position: usize) {
+        let name = name.as_bytes();
+        let upto = |length: usize| {
+            let is_upto = |(known, _): &(Box<[u8]>, usize)| known.len() <= length;
+            self.names.partition_point(is_upto)
+        };
+        self.names.insert(upto(name.len()), (name.into(), position));
+        self.lengths |= bit(name.len());
+        let shorter = |length: usize| {
+            self.names
+                .partition_point(|(known, _)| known.len() < length)
+        };
+        self.shorter = (0..=LONG).map(shorter).collect();
+    }
+
+    /// Shows every header that has one of these names, in order, with the position of the name.
+    #[inline]
+    pub fn find<'a>(&self, headers: &'a HeaderMap, mut found: impl FnMut(usize, &'a [u8])) {
+        let mut entries = headers.entries();
+        while let Some((name, value)) = entries.next_of_lengths(self.lengths) {
+            let from = self.shorter.get(name.len().min(LONG));
+            let names = from.and_then(|from| self.names.get(*from..));
+            for (wanted, position) in names.unwrap_or_default() {
+                if wanted.len() > name.len() {
+                    break;
+                }
+                if same_bytes(wanted, name) {
+                    found(*position, value);
+                }
+            }
+        }
+    }
+}
+
+/// So many bytes are made room for at once for what is added: two or three short headers.
+const ROOM: usize = 96;
+
+/// From here on lengths are not told apart before names are.
+const LONG: usize = 63;
+
+/// The bit that stands for a length, and for those that are 64 more, 128 more and so on: to tell them apart is for whoever compares names.
+fn bit(length: usize) -> u64 {
+    1_u64.wrapping_shl(length as u32)
+}
+
+/// Whether two texts are the same, eight bytes at a time: the C library that modules are linked with compares them one by one.
+#[inline]
+pub fn same_bytes(a: &[u8], b: &[u8]) -> bool {
+    if a.len() != b.len() {
+        return false;
+    }
+    // The ends first: names that begin alike are many. They overlap with what comes before them.
+    if let (Some(a_end), Some(b_end)) = (a.last_chunk(), b.last_chunk()) {
+        let same = |a: &[u8; 8], b: &[u8; 8]| u64::from_le_bytes(*a) == u64::from_le_bytes(*b);
+        let (a, b) = (a.as_chunks().0, b.as_chunks().0);
+        return same(a_end, b_end) && a.iter().zip(b).all(|(a, b)| same(a, b));
+    }
+    if let (Some(a_end), Some(b_end), Some(a), Some(b)) = (
+        a.last_chunk(),
+        b.last_chunk(),
+        a.first_chunk(),
+        b.first_chunk(),
+    ) {
+        let same = |a: &[u8; 4], b: &[u8; 4]| u32::from_le_bytes(*a) == u32::from_le_bytes(*b);
+        return same(a_end, b_end) && same(a, b);
+    }
+    a.iter().zip(b).all(|(a, b)| a == b)
 }
 
 /// What filters read of one request: one snapshot of its headers, and of its metadata if one of them asks, shared by all filters of a module. A change
@@ -606,6 +757,38 @@ mod tests {
 
     proptest! {
         #[test]
+        fn bytes_are_the_same_or_are_not(a in proptest::collection::vec(0_u8..2, 0..20), at in any::<proptest::sample::Index>()) {
+            prop_assert!(same_bytes(&a, &a.clone()));
+            prop_assert!(!same_bytes(&a, &[&a[..], &[0]].concat()));
+            if !a.is_empty() {
+                let mut b = a.clone();
+                b[at.index(a.len())] ^= 1;
+                prop_assert!(!same_bytes(&a, &b));
+            }
+        }
+
+        #[test]
+        fn names_are_found_wherever_they_are(
+            wanted in proptest::collection::vec("[a-c]{0,4}|[a-c]{60,70}", 0..6),
+            headers in proptest::collection::vec(("[a-c]{0,4}|[a-c]{60,70}", "[v]{0,2}"), 0..8),
+            added in proptest::collection::vec(("[a-c]{0,4}", "[v]{0,2}"), 0..3),
+        ) {
+            let mut map = HeaderMap::from_pairs(&headers);
+            for (name, value) in &added {
+                map.add(name.as_bytes(), value.as_bytes());
+            }
+            // In the order of the headers, and of one header in that of the names.
+            let mut expected = Vec::new();
+            for (name, value) in map.iter() {
+                let positions = wanted.iter().enumerate().filter(|(_, wanted)| wanted.as_bytes() == name);
+                expected.extend(positions.map(|(position, _)| (position, value)));
+            }
+            let mut found = Vec::new();
+            Names::new(&wanted).find(&map, |position, value| found.push((position, value)));
+            prop_assert_eq!(found, expected);
+        }
+
+        #[test]
         fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64), small in 0_u8..4) {
             let mut counted = vec![small, 0, 0, 0];
             counted.extend_from_slice(&bytes);
@@ -627,7 +810,7 @@ mod tests {
             start in proptest::collection::vec((name(), Just(b"old".to_vec())), 0..6),
             changes in proptest::collection::vec((0..3, name()), 0..8),
         ) {
-            let mut map = HeaderMap::from_pairs(&start);
+            let mut map = HeaderMap::parse(to_bytes(&start)).unwrap();
             let mut model = start;
             for (kind, name) in changes {
                 match kind {

@@ -54,7 +54,7 @@ pub use proxy_wasm;
 pub use body::Chunk;
 pub use callback::{CALLBACKS, Callback};
 pub use filter::{Action, Plugin, Stream};
-pub use headers::{Copies, HeaderMap, Request, Trailers, same_name};
+pub use headers::{Copies, HeaderMap, Names, Request, Trailers, same_bytes, same_name};
 pub use host::{
     Body, Expected, Host, HostError, LocalResponse, Map, MetricId, MetricKind, SharedValue,
 };

@@ -6,7 +6,7 @@ use tollgate_common::TenantId;
 use crate::config::Answer;
 use crate::in_flight::{Concurrencies, Concurrency};
 use crate::ledger::Limits;
-use crate::limit::{Kind, Limit, Standing};
+use crate::limit::{Kind, Limit, Standing, times};
 use crate::settle::Source;
 
 const SECOND: u64 = 1_000_000_000;
@@ -246,8 +246,9 @@ pub(crate) fn push_number(text: &mut String, mut number: u64) {
             break;
         }
     }
-    let digits = digits.get(from..).unwrap_or_default();
-    text.push_str(std::str::from_utf8(digits).unwrap_or_default());
+    for digit in digits.get(from..).unwrap_or_default() {
+        text.push(char::from(*digit));
+    }
 }
 
 /// Who and what was refused.
@@ -509,9 +510,7 @@ impl<'a> Refused<'a> {
 fn wait(limit: &Limit, standing: &Standing, cost: u64) -> u64 {
     let further = cost.saturating_sub(standing.remaining).saturating_sub(1);
     match limit.kind {
-        Kind::Rate { interval, .. } => standing
-            .more_in
-            .saturating_add(further.saturating_mul(interval)),
+        Kind::Rate { interval, .. } => standing.more_in.saturating_add(times(further, interval)),
         // All of it comes back at once.
         Kind::Quota { .. } => standing.more_in,
     }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::limit::times;
+
 /// A window of a quota. All begin at UTC boundaries, for all tenants at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Window {
@@ -46,10 +48,10 @@ impl Window {
     pub fn end(self, number: u64) -> u64 {
         let next = number.saturating_add(1);
         match self {
-            Window::Minute => next.saturating_mul(60 * SECOND),
-            Window::Hour => next.saturating_mul(3_600 * SECOND),
-            Window::Day => next.saturating_mul(DAY),
-            Window::Month => first_day(next).saturating_mul(DAY),
+            Window::Minute => times(next, 60 * SECOND),
+            Window::Hour => times(next, 3_600 * SECOND),
+            Window::Day => times(next, DAY),
+            Window::Month => times(first_day(next), DAY),
         }
     }
 

@@ -285,6 +285,16 @@ impl Kind {
     }
 }
 
+/// So many times a length of time, at most the largest number. A request asks that a dozen times, and WebAssembly has no multiplication that tells whether its result fits: it
+/// takes a function for numbers of 128 bits, unless both are seen to be small.
+pub(crate) fn times(count: u64, length: u64) -> u64 {
+    if count.leading_zeros() + length.leading_zeros() >= u64::BITS {
+        count.wrapping_mul(length)
+    } else {
+        count.saturating_mul(length)
+    }
+}
+
 /// The bits of a key that say what kind of limit it is of.
 pub const KIND: u32 = 7;
 
@@ -376,10 +386,10 @@ impl Limit {
                     // A run may reach into the future, by less than a sixteenth of the burst: see `run`.
                     (left, burst.saturating_add((burst / 16).saturating_sub(1)))
                 } else {
-                    (left.div_ceil(old.max(1)).saturating_mul(interval), burst)
+                    (times(left.div_ceil(old.max(1)), interval), burst)
                 };
                 now.monotonic
-                    .saturating_add(left.min(most.saturating_mul(interval)))
+                    .saturating_add(left.min(times(most, interval)))
             }
             (Kind::Rate { .. }, _) => now.monotonic,
             (

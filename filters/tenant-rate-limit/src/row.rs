@@ -100,10 +100,10 @@ impl<'a> Row<'a> {
     /// state of a limit that a new configuration no longer has would never be at rest on a clock that nobody reads, and keep its record for ever.
     pub fn clocks(&self) -> Clocks {
         self.records()
-            .flat_map(Record::states)
-            .map(|state| match state.used {
-                Used::Rate { .. } => Clocks::MONOTONIC,
-                Used::Quota { .. } => Clocks::UTC,
+            .flat_map(Record::keys)
+            .filter_map(|key| match key & limit::KIND {
+                limit::RATE => Some(Clocks::MONOTONIC),
+                _ => limit::window(key).map(|_| Clocks::UTC),
             })
             .fold(Clocks::default(), Clocks::and)
     }
@@ -133,7 +133,11 @@ impl<'a> Row<'a> {
     ) -> Replacement {
         let own = self.record(id);
         let others = || self.records().filter(|record| !record.has_id(id));
-        let in_use = others().filter(|record| !record.at_rest(now)).count();
+        // Whether they are at rest matters only where all of them together are too many.
+        let in_use = match others().count() {
+            few if few < capacity => few,
+            _ => others().filter(|record| !record.at_rest(now)).count(),
+        };
         let mut too_many = (in_use + 1).saturating_sub(capacity);
         let most = most.max(states.len()).min(u8::MAX.into());
         let mut bytes =
@@ -194,7 +198,8 @@ pub struct Record<'a> {
 impl<'a> Record<'a> {
     /// What was used of the limit with this key; `None` if it is at rest.
     pub fn used(self, key: u32) -> Option<Used> {
-        let state = self.states().find(|state| state.key == key);
+        let has_key = |state: &&[u8; STATE]| state.first_chunk() == Some(&key.to_le_bytes());
+        let state = self.each().iter().find(has_key).and_then(read);
         state.map(|state| state.used)
     }
 
@@ -206,15 +211,22 @@ impl<'a> Record<'a> {
     }
 
     fn has_id(self, id: u32) -> bool {
-        self.bytes.starts_with(&id.to_le_bytes())
+        self.bytes.first_chunk() == Some(&id.to_le_bytes())
     }
 
     fn states(self) -> impl Iterator<Item = State> + 'a {
-        self.bytes
-            .get(RECORD_HEADER..)
-            .unwrap_or_default()
-            .chunks_exact(STATE)
-            .filter_map(read)
+        self.each().iter().filter_map(read)
+    }
+
+    /// The keys of all states, also of those of a kind that is not known.
+    fn keys(self) -> impl Iterator<Item = u32> + 'a {
+        let key = |state: &[u8; STATE]| state.first_chunk().map(|key| u32::from_le_bytes(*key));
+        self.each().iter().filter_map(key)
+    }
+
+    fn each(self) -> &'a [[u8; STATE]] {
+        let states = self.bytes.get(RECORD_HEADER..).unwrap_or_default();
+        states.as_chunks().0
     }
 
     fn at_rest(self, now: Now) -> bool {
@@ -241,7 +253,7 @@ fn push(row: &mut Vec<u8>, state: State) {
     }
 }
 
-fn read(bytes: &[u8]) -> Option<State> {
+fn read(bytes: &[u8; STATE]) -> Option<State> {
     let mut reader = Reader(bytes);
     let key = reader.u32()?;
     let (a, b) = (reader.u64()?, reader.seven()?);

@@ -51,7 +51,7 @@
 //! A quota whose requests are settled by their responses ([`settle`](crate::settle)) has no runs, and what is given out of it does not only go on: some is given back. So a worker takes what a request
 //! is estimated at, no more, and a refusal by such a quota is always one that the record has.
 
-use crate::limit::{Kind, Limit, Now, Standing, State, Used};
+use crate::limit::{Kind, Limit, Now, Standing, State, Used, times};
 
 /// The most units of a quota in a run.
 pub const LONGEST: u64 = 1_024;
@@ -204,9 +204,7 @@ impl Run {
             Kind::Rate { interval, .. } => {
                 let last = match more {
                     0 => self.slot(cost - 1),
-                    more => self
-                        .next(now)
-                        .saturating_add((more - 1).saturating_mul(interval)),
+                    more => self.next(now).saturating_add(times(more - 1, interval)),
                 };
                 last <= self.due(now)
             }
@@ -237,7 +235,7 @@ impl Run {
                 } else {
                     let next = self.next(now);
                     let free = until(next);
-                    let after = next.saturating_add(free.saturating_mul(interval));
+                    let after = next.saturating_add(times(free, interval));
                     (held.saturating_add(free), after)
                 };
                 Standing {
@@ -280,8 +278,8 @@ impl Run {
         match self.kind {
             Kind::Rate { interval, .. } => {
                 let next = self.next(now);
-                self.first = next.saturating_add(need.saturating_mul(interval));
-                self.given = next.saturating_add(take.saturating_mul(interval));
+                self.first = next.saturating_add(times(need, interval));
+                self.given = next.saturating_add(times(take, interval));
             }
             Kind::Quota { .. } => self.given = self.given.saturating_add(take),
         }
@@ -296,10 +294,10 @@ impl Run {
             return;
         };
         let drawn = cost.saturating_sub(before.held);
-        let first_drawn = self.first.saturating_sub(drawn.saturating_mul(interval));
+        let first_drawn = self.first.saturating_sub(times(drawn, interval));
         let in_a_row = drawn == 0 || before.held == 0 || before.slot(before.held) == first_drawn;
         let back = if in_a_row { cost } else { drawn };
-        self.first = self.first.saturating_sub(back.saturating_mul(interval));
+        self.first = self.first.saturating_sub(times(back, interval));
         self.held = self.held.saturating_add(back);
         self.spent = self.spent.saturating_sub(cost);
     }
@@ -334,7 +332,7 @@ impl Run {
             Kind::Rate { interval, .. } => interval,
             Kind::Quota { .. } => 0,
         };
-        self.first.saturating_add(after.saturating_mul(interval))
+        self.first.saturating_add(times(after, interval))
     }
 
     /// The first slot that is not given out.
@@ -347,7 +345,7 @@ impl Run {
         match self.kind {
             Kind::Rate { interval, burst } => now
                 .monotonic
-                .saturating_add(burst.saturating_sub(1).saturating_mul(interval)),
+                .saturating_add(times(burst.saturating_sub(1), interval)),
             Kind::Quota { .. } => 0,
         }
     }
@@ -370,9 +368,7 @@ impl Run {
     /// Adapts the size of the next run to how fast units are spent.
     fn pace(&mut self, workers: u64, now: Now) {
         let (now, lasts) = match self.kind {
-            Kind::Rate { interval, .. } => {
-                (now.monotonic, self.share(workers).saturating_mul(interval))
-            }
+            Kind::Rate { interval, .. } => (now.monotonic, times(self.share(workers), interval)),
             Kind::Quota { .. } => (now.utc, u64::MAX),
         };
         let elapsed = now.saturating_sub(self.since);
@@ -385,7 +381,7 @@ impl Run {
             };
         } else if self.spent >= busy {
             // Two units at least in the time that the longest run lasts.
-            if lasts.saturating_mul(self.spent) / 2 >= elapsed {
+            if times(self.spent, lasts) / 2 >= elapsed {
                 self.size = self.size.saturating_mul(2);
             }
         } else {

@@ -154,10 +154,13 @@ impl Table {
     /// The place of a tenant that is not listed.
     pub fn individual(&self, tenant: Unlisted) -> Place {
         // The upper bits say the row and the lower ones the record: two tenants of a row have one record once in four billion times.
-        let row = (u128::from(tenant.0) * u128::from(self.rows)) >> 64;
+        // The upper half of the product of both, without numbers of 128 bits, for which WebAssembly needs a function: there are at most a million rows.
+        let (upper, lower) = (tenant.0 >> 32, tenant.0 & u64::from(u32::MAX));
+        let carried = lower.wrapping_mul(self.rows) >> 32;
+        let row = upper.wrapping_mul(self.rows).wrapping_add(carried) >> 32;
         let mut key = Vec::with_capacity(ROW_PREFIX + 8);
         key.extend_from_slice(&self.row_prefix);
-        key.extend_from_slice(&(row as u64).to_le_bytes());
+        key.extend_from_slice(&row.to_le_bytes());
         Place {
             key,
             id: tenant.0 as u32,
@@ -202,6 +205,19 @@ mod tests {
             [1, 2, 3, 4].map(largest),
             [736_448, 453_040, 327_152, 256_016]
         );
+    }
+
+    #[test]
+    fn rows_follow_the_upper_bits_of_a_tenant_s_number() {
+        for individually in [1, 16, 17, 1_000, LARGEST] {
+            let table = Table::new("plugin", individually, [0; 16]);
+            let step = u64::MAX / 997;
+            for number in (0..=997).flat_map(|n| [n * step, (n * step).wrapping_sub(1)]) {
+                let row = (u128::from(number) * u128::from(table.rows)) >> 64;
+                let key = table.individual(Unlisted(number)).key;
+                assert_eq!(key[ROW_PREFIX..], (row as u64).to_le_bytes(), "{number}");
+            }
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::collections::HashSet;
 
 use tollgate_common::StringMatch;
 use tollgate_common::hashed::{HASHED_ID, hashed_id};
+use tollgate_host::same_bytes;
 
 use crate::network::Network;
 use crate::time::Window;
@@ -147,7 +148,7 @@ impl Texts {
 
     /// Whether this text is one of them.
     pub fn has(&self, text: &[u8]) -> bool {
-        self.few.iter().any(|few| **few == *text)
+        self.few.iter().any(|few| same_bytes(few, text))
             || (!self.many.is_empty() && self.many.contains(text))
     }
 
@@ -251,7 +252,7 @@ impl Test {
     pub fn holds(&self, value: &[u8]) -> Truth {
         match self {
             Self::Present => Truth::Yes,
-            Self::Exact(text) => Truth::from(**text == *value),
+            Self::Exact(text) => Truth::from(same_bytes(text, value)),
             Self::OneOf(texts) => Truth::from(texts.has(value)),
             // Longer is no id, and a client could have it hashed for every rule.
             Self::Hashed { .. } if value.len() > LONGEST_HASHED => Truth::Unclear,

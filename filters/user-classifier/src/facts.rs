@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use tollgate_common::claims::{Claim, Claims, Leaf};
 use tollgate_common::header::{TENANT_ID, TENANT_TIER};
 use tollgate_common::{Given, Path, Target, cookie, host, parameter};
-use tollgate_host::{Copies, HeaderMap};
+use tollgate_host::{Copies, HeaderMap, Names};
 
 use crate::classifier::Rule;
 use crate::condition::{Condition, Share, Subject, Test, Truth};
@@ -201,10 +201,8 @@ fn passes_as_claim(claim: Claim<'_>, test: &Test) -> Truth {
 #[derive(Debug, Default)]
 pub struct Subjects {
     all: Vec<Subject>,
-    /// Those that are headers, by name, for one pass over a request's headers.
-    headers: Vec<(usize, Box<[u8]>)>,
-    /// A bit for each length that a name of theirs has, the highest for all that are longer: most headers of a request are none of them.
-    lengths: u64,
+    /// Those that are headers, for one pass over a request's headers.
+    headers: Names,
     /// The claims that are read by themselves.
     alone: Vec<Alone>,
 }
@@ -233,8 +231,7 @@ impl Subjects {
         };
         let position = self.all.len();
         if let Some(name) = name {
-            self.headers.push((position, name.as_bytes().into()));
-            self.lengths |= bit(name.len());
+            self.headers.add(name, position);
         }
         self.all.push(subject);
         position
@@ -280,11 +277,6 @@ impl Subjects {
     pub fn count(&self) -> usize {
         self.all.len()
     }
-}
-
-/// The bit that stands for a length.
-fn bit(length: usize) -> u64 {
-    1 << length.min(63)
 }
 
 /// How many claims are read by themselves; from there on it is cheaper to read all of them together.
@@ -343,21 +335,14 @@ impl<'r, 'a> Reading<'r, 'a> {
     pub fn new(facts: &'r Facts<'a>, subjects: &'r Subjects) -> Self {
         let mut values = Vec::new();
         values.resize_with(subjects.count(), || None);
-        for (name, value) in facts.headers.iter() {
-            if subjects.lengths & bit(name.len()) == 0 {
-                continue;
-            }
-            let of_name = |(_, wanted): &&(usize, Box<[u8]>)| **wanted == *name;
-            let Some((position, _)) = subjects.headers.iter().find(of_name) else {
-                continue;
-            };
-            if let Some(slot) = values.get_mut(*position) {
+        subjects.headers.find(facts.headers, |position, value| {
+            if let Some(slot) = values.get_mut(position) {
                 *slot = Some(match slot {
                     None => Value::Text(Cow::Borrowed(value)),
                     Some(_) => Value::Unclear,
                 });
             }
-        }
+        });
         Self {
             facts,
             subjects,
