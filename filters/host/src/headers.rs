@@ -129,17 +129,22 @@ impl HeaderMap {
     }
 
     pub(crate) fn add(&mut self, name: &[u8], value: &[u8]) {
-        let (lengths, data) = self.parts().unwrap_or_default();
-        let size = self.buffer.len() + 4 + written_size(name, value);
-        let mut buffer = Vec::with_capacity(size);
-        buffer.extend(number(lengths.len() + 1));
-        buffer.extend_from_slice(lengths.as_flattened());
-        buffer.extend(number(name.len()));
-        buffer.extend(number(value.len()));
-        buffer.extend_from_slice(data);
-        write_ended(&mut buffer, name);
-        write_ended(&mut buffer, value);
-        self.buffer = buffer;
+        if self.buffer.is_empty() {
+            self.buffer.extend(number(0));
+        }
+        let count = self.entries().lengths.len();
+        self.buffer.reserve(written_size(name, value));
+        self.buffer.extend(number(name.len()));
+        self.buffer.extend(number(value.len()));
+        // From behind everything to behind all other lengths.
+        if let Some(moved) = self.buffer.get_mut(4 + 8 * count..) {
+            moved.rotate_right(8);
+        }
+        if let Some(first) = self.buffer.first_chunk_mut() {
+            *first = number(count + 1);
+        }
+        write_ended(&mut self.buffer, name);
+        write_ended(&mut self.buffer, value);
     }
 
     pub(crate) fn set(&mut self, name: &[u8], value: &[u8]) {
