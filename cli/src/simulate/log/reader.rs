@@ -19,7 +19,7 @@ use crate::simulate::progress::Progress;
 const STDIN: (&str, &str) = ("-", "<stdin>");
 
 /// How much is read at a time, cut at the end of a line.
-const BLOCK: usize = 4 << 20;
+const BLOCK: usize = 1 << 20;
 
 /// No access log has a longer line.
 const LONGEST: usize = 64 << 20;
