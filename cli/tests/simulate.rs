@@ -309,6 +309,27 @@ fn lines_that_are_no_requests_are_told_and_counted() {
 }
 
 #[test]
+fn entries_of_a_har_file_without_a_time_are_told_and_the_others_replayed() {
+    let request = json!({"method": "GET", "url": "http://shop/products", "headers": [{"name": "x-tenant-id", "value": "acme"}]});
+    let har = json!({"log": {"entries": [
+        {"request": request},
+        {"startedDateTime": "2026-11-21T08:00:00Z", "request": request},
+        {"startedDateTime": "today", "request": request},
+    ]}});
+    let folder = folder(&har.to_string());
+    let (code, out, err) = simulate(folder.path(), &CALL, b"");
+    assert_eq!(code, Some(0), "{err}");
+    assert_eq!(
+        err,
+        "access.log:1: does not say when the request began\naccess.log:3: \"today\" is no moment\n"
+    );
+    assert_eq!(
+        out.lines().next(),
+        Some("access.log: 3 entries, read as HAR, 2 cannot be read")
+    );
+}
+
+#[test]
 fn what_cannot_be_replayed_is_refused_with_what_to_write() {
     let refused = |log: &str, args: &[&str]| {
         let folder = folder(log);
@@ -339,6 +360,13 @@ fn what_cannot_be_replayed_is_refused_with_what_to_write() {
     assert_eq!(
         refused("x\n", &call(&["--log-format", "json"])),
         "access.log:1: is no JSON object: expected value at column 1\nerror: there is no request to replay\n"
+    );
+    assert_eq!(
+        refused(
+            &line(0, "acme"),
+            &call(&["--claim", "org=x_org", "--claim", "org=x_tenant_id"])
+        ),
+        "error: --claim org=x_org and --claim org=x_tenant_id: a request has it once, name one field\n"
     );
     let missing = refused("", &["--config", "limits.yaml", "--log", "none.log"]);
     assert!(

@@ -14,7 +14,9 @@ mod proxy;
 mod replay;
 mod text;
 mod time;
+mod token;
 
+use std::collections::HashMap;
 use std::io::Write as _;
 use std::process::ExitCode;
 
@@ -50,6 +52,7 @@ impl Report<'_> {
 
 /// Replays the logs of the command line.
 pub(crate) fn run(args: &SimulateArgs) -> anyhow::Result<ExitCode> {
+    named_once(args)?;
     let configuration = configuration::read(&args.config, &args.namespace)?;
     let against = args.against.as_ref();
     let against = against
@@ -77,11 +80,11 @@ pub(crate) fn run(args: &SimulateArgs) -> anyhow::Result<ExitCode> {
         workers: args.workers,
         claims: args.claims.iter().map(|claim| claim.path.clone()).collect(),
     };
-    let before = replay(&configuration.to_string(), &traffic, &setting, &progress)?;
-    let after = against
-        .as_ref()
-        .map(|configuration| replay(&configuration.to_string(), &traffic, &setting, &progress));
-    let after = after.transpose()?;
+    let configurations = std::iter::once(&configuration).chain(&against);
+    let configurations: Vec<String> = configurations.map(ToString::to_string).collect();
+    let replays = replay(&configurations, &traffic, &setting, &progress)?;
+    let mut replays = replays.into_iter();
+    let (before, after) = (replays.next().unwrap_or_default(), replays.next());
     drop(progress);
 
     tell_mistakes(&traffic);
@@ -125,6 +128,21 @@ pub(crate) fn run(args: &SimulateArgs) -> anyhow::Result<ExitCode> {
     told.and_then(|()| out.flush())
         .context("cannot write what the replay came to")?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Refuses two fields for one header or one claim: of these only one can be what the request had.
+fn named_once(args: &SimulateArgs) -> anyhow::Result<()> {
+    let headers = args.headers.iter();
+    let headers = headers.map(|(name, field)| (format!("--header {name}"), field));
+    let claims = args.claims.iter();
+    let claims = claims.map(|claim| (format!("--claim {}", claim_name(&claim.path)), &claim.field));
+    let mut known = HashMap::new();
+    for (option, field) in headers.chain(claims) {
+        if let Some(other) = known.insert(option.clone(), field) {
+            bail!("{option}={other} and {option}={field}: a request has it once, name one field");
+        }
+    }
+    Ok(())
 }
 
 /// Says which lines could not be read: a log that was read in part is no log of less traffic.

@@ -1,7 +1,9 @@
 //! How far a long replay has come, for whoever watches a terminal.
 
-use std::cell::Cell;
+use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How often the line is written anew.
@@ -11,8 +13,15 @@ const EVERY: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 pub(crate) struct Progress {
     watched: bool,
-    told: Cell<Instant>,
-    shown: Cell<bool>,
+    /// By all configurations together.
+    replayed: AtomicUsize,
+    line: Mutex<Line>,
+}
+
+#[derive(Debug)]
+struct Line {
+    told: Instant,
+    shown: bool,
 }
 
 impl Progress {
@@ -20,25 +29,45 @@ impl Progress {
     pub(crate) fn new() -> Self {
         Self {
             watched: io::stderr().is_terminal(),
-            told: Cell::new(Instant::now()),
-            shown: Cell::new(false),
+            replayed: AtomicUsize::new(0),
+            line: Mutex::new(Line {
+                told: Instant::now(),
+                shown: false,
+            }),
         }
     }
 
-    /// Says how many requests have been read or replayed.
-    pub(crate) fn tell(&self, what: &str, count: usize) {
-        if self.watched && self.told.get().elapsed() >= EVERY {
+    /// Says how many requests have been read.
+    pub(crate) fn read(&self, count: usize) {
+        if self.watched {
+            self.tell(format_args!("{count} requests read"));
+        }
+    }
+
+    /// So many more requests have been replayed, of so many by all configurations together.
+    pub(crate) fn replayed(&self, more: usize, all: usize) {
+        if self.watched {
+            let replayed = self.replayed.fetch_add(more, Ordering::Relaxed) + more;
+            let percent = replayed * 100 / all.max(1);
+            self.tell(format_args!("{percent} % replayed"));
+        }
+    }
+
+    fn tell(&self, what: impl Display) {
+        let mut line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
+        if line.told.elapsed() >= EVERY {
             // A terminal that has gone is no reason to stop.
-            let _ = write!(io::stderr(), "\r\x1b[K{count} requests {what}");
-            self.told.set(Instant::now());
-            self.shown.set(true);
+            let _ = write!(io::stderr(), "\r\x1b[K{what}");
+            line.told = Instant::now();
+            line.shown = true;
         }
     }
 }
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        if self.shown.get() {
+        let line = self.line.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if line.shown {
             let _ = write!(io::stderr(), "\r\x1b[K");
         }
     }

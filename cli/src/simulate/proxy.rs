@@ -8,9 +8,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use serde_json::{Map as Object, Value};
 use tollgate_common::refusal;
-use tollgate_host::memory::claims;
 use tollgate_host::{
     Body, Callback, Expected, HeaderMap, Host, HostError, LocalResponse, Map, MetricId, MetricKind,
     SharedValue,
@@ -18,6 +16,7 @@ use tollgate_host::{
 
 use super::log::Part;
 use super::time::MILLISECOND;
+use super::token::Token;
 
 /// What all workers of a proxy have in common.
 #[derive(Debug, Default)]
@@ -54,16 +53,35 @@ pub(crate) struct Proxy {
     vm: u64,
     /// Of the current request: its headers, until the filter reads them, and what is vouched for.
     headers: RefCell<HeaderMap>,
-    claims: Option<Value>,
+    token: Token,
     peer: Option<Vec<u8>>,
     metrics: Vec<String>,
     /// How often the filter asked to be called, in nanoseconds; `None` for never.
     pub tick: Option<u64>,
     /// What the filter did with it: the property of a refusal, and its answer's status.
-    pub refusal: Option<Vec<u8>>,
+    refusal: Noted,
     /// Likewise, of a request that passes and that a limit in shadow would have refused.
-    pub shadowed: Option<Vec<u8>>,
+    shadowed: Noted,
     pub answered: Option<u32>,
+}
+
+/// A property that the filter may set on a request.
+#[derive(Debug, Default)]
+struct Noted {
+    is_there: bool,
+    value: Vec<u8>,
+}
+
+impl Noted {
+    fn set(&mut self, value: &[u8]) {
+        self.is_there = true;
+        self.value.clear();
+        self.value.extend_from_slice(value);
+    }
+
+    fn get(&self) -> Option<&[u8]> {
+        self.is_there.then_some(&self.value)
+    }
 }
 
 /// Each is a VM of its own, also beside those of a `MemoryHost` in the same test.
@@ -72,92 +90,80 @@ static VMS: AtomicU64 = AtomicU64::new(1 << 32);
 const HOUR: u64 = 3_600_000_000_000;
 
 impl Proxy {
-    pub(crate) fn new(shared: Rc<Shared>) -> Self {
+    /// `names` are the paths of claims, by their numbers in the log.
+    pub(crate) fn new(shared: Rc<Shared>, names: &[Vec<String>]) -> Self {
         Self {
             shared,
             vm: VMS.fetch_add(1, Ordering::Relaxed),
             headers: RefCell::default(),
-            claims: None,
+            token: Token::new(names),
             peer: None,
             metrics: Vec::new(),
             tick: None,
-            refusal: None,
-            shadowed: None,
+            refusal: Noted::default(),
+            shadowed: Noted::default(),
             answered: None,
         }
     }
 
-    /// Brings the next request. `names` are the paths of claims, by their numbers.
-    pub(crate) fn begin<'a>(
-        &mut self,
-        parts: impl Iterator<Item = Part<'a>>,
-        names: &[Vec<String>],
-    ) {
-        self.claims = None;
+    /// The property that the filter has set on a request that it refused.
+    pub(crate) fn refusal(&self) -> Option<&[u8]> {
+        self.refusal.get()
+    }
+
+    /// The one that it has set on a request that passes and that a limit in shadow would have refused.
+    pub(crate) fn shadowed(&self) -> Option<&[u8]> {
+        self.shadowed.get()
+    }
+
+    /// Brings the next request.
+    pub(crate) fn begin<'a>(&mut self, parts: impl Iterator<Item = Part<'a>>) {
+        self.token.clear();
         self.peer = None;
-        self.refusal = None;
-        self.shadowed = None;
+        self.refusal.is_there = false;
+        self.shadowed.is_there = false;
         self.answered = None;
-        const DEFAULTS: [(&[u8], &[u8]); 3] = [
+        const DEFAULTS: [Pair<'static>; 3] = [
             (b":method", b"GET"),
             (b":path", b"/"),
             (b":scheme", b"http"),
         ];
-        let mut pairs: [(&[u8], &[u8]); MOST] = [(b"", b""); MOST];
-        let mut count = 0;
-        let mut claims = Object::new();
-        let mut overflow: Vec<(&[u8], &[u8])> = Vec::new();
+        let mut pairs: [Pair<'_>; DEFAULTS.len() + MOST] = [(b"", b""); _];
+        let mut end = DEFAULTS.len();
+        let mut overflow: Vec<Pair<'_>> = Vec::new();
         for part in parts {
             match part {
-                Part::Header(name, value) if count < MOST => {
-                    pairs[count] = (name, value);
-                    count += 1;
+                Part::Header(name, value) if end < pairs.len() => {
+                    pairs[end] = (name, value);
+                    end += 1;
                 }
                 Part::Header(name, value) => overflow.push((name, value)),
-                Part::Claim(number, value) => {
-                    if let Some(path) = names.get(number) {
-                        set(&mut claims, path, String::from_utf8_lossy(value).into());
-                    }
-                }
+                Part::Claim(number, value) => self.token.say(number, value),
                 Part::Peer(identity) => self.peer = Some(identity.to_vec()),
             }
         }
         // No request is without these, whatever its log leaves out.
-        let mut all: Vec<(&[u8], &[u8])> = Vec::with_capacity(count + overflow.len() + 3);
-        for (name, value) in DEFAULTS {
-            if !pairs[..count].iter().any(|(other, _)| *other == name) {
-                all.push((name, value));
+        let mut begin = DEFAULTS.len();
+        for (name, value) in DEFAULTS.into_iter().rev() {
+            let has = |(other, _): &Pair<'_>| *other == name;
+            if !pairs[DEFAULTS.len()..end].iter().any(has) && !overflow.iter().any(has) {
+                begin -= 1;
+                pairs[begin] = (name, value);
             }
         }
-        all.extend_from_slice(&pairs[..count]);
-        all.extend(overflow);
-        self.headers = RefCell::new(HeaderMap::from_pairs(&all));
-        if !claims.is_empty() {
-            self.claims = Some(Value::Object(claims));
-        }
+        let headers = match overflow.as_slice() {
+            [] => HeaderMap::from_pairs(&pairs[begin..end]),
+            more => HeaderMap::from_pairs(&[&pairs[begin..end], more].concat()),
+        };
+        self.headers = RefCell::new(headers);
     }
 }
 
-/// How many headers find room without an allocation: more than any log has of a request.
-const MOST: usize = 24;
+/// A header.
+type Pair<'a> = (&'a [u8], &'a [u8]);
 
-/// Sets a claim in the objects around it.
-fn set(claims: &mut Object<String, Value>, path: &[String], value: Value) {
-    match path {
-        [] => {}
-        [name] => {
-            claims.insert(name.clone(), value);
-        }
-        [name, rest @ ..] => {
-            let within = claims
-                .entry(name.clone())
-                .or_insert_with(|| Value::Object(Object::new()));
-            if let Value::Object(within) = within {
-                set(within, rest, value);
-            }
-        }
-    }
-}
+/// How many headers find room without an allocation: as many as logs mostly have of a request.
+const MOST: usize = 13;
 
 /// As Envoy answers where it has nothing.
 const NOT_FOUND: HostError = HostError::Status(1);
@@ -195,23 +201,22 @@ impl Host for Proxy {
     }
 
     fn property(&self, path: &[&str]) -> Result<Option<Vec<u8>>, HostError> {
-        // Most replays have neither.
-        if self.peer.is_none() && self.claims.is_none() {
-            return Ok(None);
-        }
-        let path: Vec<&str> = path.iter().flat_map(|part| part.split('\0')).collect();
-        match (path.as_slice(), &self.peer, &self.claims) {
-            (["connection", "mtls"], peer, _) => Ok(peer.as_ref().map(|_| vec![1])),
-            (["connection", "uri_san_peer_certificate"], peer, _) => Ok(peer.clone()),
-            (path, _, Some(payload)) => claims::property(payload, path),
-            _ => Ok(None),
+        let is = |wanted: &str| {
+            path.iter()
+                .flat_map(|part| part.split('\0'))
+                .eq(wanted.split('\0'))
+        };
+        match &self.peer {
+            Some(_) if is("connection\0mtls") => Ok(Some(vec![1])),
+            Some(peer) if is("connection\0uri_san_peer_certificate") => Ok(Some(peer.clone())),
+            _ => self.token.property(path),
         }
     }
 
     fn set_property(&mut self, name: &str, value: &[u8]) -> Result<(), HostError> {
         match name {
-            refusal::PROPERTY => self.refusal = Some(value.to_vec()),
-            refusal::SHADOWED => self.shadowed = Some(value.to_vec()),
+            refusal::PROPERTY => self.refusal.set(value),
+            refusal::SHADOWED => self.shadowed.set(value),
             _ => {}
         }
         Ok(())
@@ -220,6 +225,10 @@ impl Host for Proxy {
     fn respond(&mut self, response: &LocalResponse<'_>) -> Result<(), HostError> {
         self.answered = Some(response.status);
         Ok(())
+    }
+
+    fn shows_answers(&self) -> bool {
+        false
     }
 
     fn shared(&self, key: &[u8]) -> Result<Option<SharedValue>, HostError> {

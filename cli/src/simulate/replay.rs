@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 use std::collections::binary_heap::PeekMut;
 use std::collections::{BinaryHeap, HashMap};
 use std::rc::Rc;
+use std::thread;
 
 use anyhow::anyhow;
 use tenant_rate_limit::TenantRateLimit;
@@ -86,18 +87,46 @@ pub(crate) struct Setting {
     pub claims: Vec<Vec<String>>,
 }
 
-/// Asks the filter with this configuration (JSON) about all requests.
+/// Asks the filter with each of these configurations (JSON) about all requests. No configuration knows of another, so each has a thread.
 pub(crate) fn replay(
-    configuration: &str,
+    configurations: &[String],
     traffic: &Traffic,
     setting: &Setting,
     progress: &Progress,
+) -> anyhow::Result<Vec<Replay>> {
+    let all = traffic.entries.len() * configurations.len();
+    let replay = |configuration: &String| {
+        let replayed = |more| progress.replayed(more, all);
+        one(configuration, traffic, setting, &replayed)
+    };
+    thread::scope(|scope| {
+        let threads: Vec<_> = configurations
+            .iter()
+            .map(|configuration| scope.spawn(move || replay(configuration)))
+            .collect();
+        let joined = threads.into_iter().map(|thread| {
+            thread
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        });
+        joined.collect()
+    })
+}
+
+/// How many requests are replayed until that is told.
+const TOLD_AFTER: usize = 10_000;
+
+fn one(
+    configuration: &str,
+    traffic: &Traffic,
+    setting: &Setting,
+    replayed: &dyn Fn(usize),
 ) -> anyhow::Result<Replay> {
     let origin = traffic.entries.first().map_or(0, |entry| entry.time);
     let shared = Rc::new(Shared::new(origin));
     let mut workers = Vec::new();
     for _ in 0..setting.workers.max(1) {
-        let mut proxy = Proxy::new(shared.clone());
+        let mut proxy = Proxy::new(shared.clone(), &setting.claims);
         let plugin = TenantRateLimit::configure(configuration.as_bytes(), NAME, &mut proxy);
         workers.push((plugin.map_err(|wrong| anyhow!(wrong))?, proxy));
     }
@@ -130,7 +159,7 @@ pub(crate) fn replay(
         ticks.skip(entry.time);
         let (plugin, proxy) = &mut workers[turn];
         shared.set_time(entry.time);
-        proxy.begin(entry.parts(&traffic.arenas), &setting.claims);
+        proxy.begin(entry.parts(&traffic.arenas));
         let unreadable = |error| anyhow!("a request cannot be read: {error:?}");
         let mut request = Request::read(proxy).map_err(unreadable)?;
         let mut stream = plugin.stream();
@@ -138,7 +167,8 @@ pub(crate) fn replay(
         verdicts.push(known.verdict(&request, proxy, action));
         // What is refused, and what took no time, ends at once.
         if action == Action::Continue && entry.duration > 0 {
-            let end = entry.time + u64::from(entry.duration) * MILLISECOND;
+            let lasts = u64::from(entry.duration) * MILLISECOND;
+            let end = entry.time.saturating_add(lasts);
             in_flight.push(InFlight {
                 end,
                 number,
@@ -150,8 +180,8 @@ pub(crate) fn replay(
             stream.on_log(proxy);
             stream.on_delete(proxy);
         }
-        if number % 10_000 == 0 {
-            progress.tell("replayed", number);
+        if (number + 1) % TOLD_AFTER == 0 {
+            replayed(TOLD_AFTER);
         }
     }
     Ok(Replay {
@@ -172,8 +202,8 @@ impl Ticks {
     /// Calls all workers as often as they would have been called until this moment.
     fn pass(&mut self, until: u64, workers: &mut [(TenantRateLimit, Proxy)], shared: &Shared) {
         let Some(period) = self.period else { return };
-        while self.last + period <= until {
-            self.last += period;
+        while let Some(next) = self.last.checked_add(period).filter(|next| *next <= until) {
+            self.last = next;
             shared.set_time(self.last);
             for (plugin, proxy) in &mut *workers {
                 plugin.on_tick(proxy);
@@ -225,6 +255,9 @@ impl<S> Ord for InFlight<S> {
     }
 }
 
+/// How many different refusals are known by their properties.
+const KEPT: usize = 65_536;
+
 /// The tenants and causes so far.
 #[derive(Default)]
 struct Known {
@@ -232,6 +265,8 @@ struct Known {
     /// By id and tier, with a zero byte between them, which neither has.
     by_name: HashMap<Vec<u8>, u32>,
     causes: Vec<Cause>,
+    /// What a property of a refusal says.
+    refusals: HashMap<Vec<u8>, Verdict>,
     name: Vec<u8>,
 }
 
@@ -240,7 +275,7 @@ impl Known {
         if action == Action::Continue {
             // As whoever is behind the filter sees it.
             let header = |name| request.headers().first(name);
-            let shadowed = proxy.shadowed.as_deref().and_then(Refusal::parse);
+            let shadowed = proxy.shadowed().and_then(Refusal::parse);
             return Verdict {
                 tenant: self.tenant(header(header::TENANT_ID), header(header::TENANT_TIER)),
                 cause: NONE,
@@ -248,7 +283,12 @@ impl Known {
                     .map_or(NONE, |refusal| self.cause(refusal.reason, refusal.limit)),
             };
         }
-        let refusal = proxy.refusal.as_deref().and_then(Refusal::parse);
+        // Most refusals are as one before.
+        let property = proxy.refusal().unwrap_or_default();
+        if let Some(known) = self.refusals.get(property) {
+            return *known;
+        }
+        let refusal = Refusal::parse(property);
         let cause = match &refusal {
             Some(refusal) => self.cause(refusal.reason, refusal.limit),
             // What the filter answers where it can say nothing of the request.
@@ -259,11 +299,15 @@ impl Known {
         };
         let id = refusal.and_then(|refusal| refusal.tenant);
         let tier = refusal.and_then(|refusal| refusal.tier);
-        Verdict {
+        let verdict = Verdict {
             tenant: self.tenant(id.map(str::as_bytes), tier.map(str::as_bytes)),
             cause,
             shadowed: NONE,
+        };
+        if refusal.is_some() && self.refusals.len() < KEPT {
+            self.refusals.insert(property.to_vec(), verdict);
         }
+        verdict
     }
 
     fn cause(&mut self, reason: &str, limit: Option<&str>) -> u32 {
@@ -394,7 +438,8 @@ mod tests {
                 workers,
                 claims: Vec::new(),
             };
-            let replay = replay(&configuration.to_string(), &traffic, &setting, &progress).unwrap();
+            let replay =
+                &replay(&[configuration.to_string()], &traffic, &setting, &progress).unwrap()[0];
             let admitted: Vec<bool> = replay.verdicts.iter().map(|v| !v.is_refused()).collect();
             assert_eq!(
                 admitted,
@@ -459,7 +504,7 @@ mod tests {
             let traffic = log::read(&[file], Some(&Format::Json), &fields, &progress).unwrap();
             prop_assert_eq!(traffic.files[0].unreadable, 0, "{:?}", traffic.files);
             let setting = Setting { workers, claims };
-            let replay = replay(&configuration.to_string(), &traffic, &setting, &progress).unwrap();
+            let replay = &replay(&[configuration.to_string()], &traffic, &setting, &progress).unwrap()[0];
 
             prop_assert_eq!(replay.verdicts.len(), expected.len());
             for (number, (verdict, (id, refused, details, shadowed))) in replay.verdicts.iter().zip(&expected).enumerate() {

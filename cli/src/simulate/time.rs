@@ -248,9 +248,9 @@ fn fraction(text: &[u8]) -> Option<u64> {
     Some(number(shown)? * scale)
 }
 
-/// A number of 1 to 18 digits.
+/// A number of 1 to 19 digits, which are never too many for 64 bits.
 pub(crate) fn number(text: &[u8]) -> Option<u64> {
-    if !(1..=18).contains(&text.len()) {
+    if !(1..=19).contains(&text.len()) {
         return None;
     }
     text.iter().try_fold(0, |number, byte| {
@@ -376,7 +376,8 @@ mod tests {
         );
         assert_eq!(of_number(b"1795248005000"), Some(second));
         assert_eq!(of_number(b"1795248005000000"), Some(second));
-        assert_eq!(of_number(b"1795248005000000000"), None, "19 digits");
+        assert_eq!(of_number(b"1795248005000000000"), Some(second));
+        assert_eq!(of_number(b"17952480050000000000"), None, "20 digits");
         assert_eq!(rfc(second), "2026-11-21T08:00:05.000Z");
         assert_eq!(shown(second + 7 * MILLISECOND), "2026-11-21 08:00:05.007");
     }

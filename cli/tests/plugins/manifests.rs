@@ -59,7 +59,7 @@ fn the_bundle_ships_with_the_configuration_of_the_three() {
         let mut sectioned = configuration(plugin);
         if section == "userClassifier" {
             // Of the limiter beside it a bundle knows without being told.
-            sectioned.remove("tenant");
+            sectioned.as_object_mut().unwrap().remove("tenant");
         }
         sections
             .entry(plugin.namespace.clone())

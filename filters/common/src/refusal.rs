@@ -54,15 +54,23 @@ impl<'a> Refusal<'a> {
         };
         words.next().is_none().then_some(refusal)
     }
+
+    /// The property's value, written in one piece: under load most requests have one.
+    pub fn property(&self) -> String {
+        let word = |word: Option<&'a str>| word.unwrap_or("?");
+        [
+            word(self.tenant),
+            word(self.tier),
+            word(self.limit),
+            self.reason,
+        ]
+        .join(" ")
+    }
 }
 
 impl fmt::Display for Refusal<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for word in [self.tenant, self.tier, self.limit] {
-            f.write_str(word.unwrap_or("?"))?;
-            f.write_str(" ")?;
-        }
-        f.write_str(self.reason)
+        f.write_str(&self.property())
     }
 }
 

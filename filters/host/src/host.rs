@@ -106,6 +106,10 @@ pub trait Host {
     fn set_property(&mut self, name: &str, value: &[u8]) -> Result<(), HostError>;
     /// Answers the request here. The filter then returns [`crate::Action::Stop`].
     fn respond(&mut self, response: &LocalResponse<'_>) -> Result<(), HostError>;
+    /// Whether anybody sees more of an answer than its status. Nobody does in a replay, which asks what is decided: there a filter need not write headers and bodies.
+    fn shows_answers(&self) -> bool {
+        true
+    }
     /// A value of the process-wide shared data; `None` if the key was never written.
     fn shared(&self, key: &[u8]) -> Result<Option<SharedValue>, HostError>;
     /// Writes a value of the shared data if `expected` holds: `Ok(false)` when another worker was faster. A key is

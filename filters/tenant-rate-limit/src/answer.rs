@@ -276,9 +276,10 @@ pub struct Refused<'a> {
     pub total: Option<(&'a Limit, Standing)>,
 }
 
-/// Everything that is said about a refused request.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What is said about a refused request. Of its texts each is written when it is asked for: no answer has them all.
+#[derive(Clone, Copy, Debug)]
 pub struct Refusal<'a> {
+    refused: Refused<'a>,
     /// Of the limits that refused, the one that takes longest; `None` if it was none.
     pub limit: Option<&'a str>,
     /// Its index; of a limit on requests in flight after those of all others.
@@ -287,37 +288,21 @@ pub struct Refusal<'a> {
     pub status: u32,
     /// The status for those that do.
     pub grpc_status: u32,
-    /// `Retry-After`: whole seconds, at least 1, and not before it can pass. `None` if it never can.
-    pub retry_after: Option<String>,
-    /// `grpc-retry-pushback-ms`: the same, and negative if it never can.
-    pub pushback: Option<String>,
-    /// What happened, in a sentence. To a gRPC client it is the whole message.
-    pub detail: String,
-    /// The body for any other client, `application/problem+json`.
-    pub problem: String,
+    /// The limit on requests in flight that refused, the first if there are several.
+    crowded: Option<&'a Concurrency>,
+    /// Of all others that did, the one that takes longest.
+    longest: Option<(&'a Limit, Standing)>,
+    /// Nanoseconds until it can pass; `None` if it never can.
+    wait: Option<u64>,
 }
 
 impl<'a> Refused<'a> {
     /// What is said about this. `status` is what the configuration has for the reason, and `chance` a random number.
     pub fn refusal(&self, answer: &Answer, status: u32, chance: u64) -> Refusal<'a> {
-        let refusing = || {
-            self.by.iter().filter_map(|index| {
-                Some((
-                    *index,
-                    self.limits.get(*index)?,
-                    *self.standings.get(*index)?,
-                ))
-            })
-        };
-        let crowded = || {
-            let indices = self.crowded.iter();
-            indices.filter_map(|index| Some((*index, self.in_flight.iter().nth(*index)?)))
-        };
-        let first_crowded = crowded().next();
-        let total = self.total.map(|(limit, standing)| (0, limit, standing));
-        let refusing = || refusing().chain(total);
-        let longest =
-            refusing().max_by_key(|(_, limit, standing)| wait(limit, standing, self.cost));
+        let first_crowded = self.crowded_by().next();
+        let longest = self
+            .refusing()
+            .max_by_key(|(_, limit, standing)| wait(limit, standing, self.cost));
         let wait = longest
             .as_ref()
             .map(|(_, limit, standing)| match self.total {
@@ -336,21 +321,7 @@ impl<'a> Refused<'a> {
             Reason::Contended | Reason::Unavailable => Some(SECOND),
             Reason::TooCostly | Reason::Blocked | Reason::Missing | Reason::Unusable => None,
         };
-        let seconds = wait.map(|wait| wait.div_ceil(SECOND).max(1));
-
         let status = self.reason.status(status);
-        let detail = match first_crowded {
-            Some((_, limit)) => self.crowded_detail(limit),
-            None => self.detail(
-                longest
-                    .as_ref()
-                    .map(|(_, limit, standing)| (*limit, standing)),
-                seconds,
-            ),
-        };
-        let violated = refusing().map(|(_, limit, _)| limit.name.as_str());
-        let violated = violated.chain(crowded().map(|(_, limit)| limit.name.as_str()));
-        let problem = self.problem(status, &detail, violated);
         let (limit, index) = match (first_crowded, longest) {
             (Some((index, limit)), _) => (
                 Some(limit.name.as_str()),
@@ -360,19 +331,32 @@ impl<'a> Refused<'a> {
             (None, None) => (None, 0),
         };
         Refusal {
+            refused: *self,
             limit,
             index,
             status,
             grpc_status: self.reason.grpc_status(status),
-            retry_after: seconds.map(text),
-            pushback: match (self.reason, wait) {
-                (_, Some(wait)) => Some(text(wait.div_ceil(MILLISECOND).clamp(1, i32::MAX as u64))),
-                (Reason::TooCostly | Reason::Blocked, None) => Some("-1".to_owned()),
-                (_, None) => None,
-            },
-            detail,
-            problem,
+            crowded: first_crowded.map(|(_, limit)| limit),
+            longest: longest.map(|(_, limit, standing)| (limit, standing)),
+            wait,
         }
+    }
+
+    /// The limits that refused it, those on requests in flight aside, with their indices.
+    fn refusing(&self) -> impl Iterator<Item = (usize, &'a Limit, Standing)> {
+        let (limits, standings) = (self.limits, self.standings);
+        let by = self
+            .by
+            .iter()
+            .filter_map(move |index| Some((*index, limits.get(*index)?, *standings.get(*index)?)));
+        by.chain(self.total.map(|(limit, standing)| (0, limit, standing)))
+    }
+
+    /// Those on requests in flight.
+    fn crowded_by(&self) -> impl Iterator<Item = (usize, &'a Concurrency)> {
+        let in_flight = self.in_flight;
+        let indices = self.crowded.iter();
+        indices.filter_map(move |index| Some((*index, in_flight.iter().nth(*index)?)))
     }
 
     fn crowded_detail(&self, limit: &Concurrency) -> String {
@@ -393,7 +377,7 @@ impl<'a> Refused<'a> {
         detail
     }
 
-    fn detail(&self, longest: Option<(&Limit, &Standing)>, seconds: Option<u64>) -> String {
+    fn detail(&self, longest: Option<(&Limit, Standing)>, seconds: Option<u64>) -> String {
         let tenant = self.tenant.map_or("", TenantId::as_str);
         let limit = longest.map_or("", |(limit, _)| limit.name.as_str());
         let cost = longest.map_or(self.cost, |(limit, _)| limit.cost(self.cost));
@@ -503,6 +487,44 @@ impl<'a> Refused<'a> {
         }
         problem.push_str(if separator == "," { "]}" } else { "}" });
         problem
+    }
+}
+
+impl Refusal<'_> {
+    /// `Retry-After`: whole seconds, at least 1, and not before it can pass. `None` if it never can.
+    pub fn retry_after(&self) -> Option<String> {
+        self.seconds().map(text)
+    }
+
+    /// `grpc-retry-pushback-ms`: the same, and negative if it never can.
+    pub fn pushback(&self) -> Option<String> {
+        match (self.refused.reason, self.wait) {
+            (_, Some(wait)) => Some(text(wait.div_ceil(MILLISECOND).clamp(1, i32::MAX as u64))),
+            (Reason::TooCostly | Reason::Blocked, None) => Some("-1".to_owned()),
+            (_, None) => None,
+        }
+    }
+
+    /// What happened, in a sentence. To a gRPC client it is the whole message.
+    pub fn detail(&self) -> String {
+        match self.crowded {
+            Some(limit) => self.refused.crowded_detail(limit),
+            None => self.refused.detail(self.longest, self.seconds()),
+        }
+    }
+
+    /// The body for any other client, `application/problem+json`.
+    pub fn problem(&self) -> String {
+        let violated = self.refused.refusing().map(|(_, limit, _)| limit);
+        let violated = violated.map(|limit| limit.name.as_str());
+        let crowded = self.refused.crowded_by();
+        let crowded = crowded.map(|(_, limit)| limit.name.as_str());
+        self.refused
+            .problem(self.status, &self.detail(), violated.chain(crowded))
+    }
+
+    fn seconds(&self) -> Option<u64> {
+        self.wait.map(|wait| wait.div_ceil(SECOND).max(1))
     }
 }
 
@@ -640,10 +662,10 @@ mod tests {
         };
         let refusal = refused.refusal(&ANSWER, 429, 0);
         // 7 more, a fifth of a second each.
-        assert_eq!(refusal.retry_after.as_deref(), Some("2"));
-        assert_eq!(refusal.pushback.as_deref(), Some("1400"));
+        assert_eq!(refusal.retry_after().as_deref(), Some("2"));
+        assert_eq!(refusal.pushback().as_deref(), Some("1400"));
         assert_eq!(
-            refusal.detail,
+            refusal.detail(),
             "This request costs 8, and of the limit rate tenant acme has 1 left; it can pass in 2 s."
         );
     }
@@ -671,14 +693,14 @@ mod tests {
             };
             let answer = Answer { jitter, ..ANSWER };
             let refusal = refused.refusal(&answer, 429, chance);
-            let seconds: u64 = refusal.retry_after.unwrap().parse().unwrap();
-            let milliseconds: u64 = refusal.pushback.unwrap().parse().unwrap();
+            let seconds: u64 = refusal.retry_after().unwrap().parse().unwrap();
+            let milliseconds: u64 = refusal.pushback().unwrap().parse().unwrap();
             prop_assert!(seconds >= more_in.div_ceil(SECOND));
             let most = more_in + more_in * jitter / 100;
             prop_assert!(seconds <= most.div_ceil(SECOND).max(1));
             prop_assert!(milliseconds >= more_in.div_ceil(MILLISECOND).min(i32::MAX as u64));
             prop_assert!(milliseconds <= most.div_ceil(MILLISECOND).max(1));
-            let body: serde_json::Value = serde_json::from_str(&refusal.problem).unwrap();
+            let body: serde_json::Value = serde_json::from_str(&refusal.problem()).unwrap();
             prop_assert_eq!(&body["violated-policies"], &serde_json::json!(["daily"]));
         }
     }

@@ -827,12 +827,12 @@ impl Shared {
                 limit: refusal.limit,
                 reason: reason.word(),
             };
-            note(refusal::SHADOWED, &property.to_string(), host);
+            note(refusal::SHADOWED, &property.property(), host);
             let mut status = String::new();
             answer::push_number(&mut status, u64::from(refusal.status));
             answer::push_field(&mut headers, ":status", &status);
-            if let Some(retry_after) = &refusal.retry_after {
-                answer::push_field(&mut headers, "retry-after", retry_after);
+            if let Some(retry_after) = refusal.retry_after() {
+                answer::push_field(&mut headers, "retry-after", &retry_after);
             }
         }
         let told = Told::of(
@@ -888,7 +888,7 @@ impl Shared {
             limit: answer.limit,
             reason: refused.reason.word(),
         }
-        .to_string();
+        .property();
         note(refusal::PROPERTY, &property, host);
         let why = Why {
             reason: refused.reason,
@@ -901,6 +901,16 @@ impl Shared {
         };
         self.meters.refused(whose, why, host);
 
+        let bare = LocalResponse {
+            status: answer.status,
+            details: refused.reason.details(),
+            headers: &[],
+            body: b"",
+            grpc_status: Some(answer.grpc_status),
+        };
+        if !host.shows_answers() {
+            return respond(&bare, host);
+        }
         let grpc = is_grpc(request.headers());
         let told = Told::of(
             &self.limiter,
@@ -908,36 +918,42 @@ impl Shared {
             (met.in_flight().enforced(), refused.free),
             || met.policy(),
         );
+        let retry_after = answer.retry_after();
+        let pushback = if grpc { answer.pushback() } else { None };
+        let body = if grpc {
+            answer.detail()
+        } else {
+            answer.problem()
+        };
         let mut headers: Vec<(&str, &[u8])> = Vec::with_capacity(10);
         headers.push(("content-type", b"application/problem+json"));
         headers.push(("cache-control", b"no-store"));
-        if let Some(retry_after) = &answer.retry_after {
+        if let Some(retry_after) = &retry_after {
             headers.push(("retry-after", retry_after.as_bytes()));
         }
         if nobody && let Some(challenge) = challenge {
             headers.push(("www-authenticate", challenge.as_bytes()));
         }
-        if grpc && let Some(pushback) = &answer.pushback {
+        if let Some(pushback) = &pushback {
             headers.push(("grpc-retry-pushback-ms", pushback.as_bytes()));
         }
         headers.extend(told.lists());
         headers.extend(told.numbers());
         let response = LocalResponse {
-            status: answer.status,
-            details: refused.reason.details(),
             headers: &headers,
-            body: if grpc {
-                answer.detail.as_bytes()
-            } else {
-                answer.problem.as_bytes()
-            },
-            grpc_status: Some(answer.grpc_status),
+            body: body.as_bytes(),
+            ..bare
         };
-        if let Err(error) = host.respond(&response) {
-            log::error!("the proxy does not take an answer: {error:?}");
-        }
-        Action::Stop
+        respond(&response, host)
     }
+}
+
+/// Answers a request that does not pass.
+fn respond(response: &LocalResponse<'_>, host: &mut dyn Host) -> Action {
+    if let Err(error) = host.respond(response) {
+        log::error!("the proxy does not take an answer: {error:?}");
+    }
+    Action::Stop
 }
 
 /// Writes something down for access logs and other filters.

@@ -1,5 +1,6 @@
 //! What the fields of a log are to a request.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use serde_json::Value;
@@ -135,6 +136,10 @@ fn folded(name: &[u8]) -> Vec<u8> {
     name.iter().map(fold).collect()
 }
 
+/// Of a request that could be anywhere in the order.
+pub(super) const NOT_TIMED: Not =
+    Not::Readable(Cow::Borrowed("does not say when the request began"));
+
 /// A line as it is read, until it is known whether it is a request.
 #[derive(Debug, Default)]
 pub(crate) struct Draft {
@@ -206,7 +211,7 @@ impl Draft {
             (Some(_), false) => Err(Not::Request),
             (Some(_), true) if self.passed => Err(Not::Passed),
             (Some(time), true) => Ok(Told { time, ..self.told }),
-            (None, _) => Err(Not::Readable("does not say when the request began".into())),
+            (None, _) => Err(NOT_TIMED),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 
-use super::fields::{Draft, Fields, of_url};
+use super::fields::{Draft, Fields, NOT_TIMED, of_url};
 use super::record;
 use super::{Not, Told};
 use crate::simulate::time::Form;
@@ -24,7 +24,7 @@ struct Log<'a> {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Entry<'a> {
-    #[serde(borrow)]
+    #[serde(borrow, default)]
     started_date_time: Cow<'a, str>,
     #[serde(default)]
     time: f64,
@@ -94,11 +94,12 @@ pub(crate) fn read(
 }
 
 fn request(entry: &Entry<'_>, fields: &Fields, arena: &mut Vec<u8>) -> Result<Told, Not> {
-    let Some(time) = Form::Rfc3339.read(entry.started_date_time.as_bytes()) else {
-        return Err(super::fields::wrong(
-            entry.started_date_time.as_bytes(),
-            "is no moment",
-        ));
+    let begin = entry.started_date_time.as_bytes();
+    if begin.is_empty() {
+        return Err(NOT_TIMED);
+    }
+    let Some(time) = Form::Rfc3339.read(begin) else {
+        return Err(super::fields::wrong(begin, "is no moment"));
     };
     let url = entry.request.url.as_bytes();
     let Some((authority, path)) = of_url(url) else {

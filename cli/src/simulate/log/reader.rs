@@ -3,7 +3,7 @@
 use std::fs::File as Opened;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
@@ -19,7 +19,7 @@ use crate::simulate::progress::Progress;
 const STDIN: (&str, &str) = ("-", "<stdin>");
 
 /// How much is read at a time, cut at the end of a line.
-const BLOCK: usize = 4 << 20;
+const BLOCK: usize = 1 << 20;
 
 /// No access log has a longer line.
 const LONGEST: usize = 64 << 20;
@@ -129,6 +129,8 @@ struct Blocks {
     /// The beginning of a line that the last block did not have the end of.
     rest: Vec<u8>,
     ended: bool,
+    /// Blocks that have been read come back here, so that their memory is used again: to ask for more takes longer than to fill it.
+    spent: Option<Receiver<Vec<u8>>>,
 }
 
 impl Blocks {
@@ -147,11 +149,15 @@ impl Blocks {
             },
             rest: Vec::new(),
             ended: false,
+            spent: None,
         })
     }
 
     fn block(&mut self) -> io::Result<Vec<u8>> {
-        let mut block = Vec::with_capacity(BLOCK + 2 * self.rest.len());
+        let spent = self.spent.as_ref().and_then(|spent| spent.try_recv().ok());
+        let mut block = spent.unwrap_or_default();
+        block.clear();
+        block.reserve(BLOCK + 2 * self.rest.len());
         block.append(&mut self.rest);
         // Whoever reads lines refuses what is longer.
         while !self.ended && block.len() <= LONGEST {
@@ -257,17 +263,19 @@ impl Collected<'_> {
         &mut self,
         reader: &Reader,
         first: Vec<u8>,
-        blocks: Blocks,
+        mut blocks: Blocks,
         progress: &Progress,
     ) -> anyhow::Result<()> {
         let threads = thread::available_parallelism().map_or(1, usize::from);
         let (to_readers, blocks_to_read) = sync_channel::<(usize, Vec<u8>)>(threads);
         let blocks_to_read = Mutex::new(blocks_to_read);
         let (to_us, read) = sync_channel::<(usize, Block)>(threads);
+        let (back, spent) = channel();
+        blocks.spent = Some(spent);
         thread::scope(|scope| {
             for _ in 0..threads {
-                let (blocks, to_us) = (&blocks_to_read, to_us.clone());
-                scope.spawn(move || work(blocks, &to_us, reader));
+                let (blocks, to_us, back) = (&blocks_to_read, to_us.clone(), back.clone());
+                scope.spawn(move || work(blocks, &to_us, &back, reader));
             }
             drop(to_us);
             let feeder = scope.spawn(move || -> anyhow::Result<()> {
@@ -297,7 +305,7 @@ impl Collected<'_> {
                 waiting.insert(number, block);
                 while let Some(block) = waiting.remove(&next) {
                     self.add(block);
-                    progress.tell("read", self.entries.len());
+                    progress.read(self.entries.len());
                     next += 1;
                 }
             }
@@ -369,12 +377,16 @@ impl Collected<'_> {
 fn work(
     blocks: &Mutex<Receiver<(usize, Vec<u8>)>>,
     done: &SyncSender<(usize, Block)>,
+    back: &Sender<Vec<u8>>,
     reader: &Reader,
 ) {
     loop {
         let next = blocks.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok((number, text)) = next else { return };
-        if done.send((number, Block::read(&text, reader))).is_err() {
+        let block = Block::read(&text, reader);
+        // At the end of the file nobody needs it any more.
+        let _ = back.send(text);
+        if done.send((number, block)).is_err() {
             return;
         }
     }
