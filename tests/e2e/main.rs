@@ -49,6 +49,7 @@ mod shares;
 mod simulate;
 mod sizes;
 mod spoofs;
+mod streams;
 mod tenants;
 mod tokens;
 mod total;
@@ -257,6 +258,17 @@ fn main() -> ExitCode {
                 &stops
             ),
             [measures::revenue_is_counted_to_the_cent_out_of_bodies]
+        );
+        let streams = Shared::new(
+            format!("{form:?} with programs that speak in streams"),
+            move || streams::mesh(form),
+            &stops,
+        );
+        trials!(
+            trials,
+            prefix,
+            streams,
+            [streams::nothing_is_held_back_or_changed]
         );
     }
     trials!(
