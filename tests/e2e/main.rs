@@ -53,6 +53,7 @@ mod streams;
 mod tenants;
 mod tokens;
 mod total;
+mod values;
 mod vouched;
 
 use std::process::ExitCode;
@@ -395,6 +396,7 @@ fn main() -> ExitCode {
         ("sizes", sizes::TESTS),
         ("lifecycle", lifecycle::TESTS),
         ("bench", bench::TESTS),
+        ("values", values::TESTS),
     ] {
         for (name, test) in tests {
             trials.push(Trial::test(format!("{module}::{name}"), || {

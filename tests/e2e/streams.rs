@@ -11,6 +11,7 @@ use futures::{SinkExt, StreamExt, stream};
 use http::Request;
 use http::uri::PathAndQuery;
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -91,6 +92,11 @@ spec:
   gateways: [ecommerce-gateway]
   http:
   - match:
+    - uri: {exact: /flow/retried}
+    route:
+    - destination: {host: product-service, subset: v1, port: {number: 3001}}
+    retries: {attempts: 2, retryOn: 5xx}
+  - match:
     - uri: {prefix: /flow/}
     route:
     - destination: {host: product-service, subset: v1, port: {number: 3001}}
@@ -134,7 +140,9 @@ pub(crate) async fn nothing_is_held_back_or_changed(mesh: &LocalMesh) -> Result<
     events_and_documents_pass_as_they_are_made(mesh).await?;
     a_websocket_is_echoed_at_once(mesh).await?;
     a_body_is_answered_while_it_is_sent(mesh).await?;
-    a_call_of_grpc_is_answered_message_by_message(mesh).await
+    a_call_of_grpc_is_answered_message_by_message(mesh).await?;
+    documents_are_counted_or_skipped_for_their_reasons(mesh).await?;
+    what_has_no_body_or_half_of_one_is_skipped_for_its_reason(mesh).await
 }
 
 async fn events_and_documents_pass_as_they_are_made(mesh: &LocalMesh) -> Result<()> {
@@ -320,6 +328,148 @@ async fn a_call_of_grpc_is_answered_message_by_message(mesh: &LocalMesh) -> Resu
     counters.have_grown(&[("content_type", 2)]).await
 }
 
+/// Each is sent, and comes back.
+async fn documents_are_counted_or_skipped_for_their_reasons(mesh: &LocalMesh) -> Result<()> {
+    const LEFT: &str = "";
+    let deep = |levels: usize| {
+        let (open, close) = ("[".repeat(levels), "]".repeat(levels));
+        format!("{{\"deep\": {open}{close}, \"total\": 1}}")
+    };
+    let total = |number: &str| format!("{{\"total\": {number}}}");
+    let long = format!("{{\"note\": \"{}\", \"total\": 1}}", "x".repeat(1 << 16));
+    for (content_type, encoding, body, expected) in [
+        (JSON, "", total("1.25"), Ok(125)),
+        (JSON, "identity", total("1.25"), Ok(125)),
+        ("Application/JSON;v=1", "", total("1.25"), Ok(125)),
+        (
+            "application/problem+json; charset=utf-8",
+            "",
+            total("1.25"),
+            Ok(125),
+        ),
+        (JSON, "", total("1e2"), Ok(10_000)),
+        (JSON, "", total("12.5E-1"), Ok(125)),
+        (JSON, "", total("-0"), Ok(0)),
+        (JSON, "", total("\"1.25\""), Ok(125)),
+        (JSON, "", "{\"total\": 1, \"total\": 2}".to_owned(), Ok(200)),
+        (
+            JSON,
+            "",
+            "{\"total\": 1, \"\\u0074otal\": 2}".to_owned(),
+            Ok(200),
+        ),
+        (JSON, "", deep(127), Ok(100)),
+        (JSON, "", deep(128), Err("not_json")),
+        (JSON, "", total("1e999"), Err("too_large")),
+        (JSON, "", total("1e-999"), Err("fraction")),
+        (JSON, "", total("-1e999"), Err("negative")),
+        (JSON, "", total(&"9".repeat(300)), Err("malformed")),
+        (JSON, "", total("\"\\ud83d\""), Err("not_json")),
+        (JSON, "", total("\"\\ud83d\\ude00\""), Err("malformed")),
+        (JSON, "", total("NaN"), Err("not_json")),
+        (JSON, "", total("+1"), Err("not_json")),
+        (JSON, "", total("01"), Err("not_json")),
+        (JSON, "", format!("\u{feff}{}", total("1")), Err("not_json")),
+        (JSON, "", total("1") + &total("2"), Err("not_json")),
+        (JSON, "", total("1") + "\n" + &total("2"), Err("not_json")),
+        (JSON, "", total("1 /* one */"), Err("not_json")),
+        (JSON, "", "{\"total\": 1".to_owned(), Err("truncated")),
+        (JSON, "", long, Err("oversized")),
+        (JSON, "", LEFT.to_owned(), Err("missing")),
+        (JSON, "gzip", total("1"), Err("compressed")),
+        (JSON, "identity, br", total("1"), Err("compressed")),
+        ("application/x-ndjson", "", total("1"), Err("content_type")),
+        ("text/html", "", total("1"), Err("content_type")),
+        ("text/html", "", LEFT.to_owned(), Err("missing")),
+    ] {
+        let counters = Counters::of(mesh, "product-service").await?;
+        let http = reqwest::Client::builder().no_proxy().build()?;
+        let url = format!("{}/flow/answer", mesh.gateway());
+        let mut request = http.post(url).header("content-type", content_type);
+        if !encoding.is_empty() {
+            request = request.header("content-encoding", encoding);
+        }
+        let answer = turn("the answer", request.body(body.clone()).send()).await??;
+        ensure!(answer.status() == 200, "{answer:?}");
+        ensure!(turn("the body", answer.bytes()).await?? == body.as_bytes());
+        let growth = match expected {
+            Ok(cents) => vec![("sent", cents), ("received", cents)],
+            Err(reason) => vec![(reason, 2)],
+        };
+        let grown = counters.have_grown(&growth).await;
+        grown.with_context(|| format!("{content_type} {encoding} {body:.80}"))?;
+    }
+    Ok(())
+}
+
+async fn what_has_no_body_or_half_of_one_is_skipped_for_its_reason(mesh: &LocalMesh) -> Result<()> {
+    const TOTAL: &str = "{\"total\": 1}";
+    let http = reqwest::Client::builder().no_proxy().build()?;
+    let url = |path: &str| format!("{}/flow/{path}", mesh.gateway());
+
+    // Headers of a body, too large even, and none.
+    for (method, status) in [("HEAD", "200"), ("GET", "304"), ("GET", "204")] {
+        let counters = Counters::of(mesh, "product-service").await?;
+        let request = http.request(method.parse()?, url("answer"));
+        let request = request
+            .header("content-type", JSON)
+            .header("x-status", status);
+        let request = match status {
+            "204" => request,
+            _ => request.header("x-length", "100000"),
+        };
+        let answer = turn("the head", request.send()).await??;
+        ensure!(answer.status().as_str() == status, "{answer:?}");
+        ensure!(turn("the end", answer.bytes()).await??.is_empty());
+        counters.have_grown(&[("missing", 2)]).await?;
+    }
+
+    // What comes first of an answer is no answer yet.
+    let counters = Counters::of(mesh, "product-service").await?;
+    let request = http.post(url("answer")).header("content-type", JSON);
+    let request = request.header("expect", "100-continue").body(TOTAL);
+    let answer = turn("the answer", request.send()).await??;
+    ensure!(turn("the body", answer.bytes()).await?? == TOTAL);
+    counters
+        .have_grown(&[("sent", 100), ("received", 100)])
+        .await?;
+
+    let counters = Counters::of(mesh, "product-service").await?;
+    let answer = turn("the head", http.get(url("broken")).send()).await??;
+    ensure!(turn("the end", answer.bytes()).await?.is_err());
+    counters
+        .have_grown(&[("missing", 1), ("truncated", 1)])
+        .await?;
+
+    // A client that hangs up, when it has half of the answer to half of its request.
+    let counters = Counters::of(mesh, "product-service").await?;
+    let mut connection = TcpStream::connect(mesh.gateway_address()?).await?;
+    let head = format!(
+        "POST /flow/answer HTTP/1.1\r\nhost: shop\r\ncontent-type: {JSON}\r\ncontent-length: 100\r\n\r\n"
+    );
+    connection
+        .write_all((head + &TOTAL[..6]).as_bytes())
+        .await?;
+    let mut come = Vec::new();
+    while !String::from_utf8_lossy(&come).contains(&TOTAL[..6]) {
+        let more = turn("half of the answer", connection.read_buf(&mut come)).await??;
+        ensure!(more > 0, "the connection ended: {come:?}");
+    }
+    drop(connection);
+    counters.have_grown(&[("truncated", 2)]).await?;
+
+    // A client has one answer, whatever was tried; a service has answered twice.
+    let counters = Counters::of(mesh, "product-service").await?;
+    let answer = turn("the answer", http.get(url("retried")).send()).await??;
+    ensure!(answer.status() == 200, "{answer:?}");
+    counters
+        .have_grown_by(
+            &[("missing", 1), ("received", 200)],
+            &[("missing", 2), ("received", 100 + 200)],
+        )
+        .await
+}
+
 /// What is awaited of the other side.
 async fn turn<T>(what: &str, answer: impl Future<Output = T>) -> Result<T> {
     let answer = timeout(TURN, answer).await;
@@ -366,9 +516,18 @@ impl<'m> Counters<'m> {
         })
     }
 
-    /// Waits until they have grown by this and by nothing else: a request is logged just after its answer has gone out.
+    /// Waits until both have grown by this and by nothing else: a request is logged just after its answer has gone out.
     async fn have_grown(&self, by: &[(&'static str, u64)]) -> Result<()> {
-        for (workload, before) in &self.before {
+        self.have_grown_by(by, by).await
+    }
+
+    /// The same of the gateway and of the sidecar.
+    async fn have_grown_by(
+        &self,
+        gateway: &[(&'static str, u64)],
+        sidecar: &[(&'static str, u64)],
+    ) -> Result<()> {
+        for ((workload, before), by) in self.before.iter().zip([gateway, sidecar]) {
             let mut expected = before.clone();
             for (what, more) in by {
                 *expected.entry(what).or_default() += more;

@@ -3,7 +3,7 @@
 //! [`cases`] says what is compared, with the [`rules`] that the classifier is given beside those that ship. [`record`] makes the modules tell what they ask of the proxy, [`trace`] reads what they told (with what it
 //! knows of the [`abi`]), and [`floor`] makes the module that asks for the same and does nothing else. Then [`costs`] measures all of them in turn
 //! on one [`proxy`]: [`load`] sends the requests, [`usage`] says what the proxy used for them, [`statistics`] what that means, [`report`] how it is
-//! told. [`tenants`] and [`flood`] measure the limiter's memory besides.
+//! told. [`tenants`] and [`flood`] measure the limiter's memory besides, [`values`] that of the metrics.
 
 pub(crate) mod abi;
 mod cases;
@@ -19,6 +19,7 @@ mod statistics;
 mod tenants;
 pub(crate) mod trace;
 mod usage;
+mod values;
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -151,6 +152,9 @@ async fn bench(args: BenchArgs, keeper: &Keeper, stop: &Stop) -> anyhow::Result<
     }
     if cases.contains(&Case::Flood) {
         report.flood = Some(flood::measure(&bench).await?);
+    }
+    if cases.contains(&Case::Values) {
+        report.values = Some(values::measure(&bench).await?);
     }
     Ok(report)
 }

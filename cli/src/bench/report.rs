@@ -9,6 +9,7 @@ use serde::ser::{SerializeStruct, Serializer};
 use super::flood::Flood;
 use super::statistics::Summary;
 use super::tenants::Tenants;
+use super::values::Values;
 use crate::envoy::Envoy;
 
 /// Above this, what Envoy needs without any filter differs so much from round to round that small figures mean nothing.
@@ -22,6 +23,7 @@ pub(crate) struct Report {
     pub(crate) costs: Option<Costs>,
     pub(crate) tenants: Option<Tenants>,
     pub(crate) flood: Option<Flood>,
+    pub(crate) values: Option<Values>,
 }
 
 impl Report {
@@ -32,6 +34,7 @@ impl Report {
             costs: None,
             tenants: None,
             flood: None,
+            values: None,
         }
     }
 }
@@ -39,7 +42,7 @@ impl Report {
 impl Serialize for Report {
     /// `cases` is there whatever was measured; the rest only with what it is about.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut report = serializer.serialize_struct("Report", 7)?;
+        let mut report = serializer.serialize_struct("Report", 8)?;
         let cases = self.costs.as_ref().map_or(&[][..], |costs| &costs.cases);
         report.serialize_field("cases", cases)?;
         report.serialize_field("envoy", &self.envoy)?;
@@ -52,6 +55,9 @@ impl Serialize for Report {
         }
         if let Some(flood) = &self.flood {
             report.serialize_field("flood", flood)?;
+        }
+        if let Some(values) = &self.values {
+            report.serialize_field("values", values)?;
         }
         report.end()
     }
@@ -212,6 +218,9 @@ impl fmt::Display for Report {
         if let Some(flood) = &self.flood {
             write!(f, "\n{flood}")?;
         }
+        if let Some(values) = &self.values {
+            write!(f, "\n{values}")?;
+        }
         Ok(())
     }
 }
@@ -329,6 +338,7 @@ mod tests {
             costs: Some(Costs::new(cases, summary(20.0, spread), 15, 4000)),
             tenants: None,
             flood: None,
+            values: None,
         }
     }
 

@@ -2,7 +2,8 @@
 //!
 //! - `GET /flow/events` and `GET /flow/document` answer in parts, of server-sent events and of one JSON document; each but the first comes only when `POST /flow/next` has asked for it.
 //! - `GET /flow/socket` is a websocket that greets, and sends back what it gets; it ends when it is told to. With `?claim=json` the answer to the handshake calls itself JSON.
-//! - `POST /duplex` sends back each piece of the request's body as it comes.
+//! - `/duplex` and `/flow/answer` send back each piece of the request's body as it comes, with its type and encoding; with the status that `x-status` says and the length that `x-length` says.
+//! - `GET /flow/broken` breaks off in the middle, and `GET /flow/retried` fails at the first try, with a body of its own.
 //! - `POST /streams.Echo/Talk` is a call of gRPC with streams both ways: each message is answered when it comes, and `end` ends the call with the status ABORTED and a trailer.
 
 use std::collections::HashMap;
@@ -11,15 +12,15 @@ use std::env;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{Query, Request, State};
-use axum::http::HeaderValue;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{any, get, post};
 use futures::future::{BoxFuture, ready};
 use futures::{Stream, StreamExt, stream};
 use tokio::sync::Semaphore;
@@ -67,7 +68,10 @@ async fn main() -> Result<()> {
             post(|State(asked): State<Asked>| async move { asked.add_permits(1) }),
         )
         .route("/flow/socket", get(socket))
-        .route("/duplex", post(duplex))
+        .route("/flow/answer", any(duplex))
+        .route("/flow/broken", get(broken))
+        .route("/flow/retried", get(retried))
+        .route("/duplex", any(duplex))
         .route("/streams.Echo/Talk", post(talk))
         .fallback(|| async { "ok" })
         .with_state(asked);
@@ -119,12 +123,42 @@ async fn converse(mut socket: WebSocket) -> Result<()> {
 }
 
 async fn duplex(request: Request) -> Response {
-    let content_type = request.headers().get(CONTENT_TYPE).cloned();
-    let mut answer = Response::new(Body::from_stream(request.into_body().into_data_stream()));
-    if let Some(content_type) = content_type {
-        answer.headers_mut().insert(CONTENT_TYPE, content_type);
+    let (head, body) = request.into_parts();
+    let mut answer = Response::new(Body::from_stream(body.into_data_stream()));
+    for (said, header) in [
+        ("content-type", CONTENT_TYPE),
+        ("content-encoding", CONTENT_ENCODING),
+        ("x-length", CONTENT_LENGTH),
+    ] {
+        if let Some(value) = head.headers.get(said) {
+            answer.headers_mut().insert(header, value.clone());
+        }
+    }
+    let status = head.headers.get("x-status");
+    if let Some(status) = status.and_then(|status| StatusCode::from_bytes(status.as_bytes()).ok()) {
+        *answer.status_mut() = status;
     }
     answer
+}
+
+async fn broken() -> Response {
+    let parts = [
+        Ok("{\"total\": 1, "),
+        Err(anyhow!("what is broken off on purpose")),
+    ];
+    let body = Body::from_stream(stream::iter(parts));
+    ([(CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+async fn retried(headers: HeaderMap) -> Response {
+    let first = headers
+        .get("x-envoy-attempt-count")
+        .is_none_or(|count| count == "1");
+    let (status, body) = match first {
+        true => (StatusCode::SERVICE_UNAVAILABLE, "{\"total\": 1}"),
+        false => (StatusCode::OK, "{\"total\": 2}"),
+    };
+    (status, [(CONTENT_TYPE, "application/json")], body).into_response()
 }
 
 async fn talk(request: Request) -> Result<http::Response<tonic::body::Body>, Infallible> {
