@@ -3,7 +3,7 @@
 //! - `GET /flow/events` and `GET /flow/document` answer in parts, of server-sent events and of one JSON document; each but the first comes only when `POST /flow/next` has asked for it.
 //! - `GET /flow/socket` is a websocket that greets, and sends back what it gets; it ends when it is told to. With `?claim=json` the answer to the handshake calls itself JSON.
 //! - `/duplex` and `/flow/answer` send back each piece of the request's body as it comes, with its type and encoding; with the status that `x-status` says and the length that `x-length` says.
-//! - `GET /flow/broken` breaks off in the middle, and `GET /flow/retried` fails at the first try, with a body of its own.
+//! - `GET /flow/broken` breaks off in the middle, when `POST /flow/next` has asked for the rest, and `GET /flow/retried` fails at the first try, with a body of its own.
 //! - `POST /streams.Echo/Talk` is a call of gRPC with streams both ways: each message is answered when it comes, and `end` ends the call with the status ABORTED and a trailer.
 
 use std::collections::HashMap;
@@ -12,7 +12,7 @@ use std::env;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, bail};
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
@@ -141,12 +141,13 @@ async fn duplex(request: Request) -> Response {
     answer
 }
 
-async fn broken() -> Response {
-    let parts = [
-        Ok("{\"total\": 1, "),
-        Err(anyhow!("what is broken off on purpose")),
-    ];
-    let body = Body::from_stream(stream::iter(parts));
+async fn broken(State(asked): State<Asked>) -> Response {
+    let begin = stream::iter([anyhow::Ok("{\"total\": 1, ")]);
+    let rest = stream::once(async move {
+        asked.acquire().await?.forget();
+        bail!("this breaks off on purpose")
+    });
+    let body = Body::from_stream(begin.chain(rest));
     ([(CONTENT_TYPE, "application/json")], body).into_response()
 }
 
