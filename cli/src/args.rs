@@ -662,7 +662,7 @@ Exit codes: 0 measured; 1 something was found or failed; 2 the command line is w
 /// `tollgate bench …`
 #[derive(Clone, Debug, Args)]
 pub struct BenchArgs {
-    /// What to measure [default: all but flood]
+    /// What to measure [default: all but flood and values]
     #[arg(value_enum, value_name = "CASE")]
     pub cases: Vec<Case>,
 
@@ -686,7 +686,8 @@ pub struct BenchArgs {
     #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u64).range(200..=18_000))]
     pub requests: u64,
 
-    /// The most tenants of `tenants` [default: 1000000], and the invented ids of `flood` [default: 10000000]
+    /// The most tenants of `tenants` [default: 1000000], the invented ids of `flood` [default: 10000000], and the requests
+    /// with invented values of `values` [default: 1000000]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=99_999_999))]
     pub ids: Option<u64>,
 

@@ -31,7 +31,7 @@ pub(crate) const TESTS: &[(&str, Test)] = &[
 ];
 
 /// Cases that ask the proxy for something, and what at least.
-const OURS: [(&str, &[&str]); 8] = [
+const OURS: [(&str, &[&str]); 10] = [
     (
         "tenant-rate-limit",
         &[
@@ -73,6 +73,24 @@ const OURS: [(&str, &[&str]); 8] = [
         &["proxy_get_header_map_pairs", "proxy_increment_metric"],
     ),
     (
+        "business-metrics/bodies",
+        &[
+            "proxy_get_header_map_pairs",
+            "proxy_get_buffer_bytes",
+            "proxy_increment_metric",
+        ],
+    ),
+    (
+        "tollgate/bodies",
+        &[
+            "proxy_get_header_map_pairs",
+            "proxy_get_shared_data",
+            "proxy_get_buffer_bytes",
+            "proxy_set_shared_data",
+            "proxy_increment_metric",
+        ],
+    ),
+    (
         "tollgate",
         &[
             "proxy_get_header_map_pairs",
@@ -82,7 +100,7 @@ const OURS: [(&str, &[&str]); 8] = [
     ),
 ];
 
-fn bench() -> Result<Command> {
+pub(crate) fn bench() -> Result<Command> {
     let mut command = Command::new(tollgate()?);
     command
         .current_dir(repository())

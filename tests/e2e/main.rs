@@ -49,9 +49,11 @@ mod shares;
 mod simulate;
 mod sizes;
 mod spoofs;
+mod streams;
 mod tenants;
 mod tokens;
 mod total;
+mod values;
 mod vouched;
 
 use std::process::ExitCode;
@@ -259,6 +261,17 @@ fn main() -> ExitCode {
             ),
             [measures::revenue_is_counted_to_the_cent_out_of_bodies]
         );
+        let streams = Shared::new(
+            format!("{form:?} with programs that speak in streams"),
+            move || streams::mesh(form),
+            &stops,
+        );
+        trials!(
+            trials,
+            prefix,
+            streams,
+            [streams::nothing_is_held_back_or_changed]
+        );
     }
     trials!(
         trials,
@@ -388,6 +401,7 @@ fn main() -> ExitCode {
         ("sizes", sizes::TESTS),
         ("lifecycle", lifecycle::TESTS),
         ("bench", bench::TESTS),
+        ("values", values::TESTS),
     ] {
         for (name, test) in tests {
             trials.push(Trial::test(format!("{module}::{name}"), || {

@@ -41,12 +41,20 @@ pub enum Case {
     TenThousandRules,
     /// The metrics as shipped; requests that are counted in one series
     BusinessMetrics,
+    /// The same with a number out of the body of each request and one out of each response's; both are JSON of 2 KB
+    #[value(name = "business-metrics/bodies")]
+    BusinessMetricsBodies,
     /// All three in one module, as shipped; requests as for the limiter
     Tollgate,
+    /// The same doing what filters do with bodies of 2 KB: a limit is settled, two numbers are counted
+    #[value(name = "tollgate/bodies")]
+    TollgateBodies,
     /// The limiter with 1 to 1,000,000 tenants: CPU per request, and memory
     Tenants,
     /// The limiter's memory while millions of invented ids come; takes minutes, so only if it is named
     Flood,
+    /// The metrics' memory and series while a million invented values come, of all shapes that are hard to bear; only if it is named
+    Values,
 }
 
 impl Case {
@@ -58,13 +66,14 @@ impl Case {
 
     /// Those whose costs are compared on one Envoy.
     pub(crate) fn is_cost(self) -> bool {
-        !matches!(self, Self::Tenants | Self::Flood)
+        !matches!(self, Self::Tenants | Self::Flood | Self::Values)
     }
 
     /// Those that are measured if nothing is named.
     pub(crate) fn by_default() -> Vec<Self> {
         let all = Self::value_variants().iter().copied();
-        all.filter(|case| *case != Self::Flood).collect()
+        all.filter(|case| !matches!(case, Self::Flood | Self::Values))
+            .collect()
     }
 
     /// Those whose filter is a module, of ours or the empty one.
@@ -83,10 +92,15 @@ impl Case {
             Self::UserClassifier | Self::TenRules | Self::TenThousandRules => {
                 Some("user-classifier")
             }
-            Self::BusinessMetrics => Some("business-metrics"),
-            Self::Tollgate => Some("tollgate"),
+            Self::BusinessMetrics | Self::BusinessMetricsBodies => Some("business-metrics"),
+            Self::Tollgate | Self::TollgateBodies => Some("tollgate"),
             _ => None,
         }
+    }
+
+    /// Whether it reads bodies, for which a plugin has another module.
+    fn reads_bodies(self) -> bool {
+        self.traffic().body().is_some()
     }
 
     /// The requests that it gets.
@@ -96,6 +110,7 @@ impl Case {
             Self::BusinessMetrics => Traffic::Known,
             Self::UserClassifier => Traffic::Limited,
             Self::TenRules | Self::TenThousandRules => Traffic::Verified,
+            Self::BusinessMetricsBodies | Self::TollgateBodies => Traffic::Bodies,
             _ => Traffic::Acme,
         }
     }
@@ -119,12 +134,14 @@ pub(crate) enum Traffic {
     Known,
     /// As the limiter passes on what an app sends for somebody with a token.
     Verified,
+    /// As it comes from clients, of many tenants that are not listed, with bodies both ways.
+    Bodies,
 }
 
 impl Traffic {
     pub(crate) fn requests(self, tenants: u64) -> Requests {
         let tenant = match self {
-            Self::Everybody => "t-########",
+            Self::Everybody | Self::Bodies => "t-########",
             _ => "acme",
         };
         let all = [
@@ -134,12 +151,25 @@ impl Traffic {
             ("user-type", "vip"),
         ];
         let headers = match self {
-            Self::Acme | Self::Everybody => &all[..2],
+            Self::Acme | Self::Everybody | Self::Bodies => &all[..2],
             Self::Limited => &all[..3],
             Self::Known => &all[..],
             Self::Verified => &rules::HEADERS,
         };
-        Requests::get("/products/7", headers, tenants)
+        match self.body() {
+            Some(body) => Requests::post("/orders", headers, body, tenants),
+            None => Requests::get("/products/7", headers, tenants),
+        }
+    }
+
+    /// The body of a request, and of the response to it.
+    pub(crate) fn body(self) -> Option<&'static str> {
+        (self == Self::Bodies).then_some(ORDER)
+    }
+
+    /// Whether the proxy needs nothing besides for such requests.
+    pub(crate) fn is_plain(self) -> bool {
+        self.claims().is_null() && self.body().is_none()
     }
 
     /// What was found in its token, if there is one.
@@ -150,6 +180,9 @@ impl Traffic {
         }
     }
 }
+
+/// An order of 2 KB. What is read of it comes last.
+const ORDER: &str = include_str!("order.json");
 
 /// The filter of a case.
 #[derive(Clone, Debug)]
@@ -215,10 +248,16 @@ impl Shipped {
                 Case::TenantRateLimitBusy => raise(&mut configuration)?,
                 Case::TenRules => configuration = rules::configuration(rules::TEN),
                 Case::TenThousandRules => configuration = rules::configuration(10_000),
+                Case::BusinessMetricsBodies => count_bodies(&mut configuration)?,
+                Case::TollgateBodies => {
+                    count_bodies(&mut configuration["businessMetrics"])?;
+                    settle(&mut configuration["tenantRateLimit"])?;
+                }
                 _ => {}
             }
+            let suffix = if case.reads_bodies() { "-bodies" } else { "" };
             return Ok(Filter::Wasm(Wasm {
-                module: plugin.to_owned(),
+                module: format!("{plugin}{suffix}"),
                 plugin: case.name(),
                 configuration: configuration.to_string(),
             }));
@@ -326,6 +365,35 @@ fn raise(configuration: &mut Value) -> anyhow::Result<()> {
             }
         }
     }
+    Ok(())
+}
+
+/// Counts a number of each request's body and one of each response's.
+fn count_bodies(configuration: &mut Value) -> anyhow::Result<()> {
+    let metrics = configuration
+        .get_mut("metrics")
+        .and_then(Value::as_array_mut)
+        .context("the shipped configuration has no metrics")?;
+    metrics.extend(["request", "response"].map(|side| {
+        json!({
+            "name": format!("bench_{side}_cents_total"),
+            "value": { format!("{side}Body"): "/totalCents" },
+            "labels": ["tenant", "user_type"],
+        })
+    }));
+    Ok(())
+}
+
+/// Has requests of the tier that unlisted tenants are in charged for what their responses say.
+fn settle(configuration: &mut Value) -> anyhow::Result<()> {
+    let limits = configuration
+        .pointer_mut("/tiers/free/limits")
+        .and_then(Value::as_array_mut)
+        .context("the shipped configuration has no tier free with limits")?;
+    limits.push(json!({
+        "name": "units", "quota": 1_000_000_000, "per": "day",
+        "cost": { "estimate": 10, "max": 1_000, "settle": { "json": "/usage/total_tokens" } },
+    }));
     Ok(())
 }
 

@@ -103,7 +103,7 @@ async fn record(
         let (module, interface) = recording(bytes, &case.name())
             .with_context(|| format!("cannot make {} tell what it does", case.name()))?;
         let file = write_module(bench, *case, name, &module)?;
-        listeners.push(wasm_listener(&case.name(), &file, wasm).claiming(case.traffic().claims()));
+        listeners.push(wasm_listener(&case.name(), &file, wasm).taking(case.traffic()));
         interfaces.insert(case.name(), interface);
     }
     let mut proxy = Proxy::start(
@@ -246,8 +246,8 @@ enum Subject {
 impl Subject {
     fn listener(self) -> String {
         match self {
-            Self::Nothing(traffic) if traffic.claims().is_null() => Case::NoFilter.name(),
-            Self::Nothing(_) => format!("{}.claims", Case::NoFilter.name()),
+            Self::Nothing(traffic) if traffic.is_plain() => Case::NoFilter.name(),
+            Self::Nothing(traffic) => format!("{}.{traffic:?}", Case::NoFilter.name()),
             Self::Case(case) => case.name(),
             Self::Floor(case) => format!("{}.floor", case.name()),
         }
@@ -277,12 +277,12 @@ async fn compare(
     // A case, its floor, and what both are compared with follow each other.
     let mut subjects: Vec<Subject> = Vec::new();
     for (case, filter) in filters {
-        let claims = case.traffic().claims();
-        let nothing = Subject::Nothing(case.traffic());
+        let traffic = case.traffic();
+        let nothing = Subject::Nothing(traffic);
         if !subjects.contains(&nothing) {
             subjects.push(nothing);
-            if !claims.is_null() {
-                listeners.push(Listener::new(nothing.listener(), None).claiming(claims.clone()));
+            if !traffic.is_plain() {
+                listeners.push(Listener::new(nothing.listener(), None).taking(traffic));
             }
         }
         match filter {
@@ -299,12 +299,12 @@ async fn compare(
             Filter::Wasm(wasm) => {
                 let module = bench.module(&wasm.module)?;
                 let listener = wasm_listener(&case.name(), &module.path, wasm);
-                listeners.push(listener.claiming(claims.clone()));
+                listeners.push(listener.taking(traffic));
                 subjects.push(Subject::Case(*case));
                 if let Some(floor) = floors.get(case) {
                     let file = write_module(bench, *case, "floor", floor)?;
                     let name = Subject::Floor(*case).listener();
-                    listeners.push(wasm_listener(&name, &file, wasm).claiming(claims));
+                    listeners.push(wasm_listener(&name, &file, wasm).taking(traffic));
                     subjects.push(Subject::Floor(*case));
                 }
             }

@@ -168,6 +168,13 @@ fn links(request: &Request) -> Vec<Option<usize>> {
         .collect()
 }
 
+/// Whether a request has come to the same callback in another phase, too.
+fn is_repeated(request: &Request, phase: &Phase) -> bool {
+    let phases = request.phases.iter();
+    let same = phases.filter(|other| other.callback == phase.callback);
+    same.count() > 1
+}
+
 /// How the floor knows which request it is to play.
 struct Order {
     requests: usize,
@@ -290,6 +297,25 @@ impl<'a> Floor<'a> {
         let (mut position, mut versions) = (0, 0);
         for (number, phase) in first.phases.iter().enumerate() {
             let mut script = String::new();
+            let mut others = first
+                .phases
+                .iter()
+                .filter(|other| other.callback == phase.callback && !std::ptr::eq(*other, phase));
+            // A body's end comes by itself, with nothing in it: a floor that does nothing then knows the one from the other.
+            let is_end = |phase: &Phase| phase.argument == 0 && phase.calls.is_empty();
+            let is_alone = others.all(|other| other.result == phase.result && is_end(other));
+            if !is_alone && is_end(phase) {
+                continue;
+            }
+            if is_alone
+                && !phase.calls.is_empty()
+                && phase.argument > 0
+                && is_repeated(first, phase)
+            {
+                writeln!(script, "    (if (i32.eqz (local.get $p1)) (then")?;
+                self.finish(&mut script, phase)?;
+                writeln!(script, "    ))")?;
+            }
             for (call_number, call) in phase.calls.iter().enumerate() {
                 let alike: Vec<&Call> = members
                     .iter()
@@ -726,6 +752,29 @@ mod tests {
                 .matches("$proxy_set_shared_data")
                 .count(),
             2
+        );
+    }
+
+    /// As HTTP/1 has it: a piece with all of a body, and then one with nothing.
+    #[test]
+    fn the_end_of_a_body_is_not_its_piece() {
+        let mut request = requests()[1].clone();
+        let mut end = request.phases[1].clone();
+        (end.argument, end.calls) = (0, Vec::new());
+        request.phases.insert(2, end);
+        let text = text(&interface(), &[request.clone()]).unwrap();
+        valid(&text);
+        let script = callback(&text, "proxy_on_request_headers");
+        let guard = "(result i32)\n    (if (i32.eqz (local.get $p1)) (then\n    (return (i32.const 0))\n    ))\n    (drop (call $proxy_get_shared_data ";
+        assert!(script.contains(guard), "{script}");
+        assert_eq!(script.matches("(drop ").count(), 3, "{script}");
+        // A body in two pieces is another one than the next.
+        request.phases[2] = request.phases[1].clone();
+        assert_eq!(
+            super::text(&interface(), &[request])
+                .unwrap_err()
+                .to_string(),
+            "proxy_on_request_headers is called more than once for a request, which cannot be repeated yet"
         );
     }
 

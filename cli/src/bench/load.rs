@@ -32,6 +32,12 @@ impl Stop {
     }
 }
 
+/// Where requests come from, one after the other.
+pub(crate) trait Source {
+    /// The bytes of the next one.
+    fn next(&mut self) -> &[u8];
+}
+
 /// Requests that differ in a tenant's number at most.
 #[derive(Clone, Debug)]
 pub(crate) struct Requests {
@@ -49,13 +55,29 @@ impl Requests {
     /// GET requests for `path` with these headers. In place of [`NUMBER`] each has the next number below `tenants`, and after the
     /// last the first again.
     pub(crate) fn get(path: &str, headers: &[(&str, &str)], tenants: u64) -> Self {
+        Self::new("GET", path, headers, "", tenants)
+    }
+
+    /// The same with a JSON body.
+    pub(crate) fn post(path: &str, headers: &[(&str, &str)], body: &str, tenants: u64) -> Self {
+        Self::new("POST", path, headers, body, tenants)
+    }
+
+    fn new(method: &str, path: &str, headers: &[(&str, &str)], body: &str, tenants: u64) -> Self {
         let mut text = format!(
-            "GET {path} HTTP/1.1\r\nhost: shop.example.com\r\nuser-agent: tollgate-bench\r\naccept: */*\r\n"
+            "{method} {path} HTTP/1.1\r\nhost: shop.example.com\r\nuser-agent: tollgate-bench\r\naccept: */*\r\n"
         );
+        if !body.is_empty() {
+            text += &format!(
+                "content-type: application/json\r\ncontent-length: {}\r\n",
+                body.len()
+            );
+        }
         for (name, value) in headers {
             text += &format!("{name}: {value}\r\n");
         }
         text += "\r\n";
+        text += body;
         let digits = text
             .find(NUMBER)
             .map_or(0..0, |start| start..start + NUMBER.len());
@@ -75,7 +97,9 @@ impl Requests {
             .splice(end..end, format!("{name}: {value}\r\n").into_bytes());
         self
     }
+}
 
+impl Source for Requests {
     fn next(&mut self) -> &[u8] {
         if let Some(digits) = self.bytes.get_mut(self.digits.clone()) {
             let mut number = self.next;
@@ -128,7 +152,7 @@ impl Client {
     /// Sends at least `count` requests, as many on each connection, and waits for their answers. Any answer but 200 and 429 is an error.
     pub(crate) fn send(
         &mut self,
-        requests: &mut Requests,
+        requests: &mut impl Source,
         count: u64,
         stop: &Stop,
     ) -> anyhow::Result<Answers> {

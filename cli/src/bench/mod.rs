@@ -3,8 +3,8 @@
 //! [`cases`] says what is compared, with the [`rules`] that the classifier is given beside those that ship. [`record`] makes the modules tell what they ask of the proxy, [`trace`] reads what they told (with what it
 //! knows of the [`abi`]), and [`floor`] makes the module that asks for the same and does nothing else. Then [`costs`] measures all of them in turn
 //! on one [`proxy`]: [`load`] sends the requests, [`usage`] says what the proxy used for them, [`statistics`] what that means, [`report`] how it is
-//! told. [`tenants`] and [`flood`] measure the limiter's memory besides. [`operators`] measures no time: it has the modules
-//! [count](counting) what they execute.
+//! told. [`tenants`] and [`flood`] measure the limiter's memory besides, [`values`] that of the metrics. [`operators`] measures no time: it has the
+//! modules [count](counting) what they execute.
 
 pub(crate) mod abi;
 mod cases;
@@ -22,6 +22,7 @@ mod statistics;
 mod tenants;
 pub(crate) mod trace;
 mod usage;
+mod values;
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -172,6 +173,9 @@ async fn bench(args: BenchArgs, keeper: &Keeper, stop: &Stop) -> anyhow::Result<
     }
     if cases.contains(&Case::Flood) {
         report.flood = Some(flood::measure(&bench).await?);
+    }
+    if cases.contains(&Case::Values) {
+        report.values = Some(values::measure(&bench).await?);
     }
     Ok(report)
 }

@@ -11,6 +11,7 @@ use anyhow::{Context, anyhow, bail};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
+use super::cases::Traffic;
 use super::usage::Process;
 use crate::envoy::Envoy;
 use crate::up::environment;
@@ -79,8 +80,10 @@ pub(crate) struct Listener {
     pub(crate) filter: Option<Value>,
     /// `rate_limits` of the route, for filters that take descriptors from there.
     pub(crate) rate_limits: Value,
-    /// What requests have been found to claim before they come to the filter; null for requests without a token.
-    pub(crate) claims: Value,
+    /// What stands before that.
+    in_front: Vec<Value>,
+    /// The JSON body that every request is answered with, for requests that have one too.
+    answer: Option<&'static str>,
 }
 
 impl Listener {
@@ -89,13 +92,24 @@ impl Listener {
             name: name.into(),
             filter,
             rate_limits: json!([]),
-            claims: Value::Null,
+            in_front: Vec::new(),
+            answer: None,
         }
     }
 
-    /// The same for requests whose tokens claim this.
-    pub(crate) fn claiming(mut self, claims: Value) -> Self {
-        self.claims = claims;
+    /// The same for such requests: with what has been found in their tokens, and with bodies both ways if they have one.
+    pub(crate) fn taking(mut self, traffic: Traffic) -> Self {
+        let claims = traffic.claims();
+        if !claims.is_null() {
+            self.in_front.push(claims_filter(&claims));
+        }
+        self.answer = traffic.body();
+        self
+    }
+
+    /// The same behind another filter.
+    pub(crate) fn behind(mut self, filter: Value) -> Self {
+        self.in_front.push(filter);
         self
     }
 }
@@ -272,14 +286,14 @@ impl Proxy {
         }
     }
 
+    /// Where it tells of itself.
+    pub(crate) fn admin(&self) -> Admin {
+        Admin(self.admin)
+    }
+
     /// Refuses a proxy in which a VM failed or something was rejected: its figures would be those of something else.
     pub(crate) async fn require_health(&self) -> anyhow::Result<()> {
-        let url = format!("http://{}/stats?filter=wasm", self.admin);
-        let text = async {
-            let answer = client()?.get(url).send().await?.error_for_status()?;
-            anyhow::Ok(answer.text().await?)
-        };
-        let text = text.await.context("Envoy does not show its counters")?;
+        let text = Admin(self.admin).stats("wasm").await?;
         let failed = failures(&text);
         if failed.is_empty() {
             return Ok(());
@@ -294,6 +308,22 @@ impl Proxy {
     /// Ends it.
     pub(crate) async fn stop(self) {
         self.supervisor.stop(std::future::pending()).await;
+    }
+}
+
+/// Where a proxy tells of itself.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Admin(SocketAddr);
+
+impl Admin {
+    /// The stats whose names match, a line each: `name: value`.
+    pub(crate) async fn stats(self, filter: &str) -> anyhow::Result<String> {
+        let url = format!("http://{}/stats?filter={filter}", self.0);
+        let text = async {
+            let answer = client()?.get(url).send().await?.error_for_status()?;
+            anyhow::Ok(answer.text().await?)
+        };
+        text.await.context("Envoy does not show its counters")
     }
 }
 
@@ -344,9 +374,29 @@ fn listener_configuration(listener: &Listener, address: SocketAddr) -> Value {
         "name": "envoy.filters.http.router",
         "typed_config": { "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router" },
     });
-    let claims = (!listener.claims.is_null()).then(|| claims_filter(&listener.claims));
-    let filters = claims.iter().chain(&listener.filter).chain([&router]);
-    let filters: Vec<&Value> = filters.collect();
+    // Without it a request would be answered before its body has come.
+    let whole = listener.answer.map(|_| {
+        json!({
+            "name": "envoy.filters.http.buffer",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.filters.http.buffer.v3.Buffer",
+                "max_request_bytes": 64 * 1024,
+            },
+        })
+    });
+    let filters = listener.in_front.iter().chain(&listener.filter);
+    let filters: Vec<&Value> = filters.chain(&whole).chain([&router]).collect();
+    let mut route = json!({
+        "match": { "prefix": "/" },
+        "direct_response": { "status": 200 },
+    });
+    if let Some(answer) = listener.answer {
+        route["direct_response"]["body"] = json!({ "inline_string": answer });
+        route["response_headers_to_add"] = json!([{
+            "header": { "key": "content-type", "value": "application/json" },
+            "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+        }]);
+    }
     json!({
         "name": listener.name,
         "address": socket_address(address),
@@ -365,10 +415,7 @@ fn listener_configuration(listener: &Listener, address: SocketAddr) -> Value {
                 "route_config": { "virtual_hosts": [{
                     "name": "bench",
                     "domains": ["*"],
-                    "routes": [{
-                        "match": { "prefix": "/" },
-                        "direct_response": { "status": 200 },
-                    }],
+                    "routes": [route],
                     "rate_limits": listener.rate_limits,
                 }] },
             },

@@ -10,6 +10,7 @@ use super::flood::Flood;
 use super::operators::Operators;
 use super::statistics::Summary;
 use super::tenants::Tenants;
+use super::values::Values;
 use crate::envoy::Envoy;
 
 /// Above this, what Envoy needs without any filter differs so much from round to round that small figures mean nothing.
@@ -24,6 +25,7 @@ pub(crate) struct Report {
     pub(crate) operators: Option<Operators>,
     pub(crate) tenants: Option<Tenants>,
     pub(crate) flood: Option<Flood>,
+    pub(crate) values: Option<Values>,
 }
 
 impl Report {
@@ -35,6 +37,7 @@ impl Report {
             operators: None,
             tenants: None,
             flood: None,
+            values: None,
         }
     }
 }
@@ -58,6 +61,9 @@ impl Serialize for Report {
         }
         if let Some(flood) = &self.flood {
             report.serialize_field("flood", flood)?;
+        }
+        if let Some(values) = &self.values {
+            report.serialize_field("values", values)?;
         }
         report.end()
     }
@@ -221,6 +227,9 @@ impl fmt::Display for Report {
         if let Some(flood) = &self.flood {
             write!(f, "\n{flood}")?;
         }
+        if let Some(values) = &self.values {
+            write!(f, "\n{values}")?;
+        }
         Ok(())
     }
 }
@@ -345,6 +354,7 @@ mod tests {
             operators: None,
             tenants: None,
             flood: None,
+            values: None,
         }
     }
 

@@ -45,6 +45,8 @@ pub(crate) enum Argument {
 pub(crate) struct Phase {
     /// The callback's place in [`Interface::callbacks`].
     pub(crate) callback: usize,
+    /// The second of its arguments: of a piece of a body, how many bytes it has.
+    pub(crate) argument: u32,
     pub(crate) result: u32,
     pub(crate) calls: Vec<Call>,
 }
@@ -127,6 +129,7 @@ impl Vm {
                 }
                 let phase = Phase {
                     callback,
+                    argument: parent,
                     result: 0,
                     calls: Vec::new(),
                 };
@@ -335,8 +338,9 @@ pub(crate) mod tests {
 
     #[test]
     fn requests_are_put_together_from_what_the_workers_tell() {
-        let phase = |callback, calls| Phase {
+        let phase = |callback, argument, calls| Phase {
             callback,
+            argument,
             result: 0,
             calls,
         };
@@ -364,10 +368,10 @@ pub(crate) mod tests {
             requests(),
             [
                 Request {
-                    phases: vec![phase(0, vec![]), phase(3, vec![])]
+                    phases: vec![phase(0, 1, vec![]), phase(3, 0, vec![])]
                 },
                 Request {
-                    phases: vec![phase(0, vec![]), phase(2, calls), phase(3, vec![])]
+                    phases: vec![phase(0, 1, vec![]), phase(2, 7, calls), phase(3, 0, vec![])]
                 },
             ]
         );

@@ -2,7 +2,10 @@
 //!
 //! A body is read only if a metric that the request may belong to needs it, if its headers say that it is plain JSON of a size that
 //! may be read, and as it passes: nothing is held back, and what is kept of it is the state of a scanner. So server-sent events, upgraded connections and
-//! streams of gRPC are never looked into. Whatever else comes in the place of a number is a reason to skip the request.
+//! streams of gRPC are never looked into, whatever they call themselves. Whatever else comes in the place of a number is a reason to skip the request.
+//!
+//! Why a body is not read is known from its headers, and whether there is one only when its first byte comes: a `GET`, the answer to a `HEAD`, a 304 have the headers
+//! of a body and none.
 //!
 //! Of several members with one name the last counts, as for most parsers, in requests and in responses. Parsers differ: for some the first counts, and
 //! Go's `encoding/json` takes `Total` for `total`. So what a request's body says is its client's word, which the service may read otherwise; a response's is
@@ -17,16 +20,23 @@ use crate::value::{Decimal, Skip};
 
 /// What is read of one body.
 #[derive(Debug, Default)]
-pub enum Body {
-    /// Nothing, and nobody asks.
+pub struct Body {
+    reading: Reading,
+    /// Whether a byte of it has come.
+    begun: bool,
+    /// Whether its last byte has: what breaks off does not say so.
+    ended: bool,
+}
+
+#[derive(Debug, Default)]
+enum Reading {
+    /// Nobody asks.
     #[default]
     Unasked,
-    /// Nothing, for this reason.
+    /// Not at all or no more, for this reason.
     Left(Skip),
-    /// What has come of it, at least one byte.
-    Reading(Box<Reader>),
-    /// It may be read, and nothing has come yet.
-    Empty(Box<Reader>),
+    /// As far as it has come.
+    By(Box<Reader>),
 }
 
 /// What is asked of bodies.
@@ -39,16 +49,46 @@ pub struct Asked {
 }
 
 impl Body {
-    /// The body that comes after these headers.
-    pub fn after(headers: &HeaderMap, asked: &Asked) -> Self {
+    /// The body of a request with these headers; `tunnel` says that it asks for a connection through the proxy.
+    pub fn of_request(headers: &HeaderMap, tunnel: bool, asked: &Asked) -> Self {
+        // The proxy takes this header away from every request that asks for no upgrade.
+        if tunnel || headers.first("upgrade").is_some() {
+            return Self::left(Skip::ContentType);
+        }
+        Self::after(headers, asked)
+    }
+
+    /// The body of a response with these headers and this status, to such a request.
+    pub fn of_response(
+        headers: &HeaderMap,
+        status: Option<u16>,
+        tunnel: bool,
+        asked: &Asked,
+    ) -> Self {
+        match status {
+            // What both sides have to say to each other from now on.
+            Some(101) => Self::left(Skip::ContentType),
+            Some(200..=299) if tunnel => Self::left(Skip::ContentType),
+            _ => Self::after(headers, asked),
+        }
+    }
+
+    fn left(skip: Skip) -> Self {
+        Self {
+            reading: Reading::Left(skip),
+            ..Self::default()
+        }
+    }
+
+    fn after(headers: &HeaderMap, asked: &Asked) -> Self {
         let media = match headers.copies("content-type") {
             // A stream of messages, of which `+json` only says how each is written.
-            Copies::One(content_type) if content_type.starts_with(b"application/grpc") => None,
+            Copies::One(content_type) if is_grpc(content_type) => None,
             Copies::One(content_type) => Media::of(content_type),
             _ => None,
         };
         if media != Some(Media::Json) {
-            return Self::Left(Skip::ContentType);
+            return Self::left(Skip::ContentType);
         }
         let plain = match headers.copies("content-encoding") {
             Copies::Absent => true,
@@ -56,52 +96,55 @@ impl Body {
             Copies::Several => false,
         };
         if !plain {
-            return Self::Left(Skip::Compressed);
+            return Self::left(Skip::Compressed);
         }
         let length = headers
             .first("content-length")
             .and_then(|length| std::str::from_utf8(length).ok()?.parse::<u64>().ok());
         if length.is_some_and(|length| length > asked.most) {
-            return Self::Left(Skip::Oversized);
+            return Self::left(Skip::Oversized);
         }
         let pointers = Rc::clone(&asked.pointers);
         let reader = Reader::new(Media::Json, pointers, Duplicates::Last, asked.most);
-        Self::Empty(Box::new(reader))
+        Self {
+            reading: Reading::By(Box::new(reader)),
+            ..Self::default()
+        }
     }
 
     /// Reads a piece of it.
     pub fn read(&mut self, chunk: &Chunk, host: &dyn Host) {
+        self.ended |= chunk.is_last();
         if chunk.size() == 0 {
             return;
         }
-        *self = match std::mem::take(self) {
-            Self::Empty(mut reader) | Self::Reading(mut reader) => {
-                if !reader.wants(chunk.size()) {
-                    Self::Reading(reader)
-                } else {
-                    match chunk.bytes(host) {
-                        Ok(bytes) => {
-                            reader.feed(bytes);
-                            Self::Reading(reader)
-                        }
-                        Err(error) => {
-                            log::debug!("the proxy does not show a body: {error:?}");
-                            Self::Left(Skip::Truncated)
-                        }
-                    }
+        self.begun = true;
+        if let Reading::By(reader) = &mut self.reading
+            && reader.wants(chunk.size())
+        {
+            match chunk.bytes(host) {
+                Ok(bytes) => reader.feed(bytes),
+                Err(error) => {
+                    log::debug!("the proxy does not show a body: {error:?}");
+                    self.reading = Reading::Left(Skip::Truncated);
                 }
             }
-            left => left,
-        };
+        }
     }
 
-    /// The number at a pointer, by its position, now that the body is at its end.
+    /// The number at a pointer, by its position, now that nothing more comes.
     pub fn number(&mut self, pointer: usize, decimal: Decimal) -> Result<u64, Skip> {
-        let values = match self {
-            // A request that was answered before it got here, or a response that never came.
-            Self::Unasked | Self::Empty(_) => return Err(Skip::Missing),
-            Self::Left(skip) => return Err(*skip),
-            Self::Reading(reader) => reader.finish().map_err(|unread| match unread {
+        if !self.begun {
+            return Err(Skip::Missing);
+        }
+        let values = match &mut self.reading {
+            Reading::Unasked => return Err(Skip::Missing),
+            Reading::Left(skip) => return Err(*skip),
+            // Half of a number is another one.
+            Reading::By(reader) if !self.ended && reader.may_go_on() => {
+                return Err(Skip::Truncated);
+            }
+            Reading::By(reader) => reader.finish().map_err(|unread| match unread {
                 Unread::Malformed | Unread::TooDeep => Skip::NotJson,
                 Unread::Truncated => Skip::Truncated,
                 Unread::TooLong => Skip::Oversized,
@@ -114,6 +157,13 @@ impl Body {
             Some(Value::Bool(_) | Value::Container | Value::TooLong) => Err(Skip::Malformed),
         }
     }
+}
+
+/// Whether a body of this type has the messages of a call of gRPC.
+fn is_grpc(content_type: &[u8]) -> bool {
+    const GRPC: &[u8] = b"application/grpc";
+    let begin = content_type.trim_ascii_start().get(..GRPC.len());
+    begin.is_some_and(|begin| begin.eq_ignore_ascii_case(GRPC))
 }
 
 #[cfg(test)]
@@ -140,8 +190,24 @@ mod tests {
 
     /// What a body of these pieces says, and how often the proxy was asked for one.
     fn read(headers: &[(&str, &str)], pieces: &[&[u8]]) -> (Result<u64, Skip>, u64) {
+        let body = Body::of_request(&HeaderMap::from_pairs(headers), false, &asked(64));
+        of_pieces(body, pieces)
+    }
+
+    /// The same of a response with this status.
+    fn read_response(
+        status: u16,
+        tunnel: bool,
+        headers: &[(&str, &str)],
+        pieces: &[&[u8]],
+    ) -> (Result<u64, Skip>, u64) {
+        let headers = HeaderMap::from_pairs(headers);
+        let body = Body::of_response(&headers, Some(status), tunnel, &asked(64));
+        of_pieces(body, pieces)
+    }
+
+    fn of_pieces(mut body: Body, pieces: &[&[u8]]) -> (Result<u64, Skip>, u64) {
         let mut host = MemoryHost::new();
-        let mut body = Body::after(&HeaderMap::from_pairs(headers), &asked(64));
         for (index, piece) in pieces.iter().enumerate() {
             let chunk = host.chunk(Which::Response, piece, index + 1 == pieces.len());
             body.read(&chunk, &host);
@@ -191,7 +257,12 @@ mod tests {
                 &[("content-type", "application/grpc+json")],
                 Err(Skip::ContentType),
             ),
+            (
+                &[("content-type", " Application/GRPC-web+json")],
+                Err(Skip::ContentType),
+            ),
             (&[JSON, JSON], Err(Skip::ContentType)),
+            (&with(("upgrade", "websocket")), Err(Skip::ContentType)),
             (&with(("content-encoding", "gzip")), Err(Skip::Compressed)),
             (&with(("content-length", "65")), Err(Skip::Oversized)),
         ] {
@@ -207,9 +278,77 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_through_the_proxy_is_no_document() {
+        let body: &[&[u8]] = &[br#"{"total": 1}"#];
+        for (status, tunnel, expected) in [
+            (101, false, (Err(Skip::ContentType), 0)),
+            (200, true, (Err(Skip::ContentType), 0)),
+            // There is none: this is the answer.
+            (200, false, (Ok(100), 1)),
+            (403, true, (Ok(100), 1)),
+        ] {
+            let read = read_response(status, tunnel, &[JSON], body);
+            assert_eq!(read, expected, "{status}");
+        }
+        let headers = HeaderMap::from_pairs(&[JSON]);
+        let connect = Body::of_request(&headers, true, &asked(64));
+        assert_eq!(of_pieces(connect, body), (Err(Skip::ContentType), 0));
+    }
+
+    /// The answer to a `HEAD`, a 304, a `GET`: whatever their headers say of a body.
+    #[test]
+    fn what_has_no_body_has_no_number() {
+        for headers in [
+            &[][..],
+            &[JSON],
+            &[("content-type", "text/html")],
+            &[JSON, ("content-length", "1000000")],
+            &[JSON, ("content-encoding", "gzip")],
+            &[("upgrade", "websocket")],
+        ] {
+            for pieces in [&[][..], &[b"".as_slice()]] {
+                let nothing = (Err(Skip::Missing), 0);
+                assert_eq!(read(headers, pieces), nothing, "{headers:?}");
+                assert_eq!(read_response(304, false, headers, pieces), nothing);
+            }
+        }
+    }
+
+    /// 12 of 1250: what is broken off must not pass for a smaller number.
+    #[test]
+    fn a_number_by_itself_is_whole_when_the_body_is() {
+        let pointers = Pointers::new(vec![Pointer::parse("").unwrap()]).unwrap();
+        let asked = Asked {
+            pointers: Rc::new(pointers),
+            most: 64,
+        };
+        for (pieces, last, expected) in [
+            (&["12"][..], true, Ok(1_200)),
+            (&["12", ""], true, Ok(1_200)),
+            (&["12"], false, Err(Skip::Truncated)),
+            // This one shows its end.
+            (&["12 "], false, Ok(1_200)),
+            (&["\"12\""], false, Ok(1_200)),
+            (&["-"], true, Err(Skip::Truncated)),
+        ] {
+            let mut host = MemoryHost::new();
+            let mut body = Body::of_request(&HeaderMap::from_pairs(&[JSON]), false, &asked);
+            for (index, piece) in pieces.iter().enumerate() {
+                let last = last && index + 1 == pieces.len();
+                let chunk = host.chunk(Which::Request, piece.as_bytes(), last);
+                body.read(&chunk, &host);
+            }
+            // As often as metrics ask.
+            for _ in 0..2 {
+                assert_eq!(body.number(0, CENTS), expected, "{pieces:?} {last}");
+            }
+        }
+    }
+
+    #[test]
     fn several_numbers_of_one_body() {
         let mut host = MemoryHost::new();
-        let mut body = Body::after(&HeaderMap::from_pairs(&[JSON]), &asked(64));
+        let mut body = Body::of_request(&HeaderMap::from_pairs(&[JSON]), false, &asked(64));
         let chunk = host.chunk(
             Which::Request,
             br#"{"lines": [{"price": 0.5}], "total": 3}"#,
@@ -224,7 +363,7 @@ mod tests {
     #[test]
     fn a_proxy_that_shows_no_body_has_cut_it_off() {
         let mut host = MemoryHost::new();
-        let mut body = Body::after(&HeaderMap::from_pairs(&[JSON]), &asked(64));
+        let mut body = Body::of_request(&HeaderMap::from_pairs(&[JSON]), false, &asked(64));
         let chunk = host.chunk(Which::Request, b"{}", true);
         host.fail(Call::Body, tollgate_host::HostError::Status(2));
         body.read(&chunk, &host);

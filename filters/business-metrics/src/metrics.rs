@@ -130,6 +130,8 @@ pub struct Captured {
     metrics: u32,
     /// Whether it is a call of gRPC.
     grpc: bool,
+    /// Whether it asks for a connection through the proxy.
+    tunnel: bool,
     /// What its headers say in numbers, with the metric that each is for.
     numbers: Vec<(usize, Result<u64, Skip>)>,
 }
@@ -337,9 +339,10 @@ impl Metrics {
             pending: Vec::new(),
             metrics: 0,
             grpc: is_grpc(shown.get(CONTENT_TYPE)),
+            tunnel: matches!(shown.get(METHOD), Copies::One(b"CONNECT")),
             numbers: Vec::new(),
-            request_body: Body::Unasked,
-            response_body: Body::Unasked,
+            request_body: Body::default(),
+            response_body: Body::default(),
         };
         let mut labels = 0;
         for (position, metric) in self.metrics.iter().enumerate().take(MAX_METRICS) {
@@ -357,7 +360,7 @@ impl Metrics {
                 matches!(value, Value::RequestBody(..))
             })
         {
-            captured.request_body = Body::after(headers, asked);
+            captured.request_body = Body::of_request(headers, captured.tunnel, asked);
         }
         let claims = (labels & self.claims != 0)
             .then(metadata)
@@ -439,7 +442,7 @@ impl Metrics {
         };
         let metrics = self.metrics.iter().enumerate().take(MAX_METRICS);
         if metrics.into_iter().any(is_about) {
-            captured.response_body = Body::after(headers, asked);
+            captured.response_body = Body::of_response(headers, status, captured.tunnel, asked);
         }
     }
 

@@ -141,6 +141,16 @@ impl Reader {
             }
     }
 
+    /// Whether more could follow and make another value of what was read last, and nothing read so far says that it does not: a document that is a number and nothing else has no
+    /// end of its own.
+    pub fn may_go_on(&self) -> bool {
+        !self.too_long
+            && match &self.body {
+                Body::Json(scanner) => scanner.may_go_on(),
+                Body::Events(_) => false,
+            }
+    }
+
     /// The body is at its end: what was at each pointer, in their order, or why nothing can be said.
     pub fn finish(&mut self) -> Result<&[Value], Unread> {
         if self.too_long {

@@ -251,6 +251,11 @@ impl Scanner {
         }
     }
 
+    /// Whether the document is a number so far, and nothing else: the only one that does not show its end by itself.
+    pub fn may_go_on(&self) -> bool {
+        self.unread.is_none() && self.open == 0 && matches!(self.at, At::Number(_))
+    }
+
     /// The document is at its end: what was at each pointer, in their order, or why nothing can be said.
     pub fn finish(&mut self) -> Result<&[Value], Unread> {
         if !self.done()
