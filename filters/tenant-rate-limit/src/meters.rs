@@ -62,6 +62,8 @@ pub enum Trouble {
     OverMax,
     /// It did not come to its end.
     Ended,
+    /// It came to a bad end after it had begun, or its time was up.
+    Failed,
     /// The proxy's shared data does not work, or other workers were always faster: what it says was not charged.
     Unavailable,
 }
@@ -74,6 +76,7 @@ impl Trouble {
             Self::Unreadable => "unreadable",
             Self::OverMax => "over_max",
             Self::Ended => "ended",
+            Self::Failed => "failed",
             Self::Unavailable => "unavailable",
         }
     }

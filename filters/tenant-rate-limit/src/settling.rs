@@ -4,8 +4,9 @@
 //! | The response | counts for |
 //! |---|---|
 //! | says what it was | that, at most `max` |
-//! | has a status of 400 or more, or an error of gRPC, and does not say it | the estimate: whoever refuses or fails has mostly done nothing, and an outage must not use up quotas |
-//! | does not say it, or not so that it can be read | `max`, unless `unsettled: estimate` |
+//! | is an error from its first line (a status of 400 or more, or an error of gRPC in the headers), and does not say it | the estimate: whoever refuses or fails has mostly done nothing, and an outage must not use up quotas |
+//! | is an error in its trailers, or one of a time that was up, and does not say it | `max`, unless `unsettled: estimate`: it may have been delivered almost whole, and a client that sends a deadline (`grpc-timeout`) chooses when that happens |
+//! | does not say it, or not so that it can be read | the same |
 //! | did not come to its end, or did not come | the same: a client chooses when to hang up, and must not choose by that what it pays. Of events what the last one said; of bytes those that came |
 //!
 //! Nothing that a client sends is looked at. If the VM dies, what was in flight in it stays at the estimate.
@@ -40,7 +41,7 @@ pub(crate) struct Settling {
     /// What was charged and is not settled yet.
     receipts: Vec<Receipt>,
     /// Whether the response tells of an error.
-    failed: bool,
+    went: Went,
     body: Body,
 }
 
@@ -53,6 +54,47 @@ struct Body {
     /// Whether it is a stream of events, of which each may say it anew.
     events: bool,
 }
+
+/// What a response tells of how it went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Went {
+    /// No error so far.
+    #[default]
+    Well,
+    /// It is an error from its first line, so little has been done.
+    Refused,
+    /// It is an error after it has begun, or of a time that was up. What has been done nobody knows, and a client can choose that: by its deadline.
+    Failed,
+}
+
+impl Went {
+    /// By the headers of a response. A gRPC call may end with them.
+    fn of(headers: &HeaderMap, host: &dyn Host) -> Self {
+        let status = headers.first(":status").and_then(number);
+        let grpc = grpc_error(headers);
+        match (status, grpc) {
+            // A timeout, a client that closed its request (as gateways of gRPC say `CANCELLED` in HTTP), a timeout behind a proxy.
+            (Some(408 | 499 | 504), _) | (_, Some(CANCELLED | DEADLINE_EXCEEDED)) => Self::Failed,
+            // What the proxy answers when a call's time is up is told from other failures by nothing else.
+            (_, Some(UNAVAILABLE)) if timed_out(host) => Self::Failed,
+            (_, Some(_)) => Self::Refused,
+            (Some(400..), None) => Self::Refused,
+            _ => Self::Well,
+        }
+    }
+
+    /// With its trailers, too.
+    fn and_trailers(&mut self, trailers: &HeaderMap) {
+        if *self == Self::Well && grpc_error(trailers).is_some() {
+            *self = Self::Failed;
+        }
+    }
+}
+
+/// Codes of gRPC.
+const CANCELLED: u64 = 1;
+const DEADLINE_EXCEEDED: u64 = 4;
+const UNAVAILABLE: u64 = 14;
 
 /// What is known of what a request counts for in a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,7 +132,7 @@ impl Settling {
                 tenant,
                 route,
                 receipts,
-                failed: false,
+                went: Went::default(),
                 body: Body::default(),
             })
         })
@@ -120,9 +162,7 @@ impl Settling {
         host: &mut dyn Host,
     ) -> Vec<(usize, Standing)> {
         let headers = read(Map::ResponseHeaders, host);
-        let status = headers.first(":status").and_then(number);
-        // A gRPC call may end with its headers.
-        self.failed = status.is_some_and(|status| status >= 400) || is_grpc_error(&headers);
+        self.went = Went::of(&headers, host);
         if self.reads_body(shared) && is_plain(headers.first("content-encoding")) {
             let media = headers.first("content-type").and_then(Media::of);
             self.body.events = media == Some(Media::Events);
@@ -164,7 +204,7 @@ impl Settling {
                 true => read(Map::ResponseTrailers, host),
                 false => HeaderMap::default(),
             };
-        self.failed |= is_grpc_error(&trailers);
+        self.went.and_trailers(&trailers);
         self.settle(shared, host, Moment::End(&trailers));
     }
 
@@ -184,7 +224,7 @@ impl Settling {
             tenant,
             route,
             receipts,
-            failed,
+            went,
             body,
         } = self;
         let Some((limits, whose)) = shared.met(tenant, *route) else {
@@ -197,7 +237,7 @@ impl Settling {
             let bills = receipt.due(|owed| {
                 let settled = limits.get(owed.limit)?.settled.as_ref()?;
                 let found = body.find(&settled.source, &pointers, moment);
-                let (units, trouble) = settled.units(found, *failed)?;
+                let (units, trouble) = settled.units(found, *went)?;
                 troubles.extend(trouble.map(|trouble| (owed.limit, trouble)));
                 Some(units)
             });
@@ -283,13 +323,16 @@ impl Body {
 
 impl Settled {
     /// What a request counts for of which that was found, and what is wrong with it; `None` if that is not known yet.
-    fn units(&self, found: Found, failed: bool) -> Option<(u64, Option<Trouble>)> {
-        match found {
-            Found::NotYet => None,
-            Found::Units(units) if units > self.max => Some((self.max, Some(Trouble::OverMax))),
-            Found::Units(units) => Some((units, None)),
-            Found::Not(_) if failed => Some((self.estimate, None)),
-            Found::Not(trouble) => Some((self.fallback(), Some(trouble))),
+    fn units(&self, found: Found, went: Went) -> Option<(u64, Option<Trouble>)> {
+        match (found, went) {
+            (Found::NotYet, _) => None,
+            (Found::Units(units), _) if units > self.max => {
+                Some((self.max, Some(Trouble::OverMax)))
+            }
+            (Found::Units(units), _) => Some((units, None)),
+            (Found::Not(_), Went::Refused) => Some((self.estimate, None)),
+            (Found::Not(_), Went::Failed) => Some((self.fallback(), Some(Trouble::Failed))),
+            (Found::Not(trouble), Went::Well) => Some((self.fallback(), Some(trouble))),
         }
     }
 }
@@ -301,11 +344,20 @@ fn read(map: Map, host: &dyn Host) -> HeaderMap {
     })
 }
 
-/// Whether a gRPC call did not end well.
-fn is_grpc_error(headers: &HeaderMap) -> bool {
-    headers
-        .first("grpc-status")
-        .is_some_and(|status| number(status) != Some(0))
+/// With what code a gRPC call did not end well. What is no number is none of those that mean something here.
+fn grpc_error(headers: &HeaderMap) -> Option<u64> {
+    let status = headers.first("grpc-status")?;
+    let code = number(status).unwrap_or(u64::MAX);
+    (code != 0).then_some(code)
+}
+
+/// Whether the proxy has answered itself because the time of the upstream was up.
+fn timed_out(host: &dyn Host) -> bool {
+    /// `UT` in an access log.
+    const UPSTREAM_REQUEST_TIMEOUT: u8 = 1 << 2;
+    let flags = host.property(&["response", "flags"]).unwrap_or_default();
+    let lowest = flags.and_then(|flags| flags.first().copied());
+    lowest.is_some_and(|lowest| lowest & UPSTREAM_REQUEST_TIMEOUT != 0)
 }
 
 /// What a header says.

@@ -172,9 +172,35 @@ fn a_response_settles_what_its_request_is_charged() {
             900,
             &["absent"],
         ),
+        // An error after it has begun may come after the last message: a client chooses its deadline.
+        (
+            TRAILER,
+            &[
+                Headers(200, &[]),
+                Piece("almost all"),
+                Trailers(&[("grpc-status", "4")]),
+            ],
+            900,
+            &["failed"],
+        ),
         (
             TRAILER,
             &[Headers(200, &[]), Trailers(&[("grpc-status", "13")])],
+            900,
+            &["failed"],
+        ),
+        (
+            TRAILER,
+            &[
+                Headers(200, &[]),
+                Trailers(&[("grpc-status", "13"), ("x-tokens", "70")]),
+            ],
+            70,
+            none,
+        ),
+        (
+            TRAILER,
+            &[Headers(503, &[]), Trailers(&[("grpc-status", "13")])],
             100,
             none,
         ),
@@ -185,6 +211,30 @@ fn a_response_settles_what_its_request_is_charged() {
             none,
         ),
         (TRAILER, &[Headers(200, &[("grpc-status", "8")])], 100, none),
+        (TRAILER, &[Headers(200, &[("grpc-status", "?")])], 100, none),
+        // Nor does a deadline save anything before the first message, whoever notices it.
+        (
+            TRAILER,
+            &[Headers(200, &[("grpc-status", "1")])],
+            900,
+            &["failed"],
+        ),
+        (
+            TRAILER,
+            &[Headers(200, &[("grpc-status", "4")])],
+            900,
+            &["failed"],
+        ),
+        (HEADER, &[Headers(408, &[])], 900, &["failed"]),
+        (HEADER, &[Headers(499, &[])], 900, &["failed"]),
+        (HEADER, &[Headers(504, &[])], 900, &["failed"]),
+        (HEADER, &[Headers(504, &[("x-tokens", "300")])], 300, none),
+        (
+            JSON,
+            &[Headers(504, PLAIN), Last(r#"{"error": {}}"#)],
+            900,
+            &["failed"],
+        ),
         (TRAILER, &[Headers(200, &[]), Last("x")], 900, &["absent"]),
         (
             TRAILER,
@@ -406,6 +456,25 @@ fn a_response_settles_what_its_request_is_charged() {
     let lenient = r#"{"json": "/usage/total_tokens"}, "unsettled": "estimate""#;
     assert_eq!(used(lenient, &[Gone]), (100, vec!["ended".to_owned()]));
     assert_eq!(used(lenient, &[Headers(200, PLAIN), Last("{}")]).0, 100);
+}
+
+#[test]
+fn a_call_whose_time_the_proxy_ends_saves_nothing() {
+    // What Envoy answers when a call's deadline has passed, and when there is no service.
+    for (flags, cost) in [(1_u64 << 2, 900), (1 << 1, 100)] {
+        let mut host = MemoryHost::new();
+        let plugin = plugin(TRAILER, &mut host);
+        let mut stream = begin(&plugin, &mut host, &[("x-tenant-id", "acme")]).unwrap();
+        host.set_attribute(&["response", "flags"], &flags.to_le_bytes());
+        answer(
+            &mut stream,
+            &mut host,
+            &[Headers(200, &[("grpc-status", "14")]), Gone],
+        );
+        let mut next = begin(&plugin, &mut host, &[("x-tenant-id", "acme")]).unwrap();
+        answer(&mut next, &mut host, &[Headers(500, &[])]);
+        assert_eq!(remaining(&host), 10_000 - cost - 100, "{flags}");
+    }
 }
 
 proptest! {
