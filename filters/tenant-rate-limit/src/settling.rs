@@ -17,7 +17,7 @@
 //! given up. A body that is compressed cannot be read. So the service is not told that the client would take such a one: `accept-encoding` is taken out of requests that are to be settled by a body.
 
 use tollgate_common::body::{
-    Duplicates, Media, NotWhole, Pointer, Pointers, Reader, Value, is_plain, scaled,
+    Duplicates, Media, NotWhole, Pointer, Pointers, Reader, Scanner, Value, is_plain, scaled,
 };
 use tollgate_host::{Chunk, Copies, HeaderMap, Host, Map};
 
@@ -112,8 +112,8 @@ enum Found {
 enum Moment<'a> {
     /// Its headers are here.
     Headers(&'a HeaderMap),
-    /// All is known that is looked for in its body.
-    Read,
+    /// A piece of its body is read.
+    Piece,
     /// It is at its end, with these trailers.
     End(&'a HeaderMap),
     /// The request is gone.
@@ -144,15 +144,27 @@ impl Settling {
     }
 
     fn has(&self, shared: &Shared, wanted: impl Fn(&Source) -> bool) -> bool {
-        let Some((limits, _)) = shared.met(&self.tenant, self.route) else {
-            return false;
-        };
-        let mut open = self.receipts.iter().flat_map(|receipt| &receipt.owed);
-        open.any(|owed| {
-            let limit = limits.get(owed.limit);
-            let settled = limit.and_then(|limit| limit.settled.as_ref());
-            settled.is_some_and(|settled| wanted(&settled.source))
+        self.sources(shared).any(wanted)
+    }
+
+    /// Where the response tells what is open.
+    fn sources<'a>(&'a self, shared: &'a Shared) -> impl Iterator<Item = &'a Source> {
+        let limits = shared.met(&self.tenant, self.route);
+        let open = self.receipts.iter().flat_map(|receipt| &receipt.owed);
+        open.filter_map(move |owed| {
+            let (limits, _) = limits.as_ref()?;
+            Some(&limits.get(owed.limit)?.settled.as_ref()?.source)
         })
+    }
+
+    /// Which of the configuration's pointers are open, a bit each.
+    fn asked(&self, shared: &Shared) -> u8 {
+        let pointers = shared.pointers();
+        let open = self.sources(shared).filter_map(|source| match source {
+            Source::Json(pointer) => pointers.iter().position(|other| other == pointer),
+            _ => None,
+        });
+        open.fold(0, |bits, index| bits | 1 << index)
     }
 
     /// The response has begun. How the tenant now stands with limits that could be settled, by their indices among all that the request met.
@@ -167,9 +179,10 @@ impl Settling {
             let media = headers.first("content-type").and_then(Media::of);
             self.body.events = media == Some(Media::Events);
             self.body.reader = media.map(|media| {
-                let pointers = shared.pointers();
                 // Services are trusted, so what comes after the number does not matter.
-                Reader::new(media, pointers, Duplicates::First, MOST)
+                let scanner = Scanner::new(shared.pointers(), Duplicates::First);
+                // Other tiers and routes may look for others.
+                Reader::with(media, scanner.only(self.asked(shared)), MOST)
             });
         }
         self.settle(shared, host, Moment::Headers(&headers))
@@ -178,11 +191,16 @@ impl Settling {
     /// A piece of the body has come.
     pub(crate) fn on_body(&mut self, chunk: &Chunk, shared: &Shared, host: &mut dyn Host) {
         self.body.bytes = self.body.bytes.saturating_add(chunk.size() as u64);
+        let mut news = false;
         if let Some(reader) = &mut self.body.reader
             && reader.wants(chunk.size())
         {
             match chunk.bytes(host) {
-                Ok(bytes) => reader.feed(bytes),
+                Ok(bytes) => {
+                    let known = reader.known();
+                    reader.feed(bytes);
+                    news = reader.known() != known || reader.done();
+                }
                 Err(error) => {
                     log::debug!("the proxy does not show a piece of a response: {error:?}");
                     // With a gap in it, it says something else.
@@ -192,8 +210,8 @@ impl Settling {
         }
         if chunk.is_last() {
             self.on_end(false, shared, host);
-        } else if self.body.reader.as_ref().is_some_and(Reader::done) {
-            self.settle(shared, host, Moment::Read);
+        } else if news {
+            self.settle(shared, host, Moment::Piece);
         }
     }
 
@@ -277,7 +295,7 @@ fn name(limits: Limits<'_>, index: usize) -> &str {
 
 impl Body {
     fn find(&mut self, source: &Source, pointers: &Pointers, moment: Moment<'_>) -> Found {
-        use Moment::{End, Gone, Headers, Read};
+        use Moment::{End, Gone, Headers, Piece};
         match (source, moment) {
             (Source::Header(name), Headers(headers)) => found(headers, name),
             (Source::Trailer(name), End(trailers)) => found(trailers, name),
@@ -288,35 +306,38 @@ impl Body {
                     found => found,
                 }
             }
-            (Source::Json(pointer), Read | End(_)) => self.json(pointer, pointers),
-            (Source::Json(pointer), Gone) if self.events => match self.json(pointer, pointers) {
-                Found::Units(units) => Found::Units(units),
-                _ => Found::Not(Trouble::Ended),
-            },
+            (Source::Json(pointer), Piece) => self.json(pointer, pointers, false),
+            (Source::Json(pointer), End(_)) => self.json(pointer, pointers, true),
+            (Source::Json(pointer), Gone) if self.events => {
+                match self.json(pointer, pointers, true) {
+                    Found::Units(units) => Found::Units(units),
+                    _ => Found::Not(Trouble::Ended),
+                }
+            }
             (Source::Bytes, End(_) | Gone) => Found::Units(self.bytes),
             (_, Gone) => Found::Not(Trouble::Ended),
-            (_, Headers(_) | Read | End(_)) => Found::NotYet,
+            (_, Headers(_) | Piece | End(_)) => Found::NotYet,
         }
     }
 
-    fn json(&mut self, pointer: &Pointer, pointers: &Pointers) -> Found {
+    /// What is at a pointer of the body, which is here as a `whole` or in part. What is decided counts, whatever else is looked for and does not come.
+    fn json(&mut self, pointer: &Pointer, pointers: &Pointers, whole: bool) -> Found {
         let Some(reader) = &mut self.reader else {
             return Found::Not(Trouble::Unreadable);
         };
-        let index = pointers.iter().position(|other| other == pointer);
-        let values = reader.finish();
-        match values.map(|values| index.and_then(|index| values.get(index))) {
+        let Some(index) = pointers.iter().position(|other| other == pointer) else {
+            return Found::Not(Trouble::Absent);
+        };
+        if let Some(value) = reader.decided(index) {
+            return number_of(value);
+        }
+        if !whole && !reader.done() {
+            return Found::NotYet;
+        }
+        match reader.finish().map(|values| values.get(index)) {
             Err(_) => Found::Not(Trouble::Unreadable),
-            Ok(None | Some(Value::Absent | Value::Null)) => Found::Not(Trouble::Absent),
-            Ok(Some(Value::Number(number))) => match scaled(number, 1) {
-                Ok(units) => match u64::try_from(units) {
-                    Ok(units) => Found::Units(units),
-                    Err(_) => Found::Not(Trouble::Unreadable),
-                },
-                Err(NotWhole::TooLarge) if !number.starts_with('-') => Found::Units(u64::MAX),
-                Err(_) => Found::Not(Trouble::Unreadable),
-            },
-            Ok(Some(_)) => Found::Not(Trouble::Unreadable),
+            Ok(None) => Found::Not(Trouble::Absent),
+            Ok(Some(value)) => number_of(value),
         }
     }
 }
@@ -334,6 +355,22 @@ impl Settled {
             (Found::Not(_), Went::Failed) => Some((self.fallback(), Some(Trouble::Failed))),
             (Found::Not(trouble), Went::Well) => Some((self.fallback(), Some(trouble))),
         }
+    }
+}
+
+/// The number that a value of a body is.
+fn number_of(value: &Value) -> Found {
+    match value {
+        Value::Absent | Value::Null => Found::Not(Trouble::Absent),
+        Value::Number(number) => match scaled(number, 1) {
+            Ok(units) => match u64::try_from(units) {
+                Ok(units) => Found::Units(units),
+                Err(_) => Found::Not(Trouble::Unreadable),
+            },
+            Err(NotWhole::TooLarge) if !number.starts_with('-') => Found::Units(u64::MAX),
+            Err(_) => Found::Not(Trouble::Unreadable),
+        },
+        _ => Found::Not(Trouble::Unreadable),
     }
 }
 

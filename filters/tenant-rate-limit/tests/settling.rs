@@ -726,6 +726,50 @@ fn several_limits_are_settled_each_by_its_own_source() {
 }
 
 #[test]
+fn a_number_that_was_read_counts_whatever_others_look_for() {
+    let config = r#"{
+        "tenant": {"from": [{"header": "x-tenant-id"}], "unknown": {"tier": "free"}},
+        "tiers": {
+            "free": {"limits": [
+                {"name": "prompts", "quota": 1000, "per": "day", "cost": {"estimate": 10, "max": 90, "settle": {"json": "/usage/prompt_tokens"}}},
+                {"name": "answers", "quota": 1000, "per": "day", "cost": {"estimate": 10, "max": 90, "settle": {"json": "/usage/completion_tokens"}}}
+            ]},
+            "images": {"limits": [
+                {"name": "pixels", "quota": 1000, "per": "day", "cost": {"estimate": 10, "max": 90, "settle": {"json": "/pixels"}}}
+            ]}
+        },
+        "tenants": {"painter": {"tier": "images"}}
+    }"#;
+    let whole = r#"{"usage": {"prompt_tokens": 40, "completion_tokens": 50, "#;
+    let half = r#"{"usage": {"prompt_tokens": 40, "compl"#;
+    let after = |tenant: &str, last: &str, end: Part<'_>| {
+        let mut host = MemoryHost::new();
+        let plugin = TenantRateLimit::configure(config.as_bytes(), "plugin", &mut host).unwrap();
+        let mut stream = begin(&plugin, &mut host, &[("x-tenant-id", tenant)]).unwrap();
+        answer(
+            &mut stream,
+            &mut host,
+            &[Headers(200, PLAIN), Piece(last), end, Gone],
+        );
+        let mut next = begin(&plugin, &mut host, &[("x-tenant-id", tenant)]).unwrap();
+        answer(&mut next, &mut host, &[Headers(500, &[])]);
+        let told = host.response.first("ratelimit").unwrap();
+        let told = std::str::from_utf8(told).unwrap();
+        let left = told.split(", ").map(|one| {
+            let rest = one.split(";r=").nth(1).unwrap();
+            rest.split(';').next().unwrap().parse::<u64>().unwrap()
+        });
+        // Less the estimate of the request that looks.
+        left.map(|left| 990 - left).collect::<Vec<_>>()
+    };
+    // Nobody waits for the painters' pointer, and one of two is enough for its own limit.
+    assert_eq!(after("acme", whole, Gone), [40, 50]);
+    assert_eq!(after("acme", half, Gone), [40, 90]);
+    assert_eq!(after("acme", half, Last("]")), [40, 90]);
+    assert_eq!(after("painter", r#"{"pixels": 7, "#, Gone), [7]);
+}
+
+#[test]
 fn what_cannot_be_settled_is_counted_and_stays_at_the_estimate() {
     let mut host = MemoryHost::new();
     let plugin = plugin(JSON, &mut host);
