@@ -393,7 +393,7 @@ impl Stream for TenantStream {
             Ok(Decision::Admitted { standings }) => {
                 self.settling = Settling::of(tenant, route, ledger.take_receipts());
                 if let Some(settling) = &self.settling
-                    && settling.reads_body(&shared)
+                    && settling.needs_plain_body(&shared)
                     && let Err(error) = request.strip("accept-encoding", host)
                 {
                     // Then the answer may be one that cannot be read.

@@ -114,6 +114,11 @@ pub struct Bill {
 }
 
 impl Owed {
+    /// Whether the limit was in shadow when it was charged.
+    pub fn in_shadow(&self) -> bool {
+        self.shadow
+    }
+
     /// What was charged to a limit of which the record now has this state; `None` if it is not settled.
     pub(crate) fn of(limit_index: usize, limit: &Limit, state: State) -> Option<Self> {
         let settled = limit.settled.as_ref()?;

@@ -14,7 +14,8 @@
 //! # Bodies
 //!
 //! They are read as they pass, and not held back. What is looked for is a few numbers ([`tollgate_common::body`]), so that takes some hundred bytes however large the body is; after [`MOST`] bytes it is
-//! given up. A body that is compressed cannot be read. So the service is not told that the client would take such a one: `accept-encoding` is taken out of requests that are to be settled by a body.
+//! given up. A body that is compressed cannot be read. So the service is not told that the client would take such a one: `accept-encoding` is taken out of requests
+//! that are to be settled by a body, if the limit is enforced.
 
 use tollgate_common::body::{
     Duplicates, Media, NotWhole, Pointer, Pointers, Reader, Scanner, Value, is_plain, scaled,
@@ -26,7 +27,7 @@ use crate::ledger::Limits;
 use crate::limit::Standing;
 use crate::limiter::{Tenant, number};
 use crate::meters::Trouble;
-use crate::settle::{Receipt, Settled, Source};
+use crate::settle::{Owed, Receipt, Settled, Source};
 
 /// How many bytes of a body are read.
 pub(crate) const MOST: u64 = 64 << 20;
@@ -138,29 +139,37 @@ impl Settling {
         })
     }
 
+    /// Whether something that a limit is enforced by is in the response's body, so that it must not be compressed. For a limit in shadow nothing is changed: it says
+    /// `unreadable` then.
+    pub(crate) fn needs_plain_body(&self, shared: &Shared) -> bool {
+        let mut sources = self.sources(shared);
+        sources.any(|(source, owed)| matches!(source, Source::Json(_)) && !owed.in_shadow())
+    }
+
     /// Whether anything of it is in the response's body.
-    pub(crate) fn reads_body(&self, shared: &Shared) -> bool {
+    fn reads_body(&self, shared: &Shared) -> bool {
         self.has(shared, |source| matches!(source, Source::Json(_)))
     }
 
     fn has(&self, shared: &Shared, wanted: impl Fn(&Source) -> bool) -> bool {
-        self.sources(shared).any(wanted)
+        self.sources(shared).any(|(source, _)| wanted(source))
     }
 
     /// Where the response tells what is open.
-    fn sources<'a>(&'a self, shared: &'a Shared) -> impl Iterator<Item = &'a Source> {
+    fn sources<'a>(&'a self, shared: &'a Shared) -> impl Iterator<Item = (&'a Source, &'a Owed)> {
         let limits = shared.met(&self.tenant, self.route);
         let open = self.receipts.iter().flat_map(|receipt| &receipt.owed);
         open.filter_map(move |owed| {
             let (limits, _) = limits.as_ref()?;
-            Some(&limits.get(owed.limit)?.settled.as_ref()?.source)
+            let settled = limits.get(owed.limit)?.settled.as_ref()?;
+            Some((&settled.source, owed))
         })
     }
 
     /// Which of the configuration's pointers are open, a bit each.
     fn asked(&self, shared: &Shared) -> u8 {
         let pointers = shared.pointers();
-        let open = self.sources(shared).filter_map(|source| match source {
+        let open = self.sources(shared).filter_map(|(source, _)| match source {
             Source::Json(pointer) => pointers.iter().position(|other| other == pointer),
             _ => None,
         });

@@ -599,6 +599,35 @@ fn the_service_is_not_asked_for_an_answer_that_cannot_be_read() {
     }
 }
 
+#[test]
+fn a_limit_in_shadow_changes_no_request() {
+    let tokens = r#"{"name": "tokens","#;
+    let shadow = |more: &str| {
+        let shadow = format!(r#"{tokens} "mode": "shadow", {more}"#);
+        CONFIG.replace("SETTLE", JSON).replace(tokens, &shadow)
+    };
+    let headers = [("x-tenant-id", "acme"), ("accept-encoding", "gzip, br")];
+    for (config, kept) in [
+        (shadow(""), true),
+        (shadow(r#""enforcedFor": {"share": 0},"#), true),
+        (shadow(r#""enforcedFor": {"share": 100},"#), false),
+    ] {
+        let mut host = MemoryHost::new();
+        let plugin = TenantRateLimit::configure(config.as_bytes(), "plugin", &mut host).unwrap();
+        let mut stream = begin(&plugin, &mut host, &headers).unwrap();
+        let accepted = host.request.first("accept-encoding");
+        assert_eq!(accepted.is_some(), kept, "{config}");
+        let packed = [
+            ("content-type", "application/json"),
+            ("content-encoding", "gzip"),
+        ];
+        answer(&mut stream, &mut host, &[Headers(200, &packed), Last("x")]);
+        let name =
+            "tenant=.=other;.;tier=.=free;.;limit=.=tokens;.;reason=.=unreadable;.;unsettled_total";
+        assert_eq!(host.metric_value(name), Some(1), "{config}");
+    }
+}
+
 /// The calls of one request and its response. Not the first, for which a worker counts itself.
 fn calls(config: &str, parts: &[Part<'_>]) -> BTreeMap<Call, u64> {
     let mut host = MemoryHost::new();
