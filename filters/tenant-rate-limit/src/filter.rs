@@ -499,10 +499,11 @@ impl Stream for TenantStream {
     }
 
     fn on_delete(&mut self, host: &mut dyn Host) {
-        self.leave(host);
+        // First, so that who takes the place finds the debt: there is never more of it than what fits in flight.
         if let Some(mut settling) = self.settling.take() {
             settling.on_gone(&self.shared, host);
         }
+        self.leave(host);
     }
 }
 

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 
 use proptest::prelude::*;
 use tenant_rate_limit::TenantRateLimit;
@@ -626,6 +627,23 @@ fn a_limit_in_shadow_changes_no_request() {
             "tenant=.=other;.;tier=.=free;.;limit=.=tokens;.;reason=.=unreadable;.;unsettled_total";
         assert_eq!(host.metric_value(name), Some(1), "{config}");
     }
+}
+
+#[test]
+fn who_takes_a_place_finds_the_debt_of_who_had_it() {
+    let parallel = r#"{"free": {"limits": [{"name": "parallel", "concurrent": 1}, "#;
+    let config = CONFIG.replace("SETTLE", JSON);
+    let config = config.replace(r#"{"free": {"limits": ["#, parallel);
+    let mut host = MemoryHost::new();
+    let plugin = TenantRateLimit::configure(config.as_bytes(), "plugin", &mut host).unwrap();
+    let mut stream = begin(&plugin, &mut host, &[("x-tenant-id", "acme")]).unwrap();
+    let read = Arc::new(Mutex::new(Vec::new()));
+    let reads = read.clone();
+    host.after_shared(move |key| reads.lock().unwrap().push(key.to_vec()));
+    stream.on_delete(&mut host);
+    let read = read.lock().unwrap();
+    let of_places: Vec<bool> = read.iter().map(|key| key.starts_with(b"tif/")).collect();
+    assert_eq!(of_places, [false, true], "{read:?}");
 }
 
 /// The calls of one request and its response. Not the first, for which a worker counts itself.
