@@ -194,8 +194,12 @@ pub struct Record<'a> {
 impl<'a> Record<'a> {
     /// What was used of the limit with this key; `None` if it is at rest.
     pub fn used(self, key: u32) -> Option<Used> {
-        let state = self.states().find(|state| state.key == key);
-        state.map(|state| state.used)
+        self.state(key).map(|state| state.used)
+    }
+
+    /// The state of a limit.
+    pub fn state(self, key: u32) -> Option<State> {
+        self.states().find(|state| state.key == key)
     }
 
     /// The first record of these bytes, and what comes after it.

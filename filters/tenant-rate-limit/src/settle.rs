@@ -225,12 +225,15 @@ impl Ledger {
                     ..
                 } = bill.owed;
                 let number = window.number(now.utc);
-                let before = match record.and_then(|record| record.used(key)) {
+                let state = record.and_then(|record| record.state(key));
+                let before = match state.map(|state| state.used) {
                     Some(Used::Quota {
                         number: of, count, ..
                     }) if of == number => count,
                     _ => 0,
                 };
+                // Its mode may have been changed meanwhile, and others have been charged since.
+                let shadow = state.map_or(shadow, |state| state.shadow);
                 let count = bill.settle(before, now);
                 changes |= count != before;
                 states.push(State {
