@@ -167,11 +167,15 @@ async fn serve(
 
 fn configuration(quota: u64) -> Value {
     let route = |path: &str, settle: Value, unsettled: &str| {
+        let mut cost = json!({"estimate": 100, "max": 900, "settle": settle});
+        if unsettled != "max" {
+            cost["unsettled"] = unsettled.into();
+        }
         json!({
             "match": {"path": {"prefix": format!("/{path}/")}},
             "limits": [{
                 "name": path, "quota": quota, "per": "month",
-                "cost": {"estimate": 100, "max": 900, "settle": settle, "unsettled": unsettled},
+                "cost": cost,
             }],
         })
     };
