@@ -120,17 +120,6 @@ pub struct LimitSet {
     by_tenant: bool,
 }
 
-/// What some limits can do to a request, the strictest last.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Strictness {
-    /// Nothing: there are none.
-    None,
-    /// All are in shadow, for everybody.
-    Watch,
-    /// One at least refuses somebody.
-    Refuse,
-}
-
 impl LimitSet {
     /// A set of no limits.
     pub const EMPTY: Self = Self {
@@ -151,6 +140,10 @@ impl LimitSet {
                 Rule::InFlight(limit) => in_flight.push(limit),
             }
         }
+        Self::of(limits, in_flight)
+    }
+
+    fn of(limits: Vec<Limit>, in_flight: Vec<Concurrency>) -> Self {
         let enforced = limits.iter().filter(|limit| limit.mode.is_enforce());
         let enforced_in_flight = in_flight.iter().filter(|limit| limit.mode.is_enforce());
         let modes = limits.iter().map(|limit| &limit.mode);
@@ -165,17 +158,18 @@ impl LimitSet {
         }
     }
 
-    /// What they can do to a request.
-    pub fn strictness(&self) -> Strictness {
-        let modes = self.limits.iter().map(|limit| &limit.mode);
-        let mut modes = modes.chain(self.in_flight.iter().map(|limit| &limit.mode));
-        if self.by_tenant || modes.any(Mode::is_enforce) {
-            Strictness::Refuse
-        } else if self.limits.is_empty() && self.in_flight.is_empty() {
-            Strictness::None
-        } else {
-            Strictness::Watch
-        }
+    /// These limits, and those.
+    #[must_use]
+    pub fn and(&self, those: &Self) -> Self {
+        Self::of(
+            [self.limits.as_slice(), &those.limits].concat(),
+            [self.in_flight.as_slice(), &those.in_flight].concat(),
+        )
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.limits.is_empty() && self.in_flight.is_empty()
     }
 
     /// The keys of all of them.
@@ -1331,7 +1325,7 @@ mod tests {
         // What clients are told is of limits that are enforced.
         assert_eq!(plan(&config, "premium").policy, "");
         let premium = plan(&config, "premium");
-        assert!(premium.is_by_tenant() && premium.strictness() == Strictness::Refuse);
+        assert!(premium.is_by_tenant());
         let acme = TenantId::normalise(b"acme").unwrap();
         assert_eq!(
             [premium.in_shadow(&acme), premium.in_flight_in_shadow(&acme)]

@@ -48,8 +48,9 @@ use crate::config::{Allowance, ClaimPath, Config, LimitSet, Missing, reads_bodie
 use crate::in_flight::{self, Admission, Concurrencies, Concurrency, InFlight, Ticket};
 use crate::ledger::{Decision, Failure, Ledger, Limits, Watched, Weighed};
 use crate::limit::{Standing, Subset};
-use crate::limiter::{Identity, Limiter, NO_LIMITS, Tenant, Toll, Vouched};
+use crate::limiter::{Identity, Limiter, Tenant, Toll, Vouched};
 use crate::meters::{self, Meters, Whose, Why};
+use crate::rules::Rules;
 use crate::settling::Settling;
 use crate::share::Verdict;
 
@@ -84,7 +85,7 @@ pub struct TenantStream {
 #[derive(Debug)]
 struct Charged {
     plan: usize,
-    route: Option<usize>,
+    rules: Rules,
     shadow: Subset,
     shadow_in_flight: Subset,
     standings: Vec<Standing>,
@@ -115,6 +116,9 @@ struct Met<'a> {
     /// Whether that is in shadow.
     shadow_total: bool,
 }
+
+/// Of tenants, or of routes, that have none.
+static NO_LIMITS: LimitSet = LimitSet::EMPTY;
 
 /// Those of a request that none was asked about.
 const NOTHING: Met<'static> = Met {
@@ -293,20 +297,20 @@ impl Stream for TenantStream {
             total,
             weight: tenant.weight,
         });
-        let (set, cost, route) = match (&plan.allowance, toll) {
+        let (set, cost, rules) = match (&plan.allowance, toll) {
             (Allowance::Blocked, _) => {
-                return shared.refuse(&refused, whose, NOTHING, None, request, host);
+                return shared.refuse(&refused, whose, NOTHING, Rules::default(), request, host);
             }
             (Allowance::Unlimited, Toll::Cost { cost, .. }) if total.is_some() => {
-                (&NO_LIMITS, cost, None)
+                (&NO_LIMITS, cost, Rules::default())
             }
             (Allowance::Unlimited, _) | (Allowance::Limits(_), Toll::Exempt) => {
                 meters.admitted(whose, host);
                 return Action::Continue;
             }
-            (Allowance::Limits(set), Toll::Cost { cost, route }) => (set, cost, route),
+            (Allowance::Limits(set), Toll::Cost { cost, rules }) => (set, cost, rules),
         };
-        let of_route = limiter.route_limits(route);
+        let of_route = limiter.route_limits(rules);
         let met = Met {
             plan: set,
             route: of_route,
@@ -344,11 +348,11 @@ impl Stream for TenantStream {
                         refused.crowded = &by;
                         let free = refused.in_flight.of_enforced(&remaining);
                         refused.free = &free;
-                        return shared.refuse(&refused, whose, met, route, request, host);
+                        return shared.refuse(&refused, whose, met, rules, request, host);
                     }
                     Err(failure) => {
                         refused.reason = unable(failure);
-                        return shared.refuse(&refused, whose, met, route, request, host);
+                        return shared.refuse(&refused, whose, met, rules, request, host);
                     }
                 }
             }
@@ -379,7 +383,7 @@ impl Stream for TenantStream {
                     }
                 }
                 if let Some(watched) = watched {
-                    let request = (&tenant.id, cost, route);
+                    let request = (&tenant.id, cost, rules);
                     shared.tell_shadows(request, whose, met, (standings, &crowd), &watched, host);
                 }
                 decision
@@ -391,7 +395,7 @@ impl Stream for TenantStream {
         let (standings, by);
         (refused.reason, standings, by) = match decision {
             Ok(Decision::Admitted { standings }) => {
-                self.settling = Settling::of(tenant, route, ledger.take_receipts());
+                self.settling = Settling::of(tenant, rules, ledger.take_receipts());
                 if let Some(settling) = &self.settling
                     && settling.needs_plain_body(&shared)
                     && let Err(error) = request.strip("accept-encoding", host)
@@ -402,7 +406,7 @@ impl Stream for TenantStream {
                 let told = limiter.config().answer;
                 self.charged = (told.rate_limit || told.x_rate_limit).then_some(Charged {
                     plan: tenant.plan,
-                    route,
+                    rules,
                     shadow: met.shadow,
                     shadow_in_flight: met.shadow_in_flight,
                     standings,
@@ -431,7 +435,7 @@ impl Stream for TenantStream {
         self.leave(host);
         refused.standings = &standings;
         refused.by = &by;
-        shared.refuse(&refused, whose, met, route, request, host)
+        shared.refuse(&refused, whose, met, rules, request, host)
     }
 
     fn on_request_trailers(&mut self, trailers: &mut Trailers, host: &mut dyn Host) -> Action {
@@ -460,7 +464,7 @@ impl Stream for TenantStream {
         };
         let met = Met {
             plan: set,
-            route: limiter.route_limits(charged.route),
+            route: limiter.route_limits(charged.rules),
             shadow: charged.shadow,
             shadow_in_flight: charged.shadow_in_flight,
             total: None,
@@ -660,7 +664,7 @@ impl Shared {
     pub(crate) fn met<'a>(
         &'a self,
         tenant: &'a Tenant,
-        route: Option<usize>,
+        rules: Rules,
     ) -> Option<(Limits<'a>, Whose<'a>)> {
         let plan = self.limiter.plan(tenant.plan)?;
         let Allowance::Limits(set) = &plan.allowance else {
@@ -668,7 +672,7 @@ impl Shared {
         };
         let limits = Limits {
             tenant: &set.limits,
-            route: &self.limiter.route_limits(route).limits,
+            route: &self.limiter.route_limits(rules).limits,
             ..Limits::default()
         };
         Some((limits, self.whose(tenant, self.limiter.tier(plan))))
@@ -712,13 +716,13 @@ impl Shared {
             crowded: &[],
             total: None,
         };
-        self.refuse(&refused, whose, NOTHING, None, request, host)
+        self.refuse(&refused, whose, NOTHING, Rules::default(), request, host)
     }
 
     /// Counts and notes what limits in shadow have to say of a request that passes: nothing of it reaches the client.
     fn tell_shadows(
         &self,
-        (tenant, cost, route): (&TenantId, u64, Option<usize>),
+        (tenant, cost, rules): (&TenantId, u64, Rules),
         whose: Whose<'_>,
         met: Met<'_>,
         (enforced, crowd): (&[Standing], &Crowd),
@@ -778,7 +782,7 @@ impl Shared {
                 reason,
                 limit,
                 index,
-                route,
+                rules,
             };
             self.meters.shadowed(whose, why, host);
         }
@@ -853,7 +857,7 @@ impl Shared {
         refused: &Refused<'_>,
         whose: Whose<'_>,
         met: Met<'_>,
-        route: Option<usize>,
+        rules: Rules,
         request: &Request,
         host: &mut dyn Host,
     ) -> Action {
@@ -890,7 +894,7 @@ impl Shared {
                 Some(_) => meters::TOTAL,
                 None => refused.limits.place(answer.index),
             },
-            route,
+            rules,
         };
         self.meters.refused(whose, why, host);
 

@@ -27,6 +27,7 @@ use crate::ledger::Limits;
 use crate::limit::Standing;
 use crate::limiter::{Tenant, number};
 use crate::meters::Trouble;
+use crate::rules::Rules;
 use crate::settle::{Owed, Receipt, Settled, Source};
 
 /// How many bytes of a body are read.
@@ -37,8 +38,8 @@ pub(crate) const MOST: u64 = 64 << 20;
 pub(crate) struct Settling {
     /// Whose it is.
     tenant: Tenant,
-    /// Its route, whose limits it has met beside those of its tenant.
-    route: Option<usize>,
+    /// What routes did to the limits that it has met.
+    rules: Rules,
     /// What was charged and is not settled yet.
     receipts: Vec<Receipt>,
     /// Whether the response tells of an error.
@@ -123,15 +124,11 @@ enum Moment<'a> {
 
 impl Settling {
     /// A request that was charged so, if there is anything to be settled.
-    pub(crate) fn of(
-        tenant: Tenant,
-        route: Option<usize>,
-        receipts: Vec<Receipt>,
-    ) -> Option<Box<Self>> {
+    pub(crate) fn of(tenant: Tenant, rules: Rules, receipts: Vec<Receipt>) -> Option<Box<Self>> {
         (!receipts.is_empty()).then(|| {
             Box::new(Self {
                 tenant,
-                route,
+                rules,
                 receipts,
                 went: Went::default(),
                 body: Body::default(),
@@ -157,7 +154,7 @@ impl Settling {
 
     /// Where the response tells what is open.
     fn sources<'a>(&'a self, shared: &'a Shared) -> impl Iterator<Item = (&'a Source, &'a Owed)> {
-        let limits = shared.met(&self.tenant, self.route);
+        let limits = shared.met(&self.tenant, self.rules);
         let open = self.receipts.iter().flat_map(|receipt| &receipt.owed);
         open.filter_map(move |owed| {
             let (limits, _) = limits.as_ref()?;
@@ -249,12 +246,12 @@ impl Settling {
     ) -> Vec<(usize, Standing)> {
         let Self {
             tenant,
-            route,
+            rules,
             receipts,
             went,
             body,
         } = self;
-        let Some((limits, whose)) = shared.met(tenant, *route) else {
+        let Some((limits, whose)) = shared.met(tenant, *rules) else {
             return Vec::new();
         };
         let pointers = shared.pointers();
@@ -283,7 +280,7 @@ impl Settling {
                 }
             }
             for (index, trouble) in troubles {
-                let limit = (name(limits, index), index, *route);
+                let limit = (name(limits, index), index, *rules);
                 shared.meters.unsettled(whose, limit, trouble, host);
             }
             shared.meters.effects(shared.ledger.take_effects(), host);

@@ -824,6 +824,59 @@ fn a_path_in_disguise_takes_the_same_place() {
     drop(held);
 }
 
+/// A path that has two readings costs the dearer one, and is counted by the limits of both.
+#[test]
+fn no_spelling_of_a_path_evades_the_limits_of_its_route() {
+    let config = r#"{
+        "tenant": {"from": [{"header": "x-tenant-id"}], "unknown": {"tier": "free"}},
+        "tiers": {"free": {"limits": [{"name": "daily", "quota": 1000, "per": "day"}]}},
+        "routes": [
+            {"match": {"path": {"prefix": "/exports"}}, "limits": [{"name": "exports", "concurrent": 2}, {"name": "rows", "quota": 100, "per": "day"}]},
+            {"match": {"path": {"prefix": "/reports"}}, "limits": [{"name": "reports", "quota": 50, "per": "day"}]},
+            {"match": {"path": {"prefix": "/search"}}, "cost": 5},
+            {"match": {"path": {"prefix": "/healthz"}}, "exempt": true}
+        ]
+    }"#;
+    let to = |other: &str| format!("/exports/run;%2f..%2f..%2f..%2f{other}");
+    for (path, told) in [
+        (
+            "/exports/run".to_owned(),
+            r#""daily";r=999 "rows";r=99 "exports";r=1"#,
+        ),
+        ("/search".to_owned(), r#""daily";r=995"#),
+        (to("search"), r#""daily";r=995 "rows";r=95 "exports";r=1"#),
+        (
+            to("reports"),
+            r#""daily";r=999 "rows";r=99 "reports";r=49 "exports";r=1"#,
+        ),
+        (
+            "/reports/run;%2f..%2f..%2f..%2fexports".to_owned(),
+            r#""daily";r=999 "rows";r=99 "reports";r=49 "exports";r=1"#,
+        ),
+        (to("healthz"), r#""daily";r=999 "rows";r=99 "exports";r=1"#),
+        (to("nothing"), r#""daily";r=999 "rows";r=99 "exports";r=1"#),
+    ] {
+        let mut host = MemoryHost::new();
+        let plugin = configure(config, &mut host);
+        let mut first = begin(&plugin, &mut host, &path).unwrap();
+        host.begin_response::<&str, &str>(200, &[]);
+        first.on_response_headers(&mut host);
+        let said = host.response.first("ratelimit").unwrap();
+        let said = String::from_utf8(said.to_vec()).unwrap();
+        let said: Vec<&str> = said
+            .split(", ")
+            .map(|one| one.split(";t=").next().unwrap())
+            .collect();
+        assert_eq!(said.join(" "), told, "{path}");
+        // As many at once as `/exports` allows, in whatever spelling.
+        if told.contains("exports") {
+            let second = begin(&plugin, &mut host, "/exports/run").unwrap();
+            assert!(begin(&plugin, &mut host, &path).is_none(), "{path}");
+            drop(second);
+        }
+    }
+}
+
 /// Of two readings of a path, both of cost 1, that counts which can refuse.
 #[test]
 fn a_route_that_refuses_is_stricter_than_one_that_watches() {
