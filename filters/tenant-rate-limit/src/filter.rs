@@ -308,9 +308,17 @@ impl Stream for TenantStream {
                 meters.admitted(whose, host);
                 return Action::Continue;
             }
-            (Allowance::Limits(set), Toll::Cost { cost, rules }) => (set, cost, rules),
+            (Allowance::Limits(set), Toll::Cost { cost, rules }) => {
+                let set = limiter.narrowed(tenant.plan, rules).unwrap_or(set);
+                (set, cost, rules)
+            }
         };
         let of_route = limiter.route_limits(rules);
+        if total.is_none() && set.is_empty() && of_route.is_empty() {
+            // Its route leaves out all that there are.
+            meters.admitted(whose, host);
+            return Action::Continue;
+        }
         let met = Met {
             plan: set,
             route: of_route,
@@ -462,8 +470,9 @@ impl Stream for TenantStream {
         else {
             return;
         };
+        let narrowed = limiter.narrowed(charged.plan, charged.rules);
         let met = Met {
-            plan: set,
+            plan: narrowed.unwrap_or(set),
             route: limiter.route_limits(charged.rules),
             shadow: charged.shadow,
             shadow_in_flight: charged.shadow_in_flight,
@@ -670,8 +679,9 @@ impl Shared {
         let Allowance::Limits(set) = &plan.allowance else {
             return None;
         };
+        let narrowed = self.limiter.narrowed(tenant.plan, rules);
         let limits = Limits {
-            tenant: &set.limits,
+            tenant: &narrowed.unwrap_or(set).limits,
             route: &self.limiter.route_limits(rules).limits,
             ..Limits::default()
         };

@@ -101,7 +101,7 @@ impl Limiter {
             reads_target: config.sources.iter().any(in_target) || config.routes.iter().any(on_path),
             reads_host: config.sources.iter().any(in_host)
                 || config.routes.iter().any(|route| route.when.host.is_some()),
-            sets: Sets::of(&config.routes),
+            sets: Sets::of(&config.routes, &config.plans),
             config,
         }
     }
@@ -228,6 +228,11 @@ impl Limiter {
     /// The name of a plan's tier.
     pub fn tier(&self, plan: &Plan) -> &str {
         self.config.tiers.get(plan.tier).map_or("", String::as_str)
+    }
+
+    /// The limits of a plan that a request meets, if any of that plan's are left out by routes.
+    pub fn narrowed(&self, plan: usize, rules: Rules) -> Option<&LimitSet> {
+        self.sets.narrowed(plan, rules)
     }
 
     /// The limits of routes, by what this limiter gave.
