@@ -98,6 +98,7 @@ fn answer(path: &str, n: &str) -> Vec<String> {
         ],
         // For who only looks what is left.
         "endless" if n == "0" => answer("json", "100"),
+        "hasty" => answer("json", n),
         // It does not end, and says nothing more.
         "endless" => vec![
             chunked("200 OK", "text/event-stream"),
@@ -151,6 +152,10 @@ async fn serve(
             held.fetch_add(1, Ordering::SeqCst);
             told.wait_for(|go_on| *go_on).await?;
         }
+        if path == "hasty" && n != "0" {
+            // Until the proxy has no more patience.
+            std::future::pending::<()>().await;
+        }
         for part in answer(path, n) {
             connection.write_all(part.as_bytes()).await?;
             connection.flush().await?;
@@ -162,11 +167,15 @@ async fn serve(
 
 fn configuration(quota: u64) -> Value {
     let route = |path: &str, settle: Value, unsettled: &str| {
+        let mut cost = json!({"estimate": 100, "max": 900, "settle": settle});
+        if unsettled != "max" {
+            cost["unsettled"] = unsettled.into();
+        }
         json!({
             "match": {"path": {"prefix": format!("/{path}/")}},
             "limits": [{
                 "name": path, "quota": quota, "per": "month",
-                "cost": {"estimate": 100, "max": 900, "settle": settle, "unsettled": unsettled},
+                "cost": cost,
             }],
         })
     };
@@ -181,6 +190,7 @@ fn configuration(quota: u64) -> Value {
             route("failed", tokens(), "max"),
             route("events", tokens(), "max"),
             route("endless", tokens(), "max"),
+            route("hasty", tokens(), "max"),
             route("lenient", tokens(), "estimate"),
             route("header", json!({"header": "x-tokens"}), "max"),
             route("trailer", json!({"trailer": "x-tokens"}), "max"),
@@ -243,6 +253,19 @@ async fn every_kind_of_response_settles_its_request() -> Result<()> {
             }
         }
     }
+
+    // A time that is up saves nothing, whether it was up for HTTP or for gRPC.
+    let call: &[(&[u8], &[u8])] = &[
+        (b"x-tenant-id", b"hurried"),
+        (b"content-type", b"application/grpc"),
+    ];
+    let answer = exchange(lone.address, "/hasty/1", call).await?;
+    ensure!(answer.header("grpc-status") == Some("14"), "{answer:?}");
+    let answer = exchange(lone.address, "/hasty/1", &call[..1]).await?;
+    ensure!(answer.status == 504, "{answer:?}");
+    let answer = get(&lone, "hurried", "hasty", 0).await?;
+    let used = QUOTA - left(&answer, "hasty")?;
+    ensure!(used == 2 * 900 + 100, "{used} are used");
 
     // A client that hangs up in the middle saves nothing.
     let mut connection = TcpStream::connect(lone.address).await?;

@@ -774,6 +774,16 @@ async fn runs(mesh: &LocalMesh, example: &str) -> Result<()> {
             ensure!(told == 2_000_000 - 1_000, "{told}");
             let answer = of(mesh, "painter", "/v1/images", &["x-words: 3"]).await?;
             ensure!(left(&answer, "images")? == 47, "{answer:?}");
+            // Neither images nor models tell tokens, so they use up none.
+            for path in ["/v1/images", "/v1/models"] {
+                for _ in 0..3 {
+                    let answer = of(mesh, "painter", path, &["x-words: 1"]).await?;
+                    status(&answer, 200)?;
+                    ensure!(left(&answer, "tokens").is_err(), "{answer:?}");
+                }
+            }
+            let told = ask("painter", &["x-words: 1"]).await?;
+            ensure!(told == 20_000 - 500, "{told}");
             let answer = of(mesh, "painter", "/healthz", &[]).await?;
             ensure!(answer.header("ratelimit").is_none(), "{answer:?}");
         }

@@ -91,8 +91,8 @@ impl Requests {
 
     /// The same with one header more.
     pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
-        // The line that ends the head comes after it.
-        let end = self.bytes.len().saturating_sub(2);
+        let end = self.bytes.windows(4).position(|end| end == b"\r\n\r\n");
+        let end = end.map_or(self.bytes.len(), |end| end + 2);
         self.bytes
             .splice(end..end, format!("{name}: {value}\r\n").into_bytes());
         self

@@ -94,7 +94,11 @@ enum Body {
 impl Reader {
     /// For a body of this kind, of which no more than `limit` bytes are read.
     pub fn new(media: Media, pointers: Rc<Pointers>, duplicates: Duplicates, limit: u64) -> Self {
-        let scanner = Scanner::new(pointers, duplicates);
+        Self::with(media, Scanner::new(pointers, duplicates), limit)
+    }
+
+    /// For such a body, which this scanner reads, or if it is of events each of them.
+    pub fn with(media: Media, scanner: Scanner, limit: u64) -> Self {
         Self {
             body: match media {
                 Media::Json => Body::Json(Box::new(scanner)),
@@ -149,6 +153,22 @@ impl Reader {
                 Body::Json(scanner) => scanner.may_go_on(),
                 Body::Events(_) => false,
             }
+    }
+
+    /// How many pointers are decided, or not asked for.
+    pub fn known(&self) -> usize {
+        match &self.body {
+            Body::Json(scanner) => scanner.known(),
+            Body::Events(_) => 0,
+        }
+    }
+
+    /// What is at the pointer of this index, if nothing that is still to come changes that.
+    pub fn decided(&self, index: usize) -> Option<&Value> {
+        match &self.body {
+            Body::Json(scanner) => scanner.decided(index),
+            Body::Events(_) => None,
+        }
     }
 
     /// The body is at its end: what was at each pointer, in their order, or why nothing can be said.

@@ -120,17 +120,6 @@ pub struct LimitSet {
     by_tenant: bool,
 }
 
-/// What some limits can do to a request, the strictest last.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Strictness {
-    /// Nothing: there are none.
-    None,
-    /// All are in shadow, for everybody.
-    Watch,
-    /// One at least refuses somebody.
-    Refuse,
-}
-
 impl LimitSet {
     /// A set of no limits.
     pub const EMPTY: Self = Self {
@@ -151,6 +140,10 @@ impl LimitSet {
                 Rule::InFlight(limit) => in_flight.push(limit),
             }
         }
+        Self::of(limits, in_flight)
+    }
+
+    fn of(limits: Vec<Limit>, in_flight: Vec<Concurrency>) -> Self {
         let enforced = limits.iter().filter(|limit| limit.mode.is_enforce());
         let enforced_in_flight = in_flight.iter().filter(|limit| limit.mode.is_enforce());
         let modes = limits.iter().map(|limit| &limit.mode);
@@ -165,17 +158,29 @@ impl LimitSet {
         }
     }
 
-    /// What they can do to a request.
-    pub fn strictness(&self) -> Strictness {
-        let modes = self.limits.iter().map(|limit| &limit.mode);
-        let mut modes = modes.chain(self.in_flight.iter().map(|limit| &limit.mode));
-        if self.by_tenant || modes.any(Mode::is_enforce) {
-            Strictness::Refuse
-        } else if self.limits.is_empty() && self.in_flight.is_empty() {
-            Strictness::None
-        } else {
-            Strictness::Watch
-        }
+    /// These limits, and those.
+    #[must_use]
+    pub fn and(&self, those: &Self) -> Self {
+        Self::of(
+            [self.limits.as_slice(), &those.limits].concat(),
+            [self.in_flight.as_slice(), &those.in_flight].concat(),
+        )
+    }
+
+    /// These without those of some names, if any of them has one.
+    pub fn without(&self, names: &[String]) -> Option<Self> {
+        let stays = |name: &String| !names.contains(name);
+        let limits = self.limits.iter().filter(|limit| stays(&limit.name));
+        let limits: Vec<Limit> = limits.cloned().collect();
+        let in_flight = self.in_flight.iter().filter(|limit| stays(&limit.name));
+        let in_flight: Vec<Concurrency> = in_flight.cloned().collect();
+        let as_many = (limits.len(), in_flight.len()) == (self.limits.len(), self.in_flight.len());
+        (!as_many).then(|| Self::of(limits, in_flight))
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.limits.is_empty() && self.in_flight.is_empty()
     }
 
     /// The keys of all of them.
@@ -387,6 +392,7 @@ impl Config {
         let mut of_routes = Vec::new();
         let routes = routes::routes(&written.routes, &mut of_routes, problems);
         apart(&written.routes, &of_routes, &tiers, &plans, problems);
+        left_out(&written.routes, routes.as_deref(), &tiers, problems);
 
         let unknown = unknown(&written.tenant.unknown, &tiers, &written.routes, problems);
         let unlisted = unknown.and_then(|at| weights.get(at)).copied().unwrap_or(1);
@@ -718,6 +724,58 @@ fn apart(
                 format!("{path}.name"),
                 format!("\"{name}\" {what} of the tier {tier}, write another name"),
             );
+        }
+    }
+}
+
+/// Tells of names that routes leave out and that no tier has, and of limits that no request would meet.
+fn left_out(
+    written: &[RouteWritten],
+    routes: Option<&[Route]>,
+    tiers: &[Tier<'_>],
+    problems: &mut Problems,
+) {
+    let limits = || tiers.iter().flat_map(|tier| &tier.limits);
+    // Else it is told what is wrong with them.
+    if limits().any(|limit| limit.name.is_none()) {
+        return;
+    }
+    let mut names: Vec<&str> = limits().filter_map(|limit| limit.name.as_deref()).collect();
+    names.sort_unstable();
+    names.dedup();
+    // Who is charged by no route meets all limits, unless the last one is for everybody.
+    let all = routes.filter(|routes| routes.last().is_some_and(|last| last.when.is_everything()));
+    let left_out_by_all = |name: &String| {
+        all.is_some_and(|routes| {
+            routes.iter().all(|route| match &route.effect {
+                Effect::Charge { without, .. } => without.contains(name),
+                Effect::Exempt => true,
+            })
+        })
+    };
+    for (index, route) in written.iter().enumerate() {
+        let path = format!("routes[{index}].without");
+        for (place, name) in route.without.iter().enumerate() {
+            let path = format!("{path}[{place}]");
+            if route.without.iter().take(place).any(|other| other == name) {
+                problems.tell(path, format!("\"{name}\" is there twice, keep one"));
+            } else if names.binary_search(&name.as_str()).is_err() {
+                let names = match names.as_slice() {
+                    [] => "leave it out".to_owned(),
+                    names => format!("write one of: {}", names.join(", ")),
+                };
+                problems.tell(
+                    path,
+                    format!("\"{name}\" is not a limit of a tier, {names}"),
+                );
+            } else if index + 1 == written.len() && left_out_by_all(name) {
+                problems.tell(
+                    path,
+                    format!(
+                        "no request would meet the limit \"{name}\", because every route leaves it out; take it out of the tiers"
+                    ),
+                );
+            }
         }
     }
 }
@@ -1146,9 +1204,13 @@ mod tests {
                 "tenants.acme.limits[0].per: \"1\" is not a duration, write \"1s\"".into(),
             ),
             (limit(json!({"name": "none", "quota": 1, "per": "day"})), "tiers.free.limits[0].name: \"none\" is what metrics show where there is no limit, write another name".into()),
-            (("/routes", json!([{"match": {}}])), "routes[0]: does nothing, write exempt: true, a cost or limits; cost: 1 is as without a route".into()),
+            (("/routes", json!([{"match": {}}])), "routes[0]: does nothing, write exempt: true, a cost, limits or without; cost: 1 is as without a route".into()),
             (("/routes", json!([{"cost": 2}])), "routes[0]: missing field \"match\"".into()),
-            (("/routes", json!([{"match": {}, "exempt": true, "cost": 2}])), "routes[0]: is exempt, so it has neither cost nor limits: leave out one or the other".into()),
+            (("/routes", json!([{"match": {}, "exempt": true, "cost": 2}])), "routes[0]: is exempt, so it has neither cost nor limits, nor anything without: leave out one or the other".into()),
+            (("/routes", json!([{"match": {}, "exempt": true, "without": ["daily"]}])), "routes[0]: is exempt, so it has neither cost nor limits, nor anything without: leave out one or the other".into()),
+            (("/routes", json!([{"match": {"method": {"exact": "GET"}}, "without": ["daily", "daily"]}])), "routes[0].without[1]: \"daily\" is there twice, keep one".into()),
+            (("/routes", json!([{"match": {"method": {"exact": "GET"}}, "without": ["tokens"]}])), "routes[0].without[0]: \"tokens\" is not a limit of a tier, write one of: daily, rate".into()),
+            (("/routes", json!([{"match": {}, "without": ["daily"]}])), "routes[0].without[0]: no request would meet the limit \"daily\", because every route leaves it out; take it out of the tiers".into()),
             (("/routes", json!([{"match": {}, "exempt": false}])), "routes[0].exempt: false says nothing, leave it out".into()),
             (("/routes", json!([{"match": {}, "cost": 0}])), "routes[0].cost: 0 is no cost, write exempt: true for requests that cost nothing".into()),
             (("/routes", json!([{"match": {}, "cost": 1_000_001}])), "routes[0].cost: 1000001 is out of range, write 1 to 1000000".into()),
@@ -1348,7 +1410,7 @@ mod tests {
         // What clients are told is of limits that are enforced.
         assert_eq!(plan(&config, "premium").policy, "");
         let premium = plan(&config, "premium");
-        assert!(premium.is_by_tenant() && premium.strictness() == Strictness::Refuse);
+        assert!(premium.is_by_tenant());
         let acme = TenantId::normalise(b"acme").unwrap();
         assert_eq!(
             [premium.in_shadow(&acme), premium.in_flight_in_shadow(&acme)]

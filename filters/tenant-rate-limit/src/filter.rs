@@ -48,8 +48,9 @@ use crate::config::{Allowance, ClaimPath, Config, LimitSet, Missing, reads_bodie
 use crate::in_flight::{self, Admission, Concurrencies, Concurrency, InFlight, Ticket};
 use crate::ledger::{Decision, Failure, Ledger, Limits, Watched, Weighed};
 use crate::limit::{Standing, Subset};
-use crate::limiter::{Identity, Limiter, NO_LIMITS, Tenant, Toll, Vouched};
+use crate::limiter::{Identity, Limiter, Tenant, Toll, Vouched};
 use crate::meters::{self, Meters, Whose, Why};
+use crate::rules::Rules;
 use crate::settling::Settling;
 use crate::share::Verdict;
 
@@ -84,7 +85,7 @@ pub struct TenantStream {
 #[derive(Debug)]
 struct Charged {
     plan: usize,
-    route: Option<usize>,
+    rules: Rules,
     shadow: Subset,
     shadow_in_flight: Subset,
     standings: Vec<Standing>,
@@ -115,6 +116,9 @@ struct Met<'a> {
     /// Whether that is in shadow.
     shadow_total: bool,
 }
+
+/// Of tenants, or of routes, that have none.
+static NO_LIMITS: LimitSet = LimitSet::EMPTY;
 
 /// Those of a request that none was asked about.
 const NOTHING: Met<'static> = Met {
@@ -293,20 +297,28 @@ impl Stream for TenantStream {
             total,
             weight: tenant.weight,
         });
-        let (set, cost, route) = match (&plan.allowance, toll) {
+        let (set, cost, rules) = match (&plan.allowance, toll) {
             (Allowance::Blocked, _) => {
-                return shared.refuse(&refused, whose, NOTHING, None, request, host);
+                return shared.refuse(&refused, whose, NOTHING, Rules::default(), request, host);
             }
             (Allowance::Unlimited, Toll::Cost { cost, .. }) if total.is_some() => {
-                (&NO_LIMITS, cost, None)
+                (&NO_LIMITS, cost, Rules::default())
             }
             (Allowance::Unlimited, _) | (Allowance::Limits(_), Toll::Exempt) => {
                 meters.admitted(whose, host);
                 return Action::Continue;
             }
-            (Allowance::Limits(set), Toll::Cost { cost, route }) => (set, cost, route),
+            (Allowance::Limits(set), Toll::Cost { cost, rules }) => {
+                let set = limiter.narrowed(tenant.plan, rules).unwrap_or(set);
+                (set, cost, rules)
+            }
         };
-        let of_route = limiter.route_limits(route);
+        let of_route = limiter.route_limits(rules);
+        if total.is_none() && set.is_empty() && of_route.is_empty() {
+            // Its route leaves out all that there are.
+            meters.admitted(whose, host);
+            return Action::Continue;
+        }
         let met = Met {
             plan: set,
             route: of_route,
@@ -344,11 +356,11 @@ impl Stream for TenantStream {
                         refused.crowded = &by;
                         let free = refused.in_flight.of_enforced(&remaining);
                         refused.free = &free;
-                        return shared.refuse(&refused, whose, met, route, request, host);
+                        return shared.refuse(&refused, whose, met, rules, request, host);
                     }
                     Err(failure) => {
                         refused.reason = unable(failure);
-                        return shared.refuse(&refused, whose, met, route, request, host);
+                        return shared.refuse(&refused, whose, met, rules, request, host);
                     }
                 }
             }
@@ -379,7 +391,7 @@ impl Stream for TenantStream {
                     }
                 }
                 if let Some(watched) = watched {
-                    let request = (&tenant.id, cost, route);
+                    let request = (&tenant.id, cost, rules);
                     shared.tell_shadows(request, whose, met, (standings, &crowd), &watched, host);
                 }
                 decision
@@ -391,9 +403,9 @@ impl Stream for TenantStream {
         let (standings, by);
         (refused.reason, standings, by) = match decision {
             Ok(Decision::Admitted { standings }) => {
-                self.settling = Settling::of(tenant, route, ledger.take_receipts());
+                self.settling = Settling::of(tenant, rules, ledger.take_receipts());
                 if let Some(settling) = &self.settling
-                    && settling.reads_body(&shared)
+                    && settling.needs_plain_body(&shared)
                     && let Err(error) = request.strip("accept-encoding", host)
                 {
                     // Then the answer may be one that cannot be read.
@@ -402,7 +414,7 @@ impl Stream for TenantStream {
                 let told = limiter.config().answer;
                 self.charged = (told.rate_limit || told.x_rate_limit).then_some(Charged {
                     plan: tenant.plan,
-                    route,
+                    rules,
                     shadow: met.shadow,
                     shadow_in_flight: met.shadow_in_flight,
                     standings,
@@ -431,7 +443,7 @@ impl Stream for TenantStream {
         self.leave(host);
         refused.standings = &standings;
         refused.by = &by;
-        shared.refuse(&refused, whose, met, route, request, host)
+        shared.refuse(&refused, whose, met, rules, request, host)
     }
 
     fn on_request_trailers(&mut self, trailers: &mut Trailers, host: &mut dyn Host) -> Action {
@@ -458,9 +470,10 @@ impl Stream for TenantStream {
         else {
             return;
         };
+        let narrowed = limiter.narrowed(charged.plan, charged.rules);
         let met = Met {
-            plan: set,
-            route: limiter.route_limits(charged.route),
+            plan: narrowed.unwrap_or(set),
+            route: limiter.route_limits(charged.rules),
             shadow: charged.shadow,
             shadow_in_flight: charged.shadow_in_flight,
             total: None,
@@ -499,10 +512,11 @@ impl Stream for TenantStream {
     }
 
     fn on_delete(&mut self, host: &mut dyn Host) {
-        self.leave(host);
+        // First, so that who takes the place finds the debt: there is never more of it than what fits in flight.
         if let Some(mut settling) = self.settling.take() {
             settling.on_gone(&self.shared, host);
         }
+        self.leave(host);
     }
 }
 
@@ -667,15 +681,16 @@ impl Shared {
     pub(crate) fn met<'a>(
         &'a self,
         tenant: &'a Tenant,
-        route: Option<usize>,
+        rules: Rules,
     ) -> Option<(Limits<'a>, Whose<'a>)> {
         let plan = self.limiter.plan(tenant.plan)?;
         let Allowance::Limits(set) = &plan.allowance else {
             return None;
         };
+        let narrowed = self.limiter.narrowed(tenant.plan, rules);
         let limits = Limits {
-            tenant: &set.limits,
-            route: &self.limiter.route_limits(route).limits,
+            tenant: &narrowed.unwrap_or(set).limits,
+            route: &self.limiter.route_limits(rules).limits,
             ..Limits::default()
         };
         Some((limits, self.whose(tenant, self.limiter.tier(plan))))
@@ -719,13 +734,13 @@ impl Shared {
             crowded: &[],
             total: None,
         };
-        self.refuse(&refused, whose, NOTHING, None, request, host)
+        self.refuse(&refused, whose, NOTHING, Rules::default(), request, host)
     }
 
     /// Counts and notes what limits in shadow have to say of a request that passes: nothing of it reaches the client.
     fn tell_shadows(
         &self,
-        (tenant, cost, route): (&TenantId, u64, Option<usize>),
+        (tenant, cost, rules): (&TenantId, u64, Rules),
         whose: Whose<'_>,
         met: Met<'_>,
         (enforced, crowd): (&[Standing], &Crowd),
@@ -785,7 +800,7 @@ impl Shared {
                 reason,
                 limit,
                 index,
-                route,
+                rules,
             };
             self.meters.shadowed(whose, why, host);
         }
@@ -860,7 +875,7 @@ impl Shared {
         refused: &Refused<'_>,
         whose: Whose<'_>,
         met: Met<'_>,
-        route: Option<usize>,
+        rules: Rules,
         request: &Request,
         host: &mut dyn Host,
     ) -> Action {
@@ -897,7 +912,7 @@ impl Shared {
                 Some(_) => meters::TOTAL,
                 None => refused.limits.place(answer.index),
             },
-            route,
+            rules,
         };
         self.meters.refused(whose, why, host);
 

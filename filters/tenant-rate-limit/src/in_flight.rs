@@ -43,7 +43,8 @@
 //! # Limits in shadow
 //!
 //! A limit in shadow counts and refuses nobody. What it would have refused is in flight all the same, so that is counted apart from what it lets pass: it is judged by the
-//! latter alone, as if it was enforced, and a limit that is enforced from now on by all that there is. A tenant that has nothing in a row but what limits in shadow count takes nobody's room there,
+//! latter alone, as if it was enforced, and a limit that is enforced from now on by all that there is. Where tenants share a record, a limit that is enforced for some of them judges these by
+//! the latter, too. A tenant that has nothing in a row but what limits in shadow count takes nobody's room there,
 //! so a row holds twice as many tenants as it has room for at most.
 //!
 //! # A new configuration
@@ -227,6 +228,16 @@ struct Place {
     row: Rc<[u8]>,
     tenant: u32,
     capacity: usize,
+    /// Whether several tenants are counted there as one.
+    together: bool,
+}
+
+impl Place {
+    /// Whether a limit judges there by what it has let in or would have, and not by all that there is. In shadow it does always. Where it is enforced for some of the tenants of a place,
+    /// what it would have refused to others is not held against these: nothing bounds that.
+    fn by_what_was_let_in(&self, limit: &Concurrency, shadow: bool) -> bool {
+        shadow || (self.together && limit.mode.is_by_tenant())
+    }
 }
 
 impl Places {
@@ -258,7 +269,10 @@ impl Places {
     }
 
     fn together(&self, tier: &str) -> Place {
-        self.alone("tier", tier)
+        Place {
+            together: true,
+            ..self.alone("tier", tier)
+        }
     }
 
     fn individual(&self, tenant: Unlisted) -> Place {
@@ -270,6 +284,7 @@ impl Places {
             row: key.into(),
             tenant: tenant.number() as u32,
             capacity: self.capacity,
+            together: false,
         }
     }
 
@@ -278,6 +293,7 @@ impl Places {
             row: format!("{}{kind}/{name}", self.prefix).into_bytes().into(),
             tenant: 0,
             capacity: usize::MAX,
+            together: false,
         }
     }
 }
@@ -569,7 +585,8 @@ impl Entrance<'_> {
                 .limits
                 .modes()
                 .map(|(limit, shadow)| {
-                    let in_flight = counts.sum(place.tenant, limit.key(), shadow);
+                    let let_in = place.by_what_was_let_in(limit, shadow);
+                    let in_flight = counts.sum(place.tenant, limit.key(), let_in);
                     limit.most.saturating_sub(in_flight)
                 })
                 .collect();

@@ -195,16 +195,6 @@ impl From<HostError> for Failure {
     }
 }
 
-impl Failure {
-    /// What an access log shows of it.
-    pub fn details(self) -> &'static str {
-        match self {
-            Self::Proxy(_) => "tollgate_rate_limit_unavailable",
-            Self::Contended => "tollgate_rate_limit_contended",
-        }
-    }
-}
-
 impl Ledger {
     /// The ledger of the plugin of this name, with records for `individually` tenants that are not listed.
     pub fn open(plugin: &str, individually: u64, host: &mut dyn Host) -> Result<Self, HostError> {

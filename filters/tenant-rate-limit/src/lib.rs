@@ -55,6 +55,7 @@ pub mod limit;
 pub mod limiter;
 pub mod meters;
 pub mod row;
+pub mod rules;
 pub mod run;
 pub mod settle;
 mod settling;

@@ -8,14 +8,15 @@ use tollgate_host::{Copies, HeaderMap, same_name};
 
 use crate::config::{
     ClaimPath, Config, Cost, Effect, LimitSet, Match, Missing, Place, Plan, Route, Source,
-    Strictness,
 };
 use crate::ledger::Account;
+use crate::rules::{Rules, Sets};
 
 /// A configuration, ready to be asked.
 #[derive(Debug)]
 pub struct Limiter {
     config: Config,
+    sets: Sets,
     /// Whether anything depends on the path or the query.
     reads_target: bool,
     /// Whether anything depends on the host.
@@ -73,13 +74,10 @@ pub enum Toll {
     Cost {
         /// The amount.
         cost: u64,
-        /// The route that says so, for [`Limiter::route_limits`].
-        route: Option<usize>,
+        /// What routes do to its limits, for [`Limiter::route_limits`].
+        rules: Rules,
     },
 }
-
-/// Those of a request without a route.
-pub static NO_LIMITS: LimitSet = LimitSet::EMPTY;
 
 impl Limiter {
     /// A limiter with this configuration.
@@ -103,6 +101,7 @@ impl Limiter {
             reads_target: config.sources.iter().any(in_target) || config.routes.iter().any(on_path),
             reads_host: config.sources.iter().any(in_host)
                 || config.routes.iter().any(|route| route.when.host.is_some()),
+            sets: Sets::of(&config.routes, &config.plans),
             config,
         }
     }
@@ -175,13 +174,13 @@ impl Limiter {
     }
 
     /// What a request is charged: what the first route says that matches. Where the path has two readings, each has its
-    /// route, and the stricter one counts: one that is not exempt, then the dearer one, then one with limits of its own that may refuse, then
-    /// one whose limits are all in shadow.
+    /// route, and the request is charged by both: the larger cost, to the limits of either, and nothing only if both are exempt. Else a client could write the path of a route that costs
+    /// more so that it is charged in the place of one that has limits.
     pub fn toll(&self, view: &View<'_>) -> Toll {
         if self.config.routes.is_empty() {
             return Toll::Cost {
                 cost: 1,
-                route: None,
+                rules: Rules::default(),
             };
         }
         let plain = self.route(view, view.path.plain());
@@ -189,15 +188,18 @@ impl Limiter {
             return self.toll_of(plain, view);
         };
         let loose = self.route(view, loose);
-        let (plain, loose) = (self.toll_of(plain, view), self.toll_of(loose, view));
-        let strictness = |toll: Toll| match toll {
-            Toll::Exempt => (0, Strictness::None),
-            Toll::Cost { cost, route } => (cost, self.route_limits(route).strictness()),
-        };
-        if strictness(loose) > strictness(plain) {
-            loose
-        } else {
-            plain
+        match (self.toll_of(plain, view), self.toll_of(loose, view)) {
+            (Toll::Exempt, toll) | (toll, Toll::Exempt) => toll,
+            (
+                Toll::Cost { cost, rules },
+                Toll::Cost {
+                    cost: other_cost,
+                    rules: other_rules,
+                },
+            ) => Toll::Cost {
+                cost: cost.max(other_cost),
+                rules: self.sets.both(rules, other_rules),
+            },
         }
     }
 
@@ -207,12 +209,13 @@ impl Limiter {
     }
 
     fn toll_of(&self, route: Option<usize>, view: &View<'_>) -> Toll {
+        let rules = self.sets.route(route);
         match route.and_then(|index| Some(&self.config.routes.get(index)?.effect)) {
-            None => Toll::Cost { cost: 1, route },
+            None => Toll::Cost { cost: 1, rules },
             Some(Effect::Exempt) => Toll::Exempt,
             Some(Effect::Charge { cost, .. }) => Toll::Cost {
                 cost: cost.of(view),
-                route,
+                rules,
             },
         }
     }
@@ -227,12 +230,14 @@ impl Limiter {
         self.config.tiers.get(plan.tier).map_or("", String::as_str)
     }
 
-    /// The limits of a route that this limiter gave.
-    pub fn route_limits(&self, route: Option<usize>) -> &LimitSet {
-        match route.and_then(|index| Some(&self.config.routes.get(index)?.effect)) {
-            Some(Effect::Charge { limits, .. }) => limits,
-            Some(Effect::Exempt) | None => &NO_LIMITS,
-        }
+    /// The limits of a plan that a request meets, if any of that plan's are left out by routes.
+    pub fn narrowed(&self, plan: usize, rules: Rules) -> Option<&LimitSet> {
+        self.sets.narrowed(plan, rules)
+    }
+
+    /// The limits of routes, by what this limiter gave.
+    pub fn route_limits(&self, rules: Rules) -> &LimitSet {
+        self.sets.added(rules)
     }
 
     /// Whose record a tenant's requests are charged to.

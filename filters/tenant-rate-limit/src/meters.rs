@@ -10,6 +10,7 @@ use tollgate_host::{Host, HostError, MetricId, MetricKind};
 use crate::answer::Reason;
 use crate::config::MetricNames;
 use crate::ledger::Effects;
+use crate::rules::Rules;
 
 /// The metrics of one configuration.
 #[derive(Debug)]
@@ -47,8 +48,8 @@ pub struct Why<'a> {
     pub limit: Option<&'a str>,
     /// The limit's index.
     pub index: usize,
-    /// The route, as an index.
-    pub route: Option<usize>,
+    /// What routes did to the limits that it met.
+    pub rules: Rules,
 }
 
 /// Why a request was not settled by what its response says.
@@ -62,6 +63,8 @@ pub enum Trouble {
     OverMax,
     /// It did not come to its end.
     Ended,
+    /// It came to a bad end after it had begun, or its time was up.
+    Failed,
     /// The proxy's shared data does not work, or other workers were always faster: what it says was not charged.
     Unavailable,
 }
@@ -74,6 +77,7 @@ impl Trouble {
             Self::Unreadable => "unreadable",
             Self::OverMax => "over_max",
             Self::Ended => "ended",
+            Self::Failed => "failed",
             Self::Unavailable => "unavailable",
         }
     }
@@ -83,12 +87,17 @@ impl Trouble {
 const REFUSED: u64 = 0;
 const SHADOWED: u64 = 1;
 /// Beside all keys of these.
-const UNSETTLED: u64 = 1 << 19;
+const UNSETTLED: u64 = 1 << (Rules::BITS + 10);
 
-/// A number for a limit of a plan, or of a route: there are at most 256 routes, 32 limits and the total.
-fn place(route: Option<usize>, index: usize) -> u64 {
-    let route = route.map_or(0, |route| route as u64 + 1);
-    route << 6 | index as u64 & 0x3f
+/// How many bits there are for what may become of a request: a place, two kinds of refusal, at most eight reasons, and [`UNSETTLED`].
+const WHAT: u32 = Rules::BITS + 11;
+
+// Beside a tenant's number and two bits more.
+const _: () = assert!(WHAT + 34 <= u64::BITS);
+
+/// A number for a limit of a plan, or of routes: there are at most 32 limits and the total.
+fn place(rules: Rules, index: usize) -> u64 {
+    rules.number() << 6 | index as u64 & 0x3f
 }
 
 impl Meters {
@@ -134,11 +143,11 @@ impl Meters {
         }
     }
 
-    /// A request is not settled in a limit of this index and route by what its response says.
+    /// A request is not settled in a limit of this index and these rules by what its response says.
     pub fn unsettled(
         &self,
         whose: Whose<'_>,
-        (limit, index, route): (&str, usize, Option<usize>),
+        (limit, index, rules): (&str, usize, Rules),
         trouble: Trouble,
         host: &mut dyn Host,
     ) {
@@ -151,7 +160,7 @@ impl Meters {
             ("limit", limit),
             ("reason", trouble.word()),
         ];
-        let place = place(route, index) << 1 << 3;
+        let place = place(rules, index) << 1 << 3;
         let key = UNSETTLED | place | trouble as u64;
         self.count(whose.key(key), metric, &labels, host);
     }
@@ -170,7 +179,7 @@ impl Meters {
             ("limit", why.limit.unwrap_or("none")),
             ("reason", why.reason.word()),
         ];
-        let place = place(why.route, why.index);
+        let place = place(why.rules, why.index);
         let key = (place << 1 | which) << 3 | (why.reason as u64 + 1);
         self.count(whose.key(key), metric, &labels, host);
     }
@@ -223,7 +232,7 @@ impl Meters {
 }
 
 impl Whose<'_> {
-    /// A number for these requests and one of at most 2^20 things that may become of them. Tenants without a number are told apart by
+    /// A number for these requests and one of the things, of [`WHAT`] bits, that may become of them. Tenants without a number are told apart by
     /// what they are counted as and by their plan.
     fn key(&self, what: u64) -> u64 {
         let whose = match (self.listed, self.tenant) {
@@ -232,6 +241,6 @@ impl Whose<'_> {
             (None, "other") => 1 | (self.plan as u64) << 2,
             (None, _) => 2 | (self.plan as u64) << 2,
         };
-        whose << 20 | what
+        whose << WHAT | what
     }
 }

@@ -198,9 +198,13 @@ pub struct Record<'a> {
 impl<'a> Record<'a> {
     /// What was used of the limit with this key; `None` if it is at rest.
     pub fn used(self, key: u32) -> Option<Used> {
+        self.state(key).map(|state| state.used)
+    }
+
+    /// The state of a limit.
+    pub fn state(self, key: u32) -> Option<State> {
         let has_key = |state: &&[u8; STATE]| state.first_chunk() == Some(&key.to_le_bytes());
-        let state = self.each().iter().find(has_key).and_then(read);
-        state.map(|state| state.used)
+        self.each().iter().find(has_key).and_then(read)
     }
 
     /// The first record of these bytes, and what comes after it.

@@ -114,6 +114,11 @@ pub struct Bill {
 }
 
 impl Owed {
+    /// Whether the limit was in shadow when it was charged.
+    pub fn in_shadow(&self) -> bool {
+        self.shadow
+    }
+
     /// What was charged to a limit of which the record now has this state; `None` if it is not settled.
     pub(crate) fn of(limit_index: usize, limit: &Limit, state: State) -> Option<Self> {
         let settled = limit.settled.as_ref()?;
@@ -220,12 +225,15 @@ impl Ledger {
                     ..
                 } = bill.owed;
                 let number = window.number(now.utc);
-                let before = match record.and_then(|record| record.used(key)) {
+                let state = record.and_then(|record| record.state(key));
+                let before = match state.map(|state| state.used) {
                     Some(Used::Quota {
                         number: of, count, ..
                     }) if of == number => count,
                     _ => 0,
                 };
+                // Its mode may have been changed meanwhile, and others have been charged since.
+                let shadow = state.map_or(shadow, |state| state.shadow);
                 let count = bill.settle(before, now);
                 changes |= count != before;
                 states.push(State {

@@ -4,8 +4,9 @@
 //! | The response | counts for |
 //! |---|---|
 //! | says what it was | that, at most `max` |
-//! | has a status of 400 or more, or an error of gRPC, and does not say it | the estimate: whoever refuses or fails has mostly done nothing, and an outage must not use up quotas |
-//! | does not say it, or not so that it can be read | `max`, unless `unsettled: estimate` |
+//! | is an error from its first line (a status of 400 or more, or an error of gRPC in the headers), and does not say it | the estimate: whoever refuses or fails has mostly done nothing, and an outage must not use up quotas |
+//! | is an error in its trailers, or one of a time that was up, and does not say it | `max`, unless `unsettled: estimate`: it may have been delivered almost whole, and a client that sends a deadline (`grpc-timeout`) chooses when that happens |
+//! | does not say it, or not so that it can be read | the same |
 //! | did not come to its end, or did not come | the same: a client chooses when to hang up, and must not choose by that what it pays. Of events what the last one said; of bytes those that came |
 //!
 //! Nothing that a client sends is looked at. If the VM dies, what was in flight in it stays at the estimate.
@@ -13,10 +14,11 @@
 //! # Bodies
 //!
 //! They are read as they pass, and not held back. What is looked for is a few numbers ([`tollgate_common::body`]), so that takes some hundred bytes however large the body is; after [`MOST`] bytes it is
-//! given up. A body that is compressed cannot be read. So the service is not told that the client would take such a one: `accept-encoding` is taken out of requests that are to be settled by a body.
+//! given up. A body that is compressed cannot be read. So the service is not told that the client would take such a one: `accept-encoding` is taken out of requests
+//! that are to be settled by a body, if the limit is enforced.
 
 use tollgate_common::body::{
-    Duplicates, Media, NotWhole, Pointer, Pointers, Reader, Value, is_plain, scaled,
+    Duplicates, Media, NotWhole, Pointer, Pointers, Reader, Scanner, Value, is_plain, scaled,
 };
 use tollgate_host::{Chunk, Copies, HeaderMap, Host, Map};
 
@@ -25,7 +27,8 @@ use crate::ledger::Limits;
 use crate::limit::Standing;
 use crate::limiter::{Tenant, number};
 use crate::meters::Trouble;
-use crate::settle::{Receipt, Settled, Source};
+use crate::rules::Rules;
+use crate::settle::{Owed, Receipt, Settled, Source};
 
 /// How many bytes of a body are read.
 pub(crate) const MOST: u64 = 64 << 20;
@@ -35,12 +38,12 @@ pub(crate) const MOST: u64 = 64 << 20;
 pub(crate) struct Settling {
     /// Whose it is.
     tenant: Tenant,
-    /// Its route, whose limits it has met beside those of its tenant.
-    route: Option<usize>,
+    /// What routes did to the limits that it has met.
+    rules: Rules,
     /// What was charged and is not settled yet.
     receipts: Vec<Receipt>,
     /// Whether the response tells of an error.
-    failed: bool,
+    went: Went,
     body: Body,
 }
 
@@ -53,6 +56,47 @@ struct Body {
     /// Whether it is a stream of events, of which each may say it anew.
     events: bool,
 }
+
+/// What a response tells of how it went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Went {
+    /// No error so far.
+    #[default]
+    Well,
+    /// It is an error from its first line, so little has been done.
+    Refused,
+    /// It is an error after it has begun, or of a time that was up. What has been done nobody knows, and a client can choose that: by its deadline.
+    Failed,
+}
+
+impl Went {
+    /// By the headers of a response. A gRPC call may end with them.
+    fn of(headers: &HeaderMap, host: &dyn Host) -> Self {
+        let status = headers.first(":status").and_then(number);
+        let grpc = grpc_error(headers);
+        match (status, grpc) {
+            // A timeout, a client that closed its request (as gateways of gRPC say `CANCELLED` in HTTP), a timeout behind a proxy.
+            (Some(408 | 499 | 504), _) | (_, Some(CANCELLED | DEADLINE_EXCEEDED)) => Self::Failed,
+            // What the proxy answers when a call's time is up is told from other failures by nothing else.
+            (_, Some(UNAVAILABLE)) if timed_out(host) => Self::Failed,
+            (_, Some(_)) => Self::Refused,
+            (Some(400..), None) => Self::Refused,
+            _ => Self::Well,
+        }
+    }
+
+    /// With its trailers, too.
+    fn and_trailers(&mut self, trailers: &HeaderMap) {
+        if *self == Self::Well && grpc_error(trailers).is_some() {
+            *self = Self::Failed;
+        }
+    }
+}
+
+/// Codes of gRPC.
+const CANCELLED: u64 = 1;
+const DEADLINE_EXCEEDED: u64 = 4;
+const UNAVAILABLE: u64 = 14;
 
 /// What is known of what a request counts for in a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,8 +114,8 @@ enum Found {
 enum Moment<'a> {
     /// Its headers are here.
     Headers(&'a HeaderMap),
-    /// All is known that is looked for in its body.
-    Read,
+    /// A piece of its body is read.
+    Piece,
     /// It is at its end, with these trailers.
     End(&'a HeaderMap),
     /// The request is gone.
@@ -80,37 +124,53 @@ enum Moment<'a> {
 
 impl Settling {
     /// A request that was charged so, if there is anything to be settled.
-    pub(crate) fn of(
-        tenant: Tenant,
-        route: Option<usize>,
-        receipts: Vec<Receipt>,
-    ) -> Option<Box<Self>> {
+    pub(crate) fn of(tenant: Tenant, rules: Rules, receipts: Vec<Receipt>) -> Option<Box<Self>> {
         (!receipts.is_empty()).then(|| {
             Box::new(Self {
                 tenant,
-                route,
+                rules,
                 receipts,
-                failed: false,
+                went: Went::default(),
                 body: Body::default(),
             })
         })
     }
 
+    /// Whether something that a limit is enforced by is in the response's body, so that it must not be compressed. For a limit in shadow nothing is changed: it says
+    /// `unreadable` then.
+    pub(crate) fn needs_plain_body(&self, shared: &Shared) -> bool {
+        let mut sources = self.sources(shared);
+        sources.any(|(source, owed)| matches!(source, Source::Json(_)) && !owed.in_shadow())
+    }
+
     /// Whether anything of it is in the response's body.
-    pub(crate) fn reads_body(&self, shared: &Shared) -> bool {
+    fn reads_body(&self, shared: &Shared) -> bool {
         self.has(shared, |source| matches!(source, Source::Json(_)))
     }
 
     fn has(&self, shared: &Shared, wanted: impl Fn(&Source) -> bool) -> bool {
-        let Some((limits, _)) = shared.met(&self.tenant, self.route) else {
-            return false;
-        };
-        let mut open = self.receipts.iter().flat_map(|receipt| &receipt.owed);
-        open.any(|owed| {
-            let limit = limits.get(owed.limit);
-            let settled = limit.and_then(|limit| limit.settled.as_ref());
-            settled.is_some_and(|settled| wanted(&settled.source))
+        self.sources(shared).any(|(source, _)| wanted(source))
+    }
+
+    /// Where the response tells what is open.
+    fn sources<'a>(&'a self, shared: &'a Shared) -> impl Iterator<Item = (&'a Source, &'a Owed)> {
+        let limits = shared.met(&self.tenant, self.rules);
+        let open = self.receipts.iter().flat_map(|receipt| &receipt.owed);
+        open.filter_map(move |owed| {
+            let (limits, _) = limits.as_ref()?;
+            let settled = limits.get(owed.limit)?.settled.as_ref()?;
+            Some((&settled.source, owed))
         })
+    }
+
+    /// Which of the configuration's pointers are open, a bit each.
+    fn asked(&self, shared: &Shared) -> u8 {
+        let pointers = shared.pointers();
+        let open = self.sources(shared).filter_map(|(source, _)| match source {
+            Source::Json(pointer) => pointers.iter().position(|other| other == pointer),
+            _ => None,
+        });
+        open.fold(0, |bits, index| bits | 1 << index)
     }
 
     /// The response has begun. How the tenant now stands with limits that could be settled, by their indices among all that the request met.
@@ -120,16 +180,15 @@ impl Settling {
         host: &mut dyn Host,
     ) -> Vec<(usize, Standing)> {
         let headers = read(Map::ResponseHeaders, host);
-        let status = headers.first(":status").and_then(number);
-        // A gRPC call may end with its headers.
-        self.failed = status.is_some_and(|status| status >= 400) || is_grpc_error(&headers);
+        self.went = Went::of(&headers, host);
         if self.reads_body(shared) && is_plain(headers.first("content-encoding")) {
             let media = headers.first("content-type").and_then(Media::of);
             self.body.events = media == Some(Media::Events);
             self.body.reader = media.map(|media| {
-                let pointers = shared.pointers();
                 // Services are trusted, so what comes after the number does not matter.
-                Reader::new(media, pointers, Duplicates::First, MOST)
+                let scanner = Scanner::new(shared.pointers(), Duplicates::First);
+                // Other tiers and routes may look for others.
+                Reader::with(media, scanner.only(self.asked(shared)), MOST)
             });
         }
         self.settle(shared, host, Moment::Headers(&headers))
@@ -138,11 +197,16 @@ impl Settling {
     /// A piece of the body has come.
     pub(crate) fn on_body(&mut self, chunk: &Chunk, shared: &Shared, host: &mut dyn Host) {
         self.body.bytes = self.body.bytes.saturating_add(chunk.size() as u64);
+        let mut news = false;
         if let Some(reader) = &mut self.body.reader
             && reader.wants(chunk.size())
         {
             match chunk.bytes(host) {
-                Ok(bytes) => reader.feed(bytes),
+                Ok(bytes) => {
+                    let known = reader.known();
+                    reader.feed(bytes);
+                    news = reader.known() != known || reader.done();
+                }
                 Err(error) => {
                     log::debug!("the proxy does not show a piece of a response: {error:?}");
                     // With a gap in it, it says something else.
@@ -152,8 +216,8 @@ impl Settling {
         }
         if chunk.is_last() {
             self.on_end(false, shared, host);
-        } else if self.body.reader.as_ref().is_some_and(Reader::done) {
-            self.settle(shared, host, Moment::Read);
+        } else if news {
+            self.settle(shared, host, Moment::Piece);
         }
     }
 
@@ -164,7 +228,7 @@ impl Settling {
                 true => read(Map::ResponseTrailers, host),
                 false => HeaderMap::default(),
             };
-        self.failed |= is_grpc_error(&trailers);
+        self.went.and_trailers(&trailers);
         self.settle(shared, host, Moment::End(&trailers));
     }
 
@@ -182,12 +246,12 @@ impl Settling {
     ) -> Vec<(usize, Standing)> {
         let Self {
             tenant,
-            route,
+            rules,
             receipts,
-            failed,
+            went,
             body,
         } = self;
-        let Some((limits, whose)) = shared.met(tenant, *route) else {
+        let Some((limits, whose)) = shared.met(tenant, *rules) else {
             return Vec::new();
         };
         let pointers = shared.pointers();
@@ -197,7 +261,7 @@ impl Settling {
             let bills = receipt.due(|owed| {
                 let settled = limits.get(owed.limit)?.settled.as_ref()?;
                 let found = body.find(&settled.source, &pointers, moment);
-                let (units, trouble) = settled.units(found, *failed)?;
+                let (units, trouble) = settled.units(found, *went)?;
                 troubles.extend(trouble.map(|trouble| (owed.limit, trouble)));
                 Some(units)
             });
@@ -216,7 +280,7 @@ impl Settling {
                 }
             }
             for (index, trouble) in troubles {
-                let limit = (name(limits, index), index, *route);
+                let limit = (name(limits, index), index, *rules);
                 shared.meters.unsettled(whose, limit, trouble, host);
             }
             shared.meters.effects(shared.ledger.take_effects(), host);
@@ -237,7 +301,7 @@ fn name(limits: Limits<'_>, index: usize) -> &str {
 
 impl Body {
     fn find(&mut self, source: &Source, pointers: &Pointers, moment: Moment<'_>) -> Found {
-        use Moment::{End, Gone, Headers, Read};
+        use Moment::{End, Gone, Headers, Piece};
         match (source, moment) {
             (Source::Header(name), Headers(headers)) => found(headers, name),
             (Source::Trailer(name), End(trailers)) => found(trailers, name),
@@ -248,49 +312,71 @@ impl Body {
                     found => found,
                 }
             }
-            (Source::Json(pointer), Read | End(_)) => self.json(pointer, pointers),
-            (Source::Json(pointer), Gone) if self.events => match self.json(pointer, pointers) {
-                Found::Units(units) => Found::Units(units),
-                _ => Found::Not(Trouble::Ended),
-            },
+            (Source::Json(pointer), Piece) => self.json(pointer, pointers, false),
+            (Source::Json(pointer), End(_)) => self.json(pointer, pointers, true),
+            (Source::Json(pointer), Gone) if self.events => {
+                match self.json(pointer, pointers, true) {
+                    Found::Units(units) => Found::Units(units),
+                    _ => Found::Not(Trouble::Ended),
+                }
+            }
             (Source::Bytes, End(_) | Gone) => Found::Units(self.bytes),
             (_, Gone) => Found::Not(Trouble::Ended),
-            (_, Headers(_) | Read | End(_)) => Found::NotYet,
+            (_, Headers(_) | Piece | End(_)) => Found::NotYet,
         }
     }
 
-    fn json(&mut self, pointer: &Pointer, pointers: &Pointers) -> Found {
+    /// What is at a pointer of the body, which is here as a `whole` or in part. What is decided counts, whatever else is looked for and does not come.
+    fn json(&mut self, pointer: &Pointer, pointers: &Pointers, whole: bool) -> Found {
         let Some(reader) = &mut self.reader else {
             return Found::Not(Trouble::Unreadable);
         };
-        let index = pointers.iter().position(|other| other == pointer);
-        let values = reader.finish();
-        match values.map(|values| index.and_then(|index| values.get(index))) {
+        let Some(index) = pointers.iter().position(|other| other == pointer) else {
+            return Found::Not(Trouble::Absent);
+        };
+        if let Some(value) = reader.decided(index) {
+            return number_of(value);
+        }
+        if !whole && !reader.done() {
+            return Found::NotYet;
+        }
+        match reader.finish().map(|values| values.get(index)) {
             Err(_) => Found::Not(Trouble::Unreadable),
-            Ok(None | Some(Value::Absent | Value::Null)) => Found::Not(Trouble::Absent),
-            Ok(Some(Value::Number(number))) => match scaled(number, 1) {
-                Ok(units) => match u64::try_from(units) {
-                    Ok(units) => Found::Units(units),
-                    Err(_) => Found::Not(Trouble::Unreadable),
-                },
-                Err(NotWhole::TooLarge) if !number.starts_with('-') => Found::Units(u64::MAX),
-                Err(_) => Found::Not(Trouble::Unreadable),
-            },
-            Ok(Some(_)) => Found::Not(Trouble::Unreadable),
+            Ok(None) => Found::Not(Trouble::Absent),
+            Ok(Some(value)) => number_of(value),
         }
     }
 }
 
 impl Settled {
     /// What a request counts for of which that was found, and what is wrong with it; `None` if that is not known yet.
-    fn units(&self, found: Found, failed: bool) -> Option<(u64, Option<Trouble>)> {
-        match found {
-            Found::NotYet => None,
-            Found::Units(units) if units > self.max => Some((self.max, Some(Trouble::OverMax))),
-            Found::Units(units) => Some((units, None)),
-            Found::Not(_) if failed => Some((self.estimate, None)),
-            Found::Not(trouble) => Some((self.fallback(), Some(trouble))),
+    fn units(&self, found: Found, went: Went) -> Option<(u64, Option<Trouble>)> {
+        match (found, went) {
+            (Found::NotYet, _) => None,
+            (Found::Units(units), _) if units > self.max => {
+                Some((self.max, Some(Trouble::OverMax)))
+            }
+            (Found::Units(units), _) => Some((units, None)),
+            (Found::Not(_), Went::Refused) => Some((self.estimate, None)),
+            (Found::Not(_), Went::Failed) => Some((self.fallback(), Some(Trouble::Failed))),
+            (Found::Not(trouble), Went::Well) => Some((self.fallback(), Some(trouble))),
         }
+    }
+}
+
+/// The number that a value of a body is.
+fn number_of(value: &Value) -> Found {
+    match value {
+        Value::Absent | Value::Null => Found::Not(Trouble::Absent),
+        Value::Number(number) => match scaled(number, 1) {
+            Ok(units) => match u64::try_from(units) {
+                Ok(units) => Found::Units(units),
+                Err(_) => Found::Not(Trouble::Unreadable),
+            },
+            Err(NotWhole::TooLarge) if !number.starts_with('-') => Found::Units(u64::MAX),
+            Err(_) => Found::Not(Trouble::Unreadable),
+        },
+        _ => Found::Not(Trouble::Unreadable),
     }
 }
 
@@ -301,11 +387,20 @@ fn read(map: Map, host: &dyn Host) -> HeaderMap {
     })
 }
 
-/// Whether a gRPC call did not end well.
-fn is_grpc_error(headers: &HeaderMap) -> bool {
-    headers
-        .first("grpc-status")
-        .is_some_and(|status| number(status) != Some(0))
+/// With what code a gRPC call did not end well. What is no number is none of those that mean something here.
+fn grpc_error(headers: &HeaderMap) -> Option<u64> {
+    let status = headers.first("grpc-status")?;
+    let code = number(status).unwrap_or(u64::MAX);
+    (code != 0).then_some(code)
+}
+
+/// Whether the proxy has answered itself because the time of the upstream was up.
+fn timed_out(host: &dyn Host) -> bool {
+    /// `UT` in an access log.
+    const UPSTREAM_REQUEST_TIMEOUT: u8 = 1 << 2;
+    let flags = host.property(&["response", "flags"]).unwrap_or_default();
+    let lowest = flags.and_then(|flags| flags.first().copied());
+    lowest.is_some_and(|lowest| lowest & UPSTREAM_REQUEST_TIMEOUT != 0)
 }
 
 /// What a header says.

@@ -824,6 +824,143 @@ fn a_path_in_disguise_takes_the_same_place() {
     drop(held);
 }
 
+/// A path that has two readings costs the dearer one, and is counted by the limits of both.
+#[test]
+fn no_spelling_of_a_path_evades_the_limits_of_its_route() {
+    let config = r#"{
+        "tenant": {"from": [{"header": "x-tenant-id"}], "unknown": {"tier": "free"}},
+        "tiers": {"free": {"limits": [{"name": "daily", "quota": 1000, "per": "day"}]}},
+        "routes": [
+            {"match": {"path": {"prefix": "/exports"}}, "limits": [{"name": "exports", "concurrent": 2}, {"name": "rows", "quota": 100, "per": "day"}]},
+            {"match": {"path": {"prefix": "/reports"}}, "limits": [{"name": "reports", "quota": 50, "per": "day"}]},
+            {"match": {"path": {"prefix": "/search"}}, "cost": 5},
+            {"match": {"path": {"prefix": "/healthz"}}, "exempt": true}
+        ]
+    }"#;
+    let to = |other: &str| format!("/exports/run;%2f..%2f..%2f..%2f{other}");
+    for (path, told) in [
+        (
+            "/exports/run".to_owned(),
+            r#""daily";r=999 "rows";r=99 "exports";r=1"#,
+        ),
+        ("/search".to_owned(), r#""daily";r=995"#),
+        (to("search"), r#""daily";r=995 "rows";r=95 "exports";r=1"#),
+        (
+            to("reports"),
+            r#""daily";r=999 "rows";r=99 "reports";r=49 "exports";r=1"#,
+        ),
+        (
+            "/reports/run;%2f..%2f..%2f..%2fexports".to_owned(),
+            r#""daily";r=999 "rows";r=99 "reports";r=49 "exports";r=1"#,
+        ),
+        (to("healthz"), r#""daily";r=999 "rows";r=99 "exports";r=1"#),
+        (to("nothing"), r#""daily";r=999 "rows";r=99 "exports";r=1"#),
+    ] {
+        let mut host = MemoryHost::new();
+        let plugin = configure(config, &mut host);
+        let mut first = begin(&plugin, &mut host, &path).unwrap();
+        host.begin_response::<&str, &str>(200, &[]);
+        first.on_response_headers(&mut host);
+        let said = host.response.first("ratelimit").unwrap();
+        let said = String::from_utf8(said.to_vec()).unwrap();
+        let said: Vec<&str> = said
+            .split(", ")
+            .map(|one| one.split(";t=").next().unwrap())
+            .collect();
+        assert_eq!(said.join(" "), told, "{path}");
+        // As many at once as `/exports` allows, in whatever spelling.
+        if told.contains("exports") {
+            let second = begin(&plugin, &mut host, "/exports/run").unwrap();
+            assert!(begin(&plugin, &mut host, &path).is_none(), "{path}");
+            drop(second);
+        }
+    }
+}
+
+/// A limit of a tier that is not for all routes.
+#[test]
+fn a_route_leaves_out_what_it_says() {
+    let config = r#"{
+        "tenant": {"from": [{"header": "x-tenant-id"}], "unknown": {"tier": "free"}},
+        "tiers": {
+            "free": {"limits": [
+                {"name": "requests", "quota": 100, "per": "day"},
+                {"name": "parallel", "concurrent": 10},
+                {"name": "tokens", "quota": 1000, "per": "day", "cost": {"estimate": 10, "max": 90, "settle": {"header": "x-tokens"}}},
+                {"name": "watched", "quota": 1000, "per": "day", "mode": "shadow"}
+            ]},
+            "paid": {"limits": [{"name": "parallel", "concurrent": 20}]}
+        },
+        "tenants": {
+            "acme": {"tier": "free", "limits": [{"name": "requests", "quota": 500, "per": "day"}]},
+            "globex": {"tier": "paid"}
+        },
+        "routes": [
+            {"match": {"path": {"prefix": "/images"}}, "without": ["tokens"], "limits": [{"name": "images", "quota": 5, "per": "day"}]},
+            {"match": {"path": {"prefix": "/models"}}, "without": ["watched", "tokens", "parallel"]},
+            {"match": {"path": {"prefix": "/batch"}}, "cost": 2, "without": ["requests"]}
+        ]
+    }"#;
+    let mut host = MemoryHost::new();
+    let plugin = configure(config, &mut host);
+    let mut told = |tenant: &str, path: &str| {
+        let mut stream = begin_of(&plugin, &mut host, tenant, path).unwrap();
+        host.begin_response(200, &[("x-tokens", "50")]);
+        stream.on_response_headers(&mut host);
+        stream.on_delete(&mut host);
+        let list = |name: &str| {
+            let value = host.response.first(name).unwrap_or_default();
+            let value = String::from_utf8(value.to_vec()).unwrap();
+            let names = value.split(", ").filter(|one| !one.is_empty());
+            names
+                .map(|one| one.split(";t=").next().unwrap().replace('"', ""))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            list("ratelimit").len(),
+            list("ratelimit-policy").len(),
+            "{path}"
+        );
+        list("ratelimit").join(" ")
+    };
+    assert_eq!(
+        told("acme", "/chat"),
+        "requests;r=499 tokens;r=950 parallel;r=9"
+    );
+    assert_eq!(
+        told("acme", "/images"),
+        "requests;r=498 images;r=4 parallel;r=9"
+    );
+    assert_eq!(told("acme", "/models"), "requests;r=497");
+    assert_eq!(told("acme", "/batch"), "tokens;r=900 parallel;r=9");
+    // Both readings of a path must leave it out.
+    let of_both = |one: &str, other: &str| format!("/{one}/a;%2f..%2f..%2f..%2f{other}");
+    assert_eq!(
+        told("acme", &of_both("images", "models")),
+        "requests;r=496 images;r=3 parallel;r=9"
+    );
+    assert_eq!(
+        told("acme", &of_both("models", "images")),
+        "requests;r=495 images;r=2 parallel;r=9"
+    );
+    assert_eq!(
+        told("acme", &of_both("models", "batch")),
+        "requests;r=493 tokens;r=850 parallel;r=9"
+    );
+    assert_eq!(
+        told("acme", &of_both("models", "chat")),
+        "requests;r=492 tokens;r=800 parallel;r=9"
+    );
+    // What was used is there when the limit is met again, and who meets none is not limited.
+    assert_eq!(
+        told("acme", "/chat"),
+        "requests;r=491 tokens;r=750 parallel;r=9"
+    );
+    assert_eq!(told("somebody", "/models"), "requests;r=99");
+    assert_eq!(told("globex", "/chat"), "parallel;r=19");
+    assert_eq!(told("globex", "/models"), "");
+}
+
 /// Of two readings of a path, both of cost 1, that counts which can refuse.
 #[test]
 fn a_route_that_refuses_is_stricter_than_one_that_watches() {

@@ -10,7 +10,7 @@ use tenant_rate_limit::in_flight::{
     Admission, Concurrencies, Concurrency, FRESH, GRACE, InFlight, Ticket,
 };
 use tenant_rate_limit::ledger::{Account, Failure};
-use tenant_rate_limit::limit::Subset;
+use tenant_rate_limit::limit::{Mode, Share, Subset};
 use tenant_rate_limit::table::Table;
 use tollgate_host::memory::{Call, MemoryHost};
 use tollgate_host::{Host, HostError};
@@ -431,6 +431,47 @@ fn a_limit_in_shadow_judges_by_what_it_would_have_let_in_and_an_enforced_one_by_
     in_flight.leave(other, &mut host);
     in_flight.leave(enforced, &mut host);
     assert!(in_flight.is_idle());
+}
+
+#[test]
+fn who_shares_a_place_with_tenants_in_shadow_is_not_starved_by_them() {
+    let mut host = MemoryHost::new();
+    // All share that of their tier.
+    let in_flight = open(&host, 0);
+    let account = id("somebody");
+    let enter = |limits: &[Concurrency], shadow: bool, host: &mut MemoryHost| {
+        let limits = Concurrencies {
+            shadow: Subset::of([shadow], |shadow| shadow),
+            ..of(limits)
+        };
+        let account = Account::Unlisted {
+            id: &account,
+            tier: "free",
+        };
+        match in_flight.admit(account, limits, host).unwrap() {
+            Admission::Admitted { ticket, over, .. } => Ok((ticket, over.is_empty())),
+            Admission::Refused { remaining, .. } => Err(remaining),
+        }
+    };
+    let half = parallel(3).map(|limit| {
+        limit.in_mode(Mode::Shadow(Share {
+            share: 1,
+            out_of: 2,
+            salt: String::new(),
+        }))
+    });
+    let let_in = [(); 2].map(|()| enter(&half, true, &mut host).unwrap());
+    let (third, _) = enter(&half, false, &mut host).unwrap();
+    assert_eq!(enter(&half, false, &mut host).err(), Some(vec![0]));
+    // However many of those in shadow are beyond it: a place that is free is free.
+    let over = [(); 20].map(|()| enter(&half, true, &mut host).unwrap());
+    assert!(let_in.iter().all(|(_, fits)| *fits) && over.iter().all(|(_, fits)| !fits));
+    in_flight.leave(third, &mut host);
+    let (again, _) = enter(&half, false, &mut host).unwrap();
+    in_flight.leave(again, &mut host);
+    // Enforced for all from now on, there are too many.
+    assert_eq!(enter(&parallel(3), false, &mut host).err(), Some(vec![0]));
+    drop((let_in, over));
 }
 
 #[test]

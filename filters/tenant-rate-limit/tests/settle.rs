@@ -498,6 +498,45 @@ fn a_settlement_that_another_worker_overtakes_is_made_all_the_same() {
 }
 
 #[test]
+fn a_late_settlement_brings_no_old_mode_back() {
+    let limits = tokens();
+    let mut host = MemoryHost::new();
+    // One place: who finds nobody there but a tenant whose limits are in shadow takes it.
+    let ledger = Ledger::open("plugin", 1, &mut host).unwrap();
+    let charge = |name: &str, shadow: bool, host: &mut MemoryHost| {
+        let name = id(name);
+        let account = Account::Unlisted {
+            id: &name,
+            tier: "free",
+        };
+        let limits = of(&limits);
+        match shadow {
+            true => {
+                let none = Limits::default();
+                let charged = ledger.charge_and_watch(account, none, limits, 1, host);
+                assert!(admitted(&charged.unwrap().0));
+            }
+            false => assert!(admitted(&ledger.charge(account, limits, 1, host).unwrap())),
+        }
+        ledger.take_receipts()
+    };
+    // Charged in shadow, and settled when the limit is enforced and has been charged so.
+    let mut slow = charge("acme", true, &mut host);
+    charge("acme", false, &mut host);
+    let mut worker = (host, ledger.clone());
+    settle(&mut worker, &mut slow, |_| 500).unwrap();
+    let (mut host, _) = worker;
+    // As many others as there are places find them taken, but for theirs.
+    ledger.take_effects();
+    for n in 0..23 {
+        charge(&format!("other-{n}"), false, &mut host);
+    }
+    assert!(!ledger.take_effects().shared_record);
+    charge("one-more", false, &mut host);
+    assert!(ledger.take_effects().shared_record, "acme has its place");
+}
+
+#[test]
 fn a_settlement_that_cannot_be_made_says_so() {
     let mut proxy = Proxy::new(1, 0);
     let limits = tokens();

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 
 use proptest::prelude::*;
 use tenant_rate_limit::TenantRateLimit;
@@ -172,9 +173,35 @@ fn a_response_settles_what_its_request_is_charged() {
             900,
             &["absent"],
         ),
+        // An error after it has begun may come after the last message: a client chooses its deadline.
+        (
+            TRAILER,
+            &[
+                Headers(200, &[]),
+                Piece("almost all"),
+                Trailers(&[("grpc-status", "4")]),
+            ],
+            900,
+            &["failed"],
+        ),
         (
             TRAILER,
             &[Headers(200, &[]), Trailers(&[("grpc-status", "13")])],
+            900,
+            &["failed"],
+        ),
+        (
+            TRAILER,
+            &[
+                Headers(200, &[]),
+                Trailers(&[("grpc-status", "13"), ("x-tokens", "70")]),
+            ],
+            70,
+            none,
+        ),
+        (
+            TRAILER,
+            &[Headers(503, &[]), Trailers(&[("grpc-status", "13")])],
             100,
             none,
         ),
@@ -185,6 +212,30 @@ fn a_response_settles_what_its_request_is_charged() {
             none,
         ),
         (TRAILER, &[Headers(200, &[("grpc-status", "8")])], 100, none),
+        (TRAILER, &[Headers(200, &[("grpc-status", "?")])], 100, none),
+        // Nor does a deadline save anything before the first message, whoever notices it.
+        (
+            TRAILER,
+            &[Headers(200, &[("grpc-status", "1")])],
+            900,
+            &["failed"],
+        ),
+        (
+            TRAILER,
+            &[Headers(200, &[("grpc-status", "4")])],
+            900,
+            &["failed"],
+        ),
+        (HEADER, &[Headers(408, &[])], 900, &["failed"]),
+        (HEADER, &[Headers(499, &[])], 900, &["failed"]),
+        (HEADER, &[Headers(504, &[])], 900, &["failed"]),
+        (HEADER, &[Headers(504, &[("x-tokens", "300")])], 300, none),
+        (
+            JSON,
+            &[Headers(504, PLAIN), Last(r#"{"error": {}}"#)],
+            900,
+            &["failed"],
+        ),
         (TRAILER, &[Headers(200, &[]), Last("x")], 900, &["absent"]),
         (
             TRAILER,
@@ -408,6 +459,25 @@ fn a_response_settles_what_its_request_is_charged() {
     assert_eq!(used(lenient, &[Headers(200, PLAIN), Last("{}")]).0, 100);
 }
 
+#[test]
+fn a_call_whose_time_the_proxy_ends_saves_nothing() {
+    // What Envoy answers when a call's deadline has passed, and when there is no service.
+    for (flags, cost) in [(1_u64 << 2, 900), (1 << 1, 100)] {
+        let mut host = MemoryHost::new();
+        let plugin = plugin(TRAILER, &mut host);
+        let mut stream = begin(&plugin, &mut host, &[("x-tenant-id", "acme")]).unwrap();
+        host.set_attribute(&["response", "flags"], &flags.to_le_bytes());
+        answer(
+            &mut stream,
+            &mut host,
+            &[Headers(200, &[("grpc-status", "14")]), Gone],
+        );
+        let mut next = begin(&plugin, &mut host, &[("x-tenant-id", "acme")]).unwrap();
+        answer(&mut next, &mut host, &[Headers(500, &[])]);
+        assert_eq!(remaining(&host), 10_000 - cost - 100, "{flags}");
+    }
+}
+
 proptest! {
     /// However a body is cut, it says the same.
     #[test]
@@ -528,6 +598,52 @@ fn the_service_is_not_asked_for_an_answer_that_cannot_be_read() {
             "{settle}"
         );
     }
+}
+
+#[test]
+fn a_limit_in_shadow_changes_no_request() {
+    let tokens = r#"{"name": "tokens","#;
+    let shadow = |more: &str| {
+        let shadow = format!(r#"{tokens} "mode": "shadow", {more}"#);
+        CONFIG.replace("SETTLE", JSON).replace(tokens, &shadow)
+    };
+    let headers = [("x-tenant-id", "acme"), ("accept-encoding", "gzip, br")];
+    for (config, kept) in [
+        (shadow(""), true),
+        (shadow(r#""enforcedFor": {"share": 0},"#), true),
+        (shadow(r#""enforcedFor": {"share": 100},"#), false),
+    ] {
+        let mut host = MemoryHost::new();
+        let plugin = TenantRateLimit::configure(config.as_bytes(), "plugin", &mut host).unwrap();
+        let mut stream = begin(&plugin, &mut host, &headers).unwrap();
+        let accepted = host.request.first("accept-encoding");
+        assert_eq!(accepted.is_some(), kept, "{config}");
+        let packed = [
+            ("content-type", "application/json"),
+            ("content-encoding", "gzip"),
+        ];
+        answer(&mut stream, &mut host, &[Headers(200, &packed), Last("x")]);
+        let name =
+            "tenant=.=other;.;tier=.=free;.;limit=.=tokens;.;reason=.=unreadable;.;unsettled_total";
+        assert_eq!(host.metric_value(name), Some(1), "{config}");
+    }
+}
+
+#[test]
+fn who_takes_a_place_finds_the_debt_of_who_had_it() {
+    let parallel = r#"{"free": {"limits": [{"name": "parallel", "concurrent": 1}, "#;
+    let config = CONFIG.replace("SETTLE", JSON);
+    let config = config.replace(r#"{"free": {"limits": ["#, parallel);
+    let mut host = MemoryHost::new();
+    let plugin = TenantRateLimit::configure(config.as_bytes(), "plugin", &mut host).unwrap();
+    let mut stream = begin(&plugin, &mut host, &[("x-tenant-id", "acme")]).unwrap();
+    let read = Arc::new(Mutex::new(Vec::new()));
+    let reads = read.clone();
+    host.after_shared(move |key| reads.lock().unwrap().push(key.to_vec()));
+    stream.on_delete(&mut host);
+    let read = read.lock().unwrap();
+    let of_places: Vec<bool> = read.iter().map(|key| key.starts_with(b"tif/")).collect();
+    assert_eq!(of_places, [false, true], "{read:?}");
 }
 
 /// The calls of one request and its response. Not the first, for which a worker counts itself.
@@ -654,6 +770,50 @@ fn several_limits_are_settled_each_by_its_own_source() {
         "{}",
         told(&host)
     );
+}
+
+#[test]
+fn a_number_that_was_read_counts_whatever_others_look_for() {
+    let config = r#"{
+        "tenant": {"from": [{"header": "x-tenant-id"}], "unknown": {"tier": "free"}},
+        "tiers": {
+            "free": {"limits": [
+                {"name": "prompts", "quota": 1000, "per": "day", "cost": {"estimate": 10, "max": 90, "settle": {"json": "/usage/prompt_tokens"}}},
+                {"name": "answers", "quota": 1000, "per": "day", "cost": {"estimate": 10, "max": 90, "settle": {"json": "/usage/completion_tokens"}}}
+            ]},
+            "images": {"limits": [
+                {"name": "pixels", "quota": 1000, "per": "day", "cost": {"estimate": 10, "max": 90, "settle": {"json": "/pixels"}}}
+            ]}
+        },
+        "tenants": {"painter": {"tier": "images"}}
+    }"#;
+    let whole = r#"{"usage": {"prompt_tokens": 40, "completion_tokens": 50, "#;
+    let half = r#"{"usage": {"prompt_tokens": 40, "compl"#;
+    let after = |tenant: &str, last: &str, end: Part<'_>| {
+        let mut host = MemoryHost::new();
+        let plugin = TenantRateLimit::configure(config.as_bytes(), "plugin", &mut host).unwrap();
+        let mut stream = begin(&plugin, &mut host, &[("x-tenant-id", tenant)]).unwrap();
+        answer(
+            &mut stream,
+            &mut host,
+            &[Headers(200, PLAIN), Piece(last), end, Gone],
+        );
+        let mut next = begin(&plugin, &mut host, &[("x-tenant-id", tenant)]).unwrap();
+        answer(&mut next, &mut host, &[Headers(500, &[])]);
+        let told = host.response.first("ratelimit").unwrap();
+        let told = std::str::from_utf8(told).unwrap();
+        let left = told.split(", ").map(|one| {
+            let rest = one.split(";r=").nth(1).unwrap();
+            rest.split(';').next().unwrap().parse::<u64>().unwrap()
+        });
+        // Less the estimate of the request that looks.
+        left.map(|left| 990 - left).collect::<Vec<_>>()
+    };
+    // Nobody waits for the painters' pointer, and one of two is enough for its own limit.
+    assert_eq!(after("acme", whole, Gone), [40, 50]);
+    assert_eq!(after("acme", half, Gone), [40, 90]);
+    assert_eq!(after("acme", half, Last("]")), [40, 90]);
+    assert_eq!(after("painter", r#"{"pixels": 7, "#, Gone), [7]);
 }
 
 #[test]

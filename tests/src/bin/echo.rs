@@ -5,7 +5,7 @@
 //! in whatever spelling. It also forges the header in which a classifier explains itself.
 //!
 //! Over HTTP/2, what begins with `/v1/` is answered as language models answer: with as many tokens as the request's `x-words` says, and if it has `x-stream`, in events, of which the last
-//! but one says how many.
+//! but one says how many. What begins with `/v1/images` says it in the header `x-images` alone, and `/v1/models` nowhere.
 
 use std::env;
 
@@ -84,12 +84,27 @@ fn model(
     request: &Request<h2::RecvStream>,
     respond: &mut server::SendResponse<Bytes>,
 ) -> Result<()> {
+    let path = request.uri().path();
+    if path == "/v1/models" {
+        let mut answer = Response::new(());
+        let plain = "application/json".parse()?;
+        answer.headers_mut().insert("content-type", plain);
+        let mut stream = respond.send_response(answer, false)?;
+        stream.send_data("{\"data\": []}".into(), true)?;
+        return Ok(());
+    }
     let words = request.headers().get("x-words");
     let words: u64 = words.context("no x-words")?.to_str()?.parse()?;
     let usage = json!({"prompt_tokens": 1, "completion_tokens": words.saturating_sub(1), "total_tokens": words});
     let mut answer = Response::new(());
     let headers = answer.headers_mut();
-    headers.insert("x-images", words.to_string().parse()?);
+    if path.starts_with("/v1/images") {
+        headers.insert("x-images", words.to_string().parse()?);
+        headers.insert("content-type", "application/json".parse()?);
+        let mut stream = respond.send_response(answer, false)?;
+        stream.send_data("{\"data\": [{\"url\": \"/1\"}]}".into(), true)?;
+        return Ok(());
+    }
     if request.headers().contains_key("x-stream") {
         headers.insert("content-type", "text/event-stream".parse()?);
         let mut stream = respond.send_response(answer, false)?;

@@ -65,6 +65,8 @@ pub enum Duplicates {
 #[derive(Debug)]
 pub struct Scanner {
     pointers: Rc<Pointers>,
+    /// Which of them are asked for, a bit each.
+    asked: u8,
     duplicates: Duplicates,
     at: At,
     unread: Option<Unread>,
@@ -163,6 +165,7 @@ impl Scanner {
     pub fn new(pointers: Rc<Pointers>, duplicates: Duplicates) -> Self {
         Self {
             pointers,
+            asked: u8::MAX,
             duplicates,
             at: At::Value,
             unread: None,
@@ -178,13 +181,23 @@ impl Scanner {
         }
     }
 
+    /// The same, asked only for the pointers of these bits. What is at others is absent, and nobody waits for it.
+    #[must_use]
+    pub fn only(mut self, asked: u8) -> Self {
+        self.asked = asked;
+        for (index, progress) in self.progress.iter_mut().enumerate() {
+            progress.decided = asked >> index & 1 == 0;
+        }
+        self
+    }
+
     /// Begins anew, with another document.
     pub fn reset(&mut self) {
         let mut text = std::mem::take(&mut self.text);
         text.clear();
         *self = Self {
             text,
-            ..Self::new(self.pointers.clone(), self.duplicates)
+            ..Self::new(self.pointers.clone(), self.duplicates).only(self.asked)
         };
     }
 
@@ -196,6 +209,18 @@ impl Scanner {
     /// Whether what is still to come makes no difference.
     pub fn done(&self) -> bool {
         self.unread.is_some() || self.all_decided()
+    }
+
+    /// How many pointers are decided, or not asked for.
+    pub fn known(&self) -> usize {
+        let progress = self.progress.iter();
+        progress.filter(|progress| progress.decided).count()
+    }
+
+    /// What is at a pointer, if nothing that is still to come changes that.
+    pub fn decided(&self, index: usize) -> Option<&Value> {
+        let progress = self.progress.get(index)?;
+        progress.decided.then(|| self.values.get(index))?
     }
 
     fn all_decided(&self) -> bool {
@@ -681,6 +706,27 @@ mod tests {
 
     fn text(text: &str) -> Value {
         Value::Text(text.into())
+    }
+
+    #[test]
+    fn who_asks_for_some_waits_for_no_others() {
+        let all = || Scanner::new(pointers(&["/a", "/b", "/c"]), Duplicates::First);
+        let some = || all().only(0b101);
+        let mut scanner = some();
+        scanner.feed(br#"{"b": 2, "a": 1, "#);
+        assert_eq!(scanner.decided(0), Some(&number("1")));
+        assert_eq!((scanner.decided(2), scanner.done()), (None, false));
+        scanner.feed(br#""c": 3, "#);
+        assert!(scanner.done());
+        let found = [number("1"), Value::Absent, number("3")];
+        assert_eq!(scanner.finish(), Ok(found.as_slice()));
+        // And in the next document.
+        scanner.reset();
+        scanner.feed(br#"{"a": 1, "c": 3, "#);
+        assert!(scanner.done());
+        let mut scanner = all();
+        scanner.feed(br#"{"a": 1, "c": 3, "#);
+        assert!(!scanner.done());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use tollgate_common::{ConfigError, Problems, StringMatch, refuse};
 use tollgate_host::same_name;
 
 use super::identity::parameter;
-use super::limits::{Known, LIMITS_IN_ROUTES, limits};
+use super::limits::{Known, LIMITS_IN_ROUTES, LIMITS_IN_TIER, limits};
 use super::written::{CostFromWritten, CostWritten, MatchWritten, RouteWritten};
 use super::{LimitSet, flag};
 
@@ -52,6 +52,8 @@ pub enum Effect {
         cost: Cost,
         /// To these limits too.
         limits: LimitSet,
+        /// Not to those of its tenant that have these names, which are in order.
+        without: Vec<String>,
     },
 }
 
@@ -119,7 +121,8 @@ pub(super) fn routes(
 }
 
 impl Match {
-    fn is_everything(&self) -> bool {
+    /// Whether it matches every request.
+    pub(super) fn is_everything(&self) -> bool {
         self.method.is_none()
             && self.path.is_none()
             && self.host.is_none()
@@ -148,20 +151,30 @@ fn effect(
         None => Some(Cost::Fixed(1)),
         Some(written) => cost(written, &format!("{path}.cost"), problems),
     };
-    let charges = written.cost.is_some() || !written.limits.is_empty();
+    problems.at_most(
+        written.without.len(),
+        LIMITS_IN_TIER,
+        &format!("{path}.without"),
+        "names",
+    );
+    let mut without = written.without.clone();
+    without.sort_unstable();
+    let charges =
+        written.cost.is_some() || !written.limits.is_empty() || !written.without.is_empty();
     match flag(path, "exempt", written.exempt, problems)? {
         true if charges => problems.refuse(
             path,
-            "is exempt, so it has neither cost nor limits: leave out one or the other",
+            "is exempt, so it has neither cost nor limits, nor anything without: leave out one or the other",
         ),
         true => Some(Effect::Exempt),
         false if charges => Some(Effect::Charge {
             cost: cost?,
             limits: LimitSet::new(limits?),
+            without,
         }),
         false => problems.refuse(
             path,
-            "does nothing, write exempt: true, a cost or limits; cost: 1 is as without a route",
+            "does nothing, write exempt: true, a cost, limits or without; cost: 1 is as without a route",
         ),
     }
 }

@@ -58,11 +58,11 @@ pub(super) fn listed(schema: &mut Schema) {
 }
 
 pub(super) fn route(schema: &mut Schema) {
-    let each =
-        ["exempt", "cost", "limits"].map(|field| json_schema!({"required": [field]}).to_value());
+    let each = ["exempt", "cost", "limits", "without"]
+        .map(|field| json_schema!({"required": [field]}).to_value());
     schema.insert("anyOf".to_owned(), each.to_vec().into());
     let together = json_schema!({
-        "exempt": {"properties": {"cost": false, "limits": {"maxItems": 0}}},
+        "exempt": {"properties": {"cost": false, "limits": {"maxItems": 0}, "without": {"maxItems": 0}}},
     });
     schema.insert("dependentSchemas".to_owned(), together.to_value());
 }

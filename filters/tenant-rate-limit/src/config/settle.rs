@@ -30,10 +30,9 @@ pub(super) struct SettledCostWritten {
     pub(super) max: u64,
     /// Where the response says what it was.
     pub(super) settle: SettleWritten,
-    /// What counts of a request that was answered without an error and did not say it, or whose answer did not come to its end: `max`, or `estimate`.
-    #[serde(default)]
-    #[cfg_attr(feature = "schema", schemars(extend("default" = "max")))]
-    pub(super) unsettled: UnsettledWritten,
+    /// What counts of a request whose answer did not say it and was no error from its first line, or did not come to its end, or to a bad one: `max`, or `estimate`. Not with `bytes`, of which
+    /// it is always known how many came. [default: `max`]
+    pub(super) unsettled: Option<UnsettledWritten>,
 }
 
 /// Where a response says what its request counts for: exactly one of these.
@@ -73,7 +72,7 @@ pub(super) enum BytesWritten {
 }
 
 /// What counts where a response does not say it.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
 #[cfg_attr(
     feature = "schema",
     derive(schemars::JsonSchema),
@@ -82,7 +81,6 @@ pub(super) enum BytesWritten {
 #[serde(rename_all = "camelCase")]
 pub(super) enum UnsettledWritten {
     /// The most.
-    #[default]
     Max,
     /// The estimate.
     Estimate,
@@ -154,13 +152,20 @@ pub(super) fn settled(
         );
     }
     let source = source(&written.settle, &at("settle"), problems)?;
+    if source == Source::Bytes && written.unsettled.is_some() {
+        right = false;
+        problems.tell(
+            at("unsettled"),
+            "it is always known how many bytes have come, and these count; leave it out",
+        );
+    }
     right.then_some(Some(Settled {
         estimate,
         max,
         source,
         unsettled: match written.unsettled {
-            UnsettledWritten::Max => Unsettled::Max,
-            UnsettledWritten::Estimate => Unsettled::Estimate,
+            None | Some(UnsettledWritten::Max) => Unsettled::Max,
+            Some(UnsettledWritten::Estimate) => Unsettled::Estimate,
         },
     }))
 }
@@ -369,6 +374,10 @@ mod tests {
             (
                 quota(json!({"estimate": 5, "max": 50, "settle": header, "unsettled": "zero"})),
                 "tiers.free.limits[0].cost.unsettled: unknown variant \"zero\", expected \"max\" or \"estimate\"".into(),
+            ),
+            (
+                quota(json!({"estimate": 5, "max": 50, "settle": {"bytes": "response"}, "unsettled": "max"})),
+                "tiers.free.limits[0].cost.unsettled: it is always known how many bytes have come, and these count; leave it out".into(),
             ),
             (
                 json!([{"name": "tokens", "requests": 1000, "per": "1s", "cost": cost(5, 50)}]),

@@ -385,7 +385,7 @@ pub(super) struct ListedWritten {
     pub(super) weight: Option<u64>,
 }
 
-/// What some requests are charged: `exempt`, or `cost`, `limits` or both.
+/// What some requests are charged: `exempt`, or any of `cost`, `limits` and `without`.
 #[derive(Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "Route", transform = schema::route))]
 #[serde(remote = "Self", deny_unknown_fields, rename_all = "camelCase")]
@@ -402,6 +402,10 @@ pub(super) struct RouteWritten {
     #[serde(default)]
     #[cfg_attr(feature = "schema", schemars(length(max = LIMITS_IN_ROUTES), extend("default" = [])))]
     pub(super) limits: Vec<LimitWritten>,
+    /// The names of limits of tiers that they do not meet, at most 16.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(with = "Vec<tollgate_common::schema::Name>", length(max = LIMITS_IN_TIER), extend("default" = [], "uniqueItems" = true)))]
+    pub(super) without: Vec<String>,
 }
 
 /// Conditions on a request.
