@@ -62,7 +62,7 @@ pub(crate) async fn measure(
             .with_context(|| format!("cannot make {} count", case.name()))?;
         let file = write_module(bench, case, "count", &module)?;
         let listener = wasm_listener(&case.name(), &file, wasm);
-        listeners.push(listener.claiming(case.traffic().claims()));
+        listeners.push(listener.taking(case.traffic()));
         names.insert(case.name(), its_names);
     }
     let mut proxy = Proxy::start(
