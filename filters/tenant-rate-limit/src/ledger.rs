@@ -432,15 +432,30 @@ impl Charge<'_> {
         // Not when a configuration comes: the VM of the main thread gets those too, and no requests.
         stocks.workers.register(|| self.table.workers_key(), host);
         let (held, mut desk) = Desk::of(stocks, clock, host);
+        let decision = self.to_stock(account, held, &mut desk, now);
+        if desk.paid && !matches!(decision, Ok(Decision::Admitted { .. })) {
+            // It had been charged to the total when another worker was faster, or the proxy failed.
+            desk.shares.give_back(account.listed(), self.cost);
+        }
+        decision
+    }
+
+    fn to_stock(
+        &self,
+        account: Account<'_>,
+        held: &mut Held,
+        desk: &mut Desk<'_>,
+        now: Now,
+    ) -> Result<Decision, Failure> {
         let (id, tier) = match account {
             Account::Listed(id) => {
                 let stock = held.listed(id);
-                if let Some(decision) = self.decide(Some(id), stock, &mut desk, now)? {
+                if let Some(decision) = self.decide(Some(id), stock, desk, now)? {
                     return Ok(decision);
                 }
                 let place = self.table.listed(id);
                 return self
-                    .to_record(&place, Some(id), stock, &mut desk)?
+                    .to_record(&place, Some(id), stock, desk)?
                     .ok_or(Failure::Contended);
             }
             Account::Unlisted { id, tier } => (id, tier),
@@ -451,11 +466,11 @@ impl Charge<'_> {
                 Some(stock) => stock,
                 None => fresh.insert(Stock::default()),
             };
-            if let Some(decision) = self.decide(None, stock, &mut desk, now)? {
+            if let Some(decision) = self.decide(None, stock, desk, now)? {
                 return Ok(decision);
             }
             let place = self.table.individual(unlisted);
-            if let Some(decision) = self.to_record(&place, None, stock, &mut desk)? {
+            if let Some(decision) = self.to_record(&place, None, stock, desk)? {
                 if let Some(stock) = fresh {
                     held.unlisted.keep(unlisted, stock, now);
                 }
@@ -465,11 +480,11 @@ impl Charge<'_> {
         }
         let mut none = Stock::default();
         let stock = held.tier(tier).unwrap_or(&mut none);
-        if let Some(decision) = self.decide(None, stock, &mut desk, now)? {
+        if let Some(decision) = self.decide(None, stock, desk, now)? {
             return Ok(decision);
         }
         let place = self.table.together(tier);
-        self.to_record(&place, None, stock, &mut desk)?
+        self.to_record(&place, None, stock, desk)?
             .ok_or(Failure::Contended)
     }
 

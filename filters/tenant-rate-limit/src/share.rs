@@ -331,6 +331,8 @@ pub struct Shares {
     pool: Option<Pool>,
     /// When the record was read.
     read: u64,
+    /// What was held before the last request was charged, and how much of its cost its tenant's share paid: for [`give_back`](Self::give_back).
+    before: Option<(Run, u64)>,
     /// Of tenants that are listed, and of everybody else.
     parties: HashMap<Option<TenantId>, Share>,
 }
@@ -352,6 +354,19 @@ impl Shares {
     /// Forgets tenants, some of which a new configuration may not have any more.
     pub fn renew(&mut self) {
         self.parties.clear();
+    }
+
+    /// Takes back what a request was just charged that does not pass after all, because another worker was faster at its tenant's record.
+    pub fn give_back(&mut self, tenant: Option<&TenantId>, cost: u64) {
+        let Some((before, paid)) = self.before.take() else {
+            return;
+        };
+        if let Some(run) = &mut self.run {
+            run.give_back(cost, &before);
+        }
+        if let Some(share) = self.parties.get_mut(&tenant.copied()) {
+            share.held = share.held.saturating_add(paid);
+        }
     }
 
     /// Judges a request that costs `cost` (at least 1), and charges it to the total and to its tenant's share if it may pass.
@@ -402,6 +417,7 @@ impl Shares {
                 }
             }
             let before = run;
+            self.before = Some((run, if takes { cost } else { share.held.min(cost) }));
             if judgement == Judgement::Held {
                 run.spend(cost);
                 self.run = Some(run);
