@@ -737,14 +737,20 @@ fn left_out(
 ) {
     let limits = || tiers.iter().flat_map(|tier| &tier.limits);
     // Else it is told what is wrong with them.
-    if limits().any(|limit| limit.name.is_none()) {
+    let told = |tier: &Tier<'_>| !problems.as_written(&below("tiers", tier.name), "limits");
+    if !problems.as_written("tiers", "")
+        || tiers.iter().any(told)
+        || limits().any(|limit| limit.name.is_none())
+    {
         return;
     }
     let mut names: Vec<&str> = limits().filter_map(|limit| limit.name.as_deref()).collect();
     names.sort_unstable();
     names.dedup();
     // Who is charged by no route meets all limits, unless the last one is for everybody.
-    let all = routes.filter(|routes| routes.last().is_some_and(|last| last.when.is_everything()));
+    let all = routes
+        .filter(|routes| routes.last().is_some_and(|last| last.when.is_everything()))
+        .filter(|_| problems.intact("routes"));
     let left_out_by_all = |name: &String| {
         all.is_some_and(|routes| {
             routes.iter().all(|route| match &route.effect {
