@@ -22,7 +22,7 @@ use tollgate_mesh::{Mesh, Problems};
 
 /// The shop, and the manifests that `more` has.
 fn load(more: &str) -> Result<Mesh, Problems> {
-    load_and(more, |paths| tollgate_mesh::load(paths))
+    load_and(more, tollgate_mesh::load)
 }
 
 /// What may be meant otherwise in the shop with `more`, as it is printed.
