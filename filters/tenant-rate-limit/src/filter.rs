@@ -403,7 +403,8 @@ impl Stream for TenantStream {
         let (standings, by);
         (refused.reason, standings, by) = match decision {
             Ok(Decision::Admitted { standings }) => {
-                self.settling = Settling::of(tenant, rules, ledger.take_receipts());
+                self.settling =
+                    Settling::of(tenant, rules, ledger.take_receipts(), request.headers());
                 if let Some(settling) = &self.settling
                     && settling.needs_plain_body(&shared)
                     && let Err(error) = request.strip("accept-encoding", host)
@@ -459,6 +460,12 @@ impl Stream for TenantStream {
             Some(settling) => settling.on_headers(&self.shared, host),
             None => Vec::new(),
         };
+        // Of every response, whoever's it is and whether it was settled by that.
+        for name in &self.shared.limiter.config().stripped {
+            if let Err(error) = host.remove_header(Map::ResponseHeaders, name.as_bytes()) {
+                log::debug!("cannot take {name} out of a response: {error:?}");
+            }
+        }
         let Some(mut charged) = self.charged.take() else {
             return;
         };
