@@ -107,6 +107,11 @@ fn answer(path: &str, n: &str) -> Vec<String> {
         "header" => vec![format!(
             "HTTP/1.1 200 OK\r\nx-tokens: {n}\r\ncontent-length: 2\r\n\r\nok"
         )],
+        "priced" => vec![format!(
+            "HTTP/1.1 200 OK\r\nx-tokens: {n}.25\r\ncontent-length: 2\r\n\r\nok"
+        )],
+        "empty" => vec!["HTTP/1.1 204 No Content\r\n\r\n".to_owned()],
+        "unchanged" => vec!["HTTP/1.1 304 Not Modified\r\n\r\n".to_owned()],
         "trailer" => vec![
             "HTTP/1.1 200 OK\r\ntrailer: x-tokens\r\ntransfer-encoding: chunked\r\n\r\n".to_owned(),
             chunk("ok"),
@@ -193,10 +198,14 @@ fn configuration(quota: u64) -> Value {
             route("hasty", tokens(), "max"),
             route("lenient", tokens(), "estimate"),
             route("header", json!({"header": "x-tokens"}), "max"),
+            route("priced", json!({"header": "x-tokens", "scale": 100, "strip": true}), "max"),
+            route("empty", tokens(), "max"),
+            route("unchanged", tokens(), "max"),
             route("trailer", json!({"trailer": "x-tokens"}), "max"),
             route("bytes", json!({"bytes": "response"}), "max"),
             route("held", tokens(), "max"),
         ],
+        "metrics": {"settled": "units_total", "unsettled": "unsettled_total"},
     })
 }
 
@@ -223,6 +232,7 @@ async fn every_kind_of_response_settles_its_request() -> Result<()> {
     const QUOTA: u64 = 1_000_000;
     let service = Service::start().await?;
     let lone = LoneEnvoy::start(4, &configuration(QUOTA), service.address).await?;
+    let mut units = 0;
     // What it says, and what it costs.
     for (path, cases) in [
         ("json", &[(321, 321), (0, 0), (900, 900), (901, 900)][..]),
@@ -230,6 +240,10 @@ async fn every_kind_of_response_settles_its_request() -> Result<()> {
         ("failed", &[(321, 100)]),
         ("events", &[(321, 321), (77, 77)]),
         ("header", &[(321, 321), (0, 0), (5000, 900)]),
+        ("priced", &[(3, 325), (0, 25), (9, 900)]),
+        // Without a body nothing says it; the second is one that a client may choose to have.
+        ("empty", &[(0, 100)]),
+        ("unchanged", &[(0, 900)]),
         ("trailer", &[(321, 321), (7, 7)]),
         ("bytes", &[(321, 321), (0, 0), (700, 700)]),
         ("lenient", &[(0, 100)]),
@@ -241,7 +255,7 @@ async fn every_kind_of_response_settles_its_request() -> Result<()> {
                 let answer = get(&lone, tenant, path, *n).await?;
                 // The response tells what was used before, and of itself what is known when its headers are sent.
                 let itself = match path {
-                    "header" => *cost,
+                    "header" | "priced" => *cost,
                     _ => 100,
                 };
                 let told = QUOTA - left(&answer, path)?;
@@ -249,9 +263,25 @@ async fn every_kind_of_response_settles_its_request() -> Result<()> {
                     told == used + itself,
                     "{path} of {tenant}: {told} are used, not {used} and {itself}: {answer:?}"
                 );
+                let stripped = answer.header("x-tokens").is_none();
+                ensure!(stripped == (path != "header"), "{path}: {answer:?}");
                 used += cost;
             }
+            units += used;
         }
+    }
+    // Of some the end of the response comes a moment after the client has it.
+    let begin = Instant::now();
+    loop {
+        let counted = lone.stat("units_total").await?;
+        if counted == units {
+            break;
+        }
+        ensure!(
+            counted < units && begin.elapsed() < DEADLINE,
+            "{counted} units are counted, not {units}"
+        );
+        sleep(LOOK).await;
     }
 
     // A time that is up saves nothing, whether it was up for HTTP or for gRPC.

@@ -8,7 +8,7 @@ use anyhow::{Result, bail, ensure};
 use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
-use tollgate_tests::{Form, LocalMesh, LoneEnvoy, Manifests, Options};
+use tollgate_tests::{Form, LocalMesh, LoneEnvoy, Manifests, Options, exchange};
 
 use crate::client::Client;
 use crate::in_flight::{Service, quick};
@@ -18,9 +18,14 @@ use crate::tenants::configure;
 type Test = fn() -> Result<()>;
 
 /// With an Envoy of its own.
-pub(crate) const TESTS: &[(&str, Test)] = &[("in_shadow_it_says_what_it_would_refuse", || {
-    crate::shared::block_on(in_shadow_it_says_what_it_would_refuse())
-})];
+pub(crate) const TESTS: &[(&str, Test)] = &[
+    ("in_shadow_it_says_what_it_would_refuse", || {
+        crate::shared::block_on(in_shadow_it_says_what_it_would_refuse())
+    }),
+    ("large_requests_have_their_share_beside_a_flood", || {
+        crate::shared::block_on(large_requests_have_their_share_beside_a_flood())
+    }),
+];
 
 /// What passes in a second: little beside what the machine could do.
 const TOTAL: u64 = 100;
@@ -228,5 +233,72 @@ async fn in_shadow_it_says_what_it_would_refuse() -> Result<()> {
         // A worker may have it a moment later.
         ensure!(Instant::now() < deadline, "nothing is refused");
     }
+    Ok(())
+}
+
+/// One tenant asks for ten times what passes, in requests of cost 1, on four workers; another one in requests that cost more than is ever free beside that.
+async fn large_requests_have_their_share_beside_a_flood() -> Result<()> {
+    const COST: u64 = 60;
+    const LARGE: u64 = 6;
+    let configuration = json!({
+        "tenant": {"from": [{"header": "x-tenant-id", "vouched": true}], "unknown": {"tier": "all"}},
+        "total": {"requests": TOTAL, "per": "1s"},
+        "tiers": {"all": {"unlimited": true}},
+        "tenants": {"acme": {"tier": "all"}, "globex": {"tier": "all"}},
+        "routes": [{"match": {"headers": {"x-job": {"exact": "export"}}}, "cost": COST}],
+    });
+    let service = Service::start().await?;
+    let lone = LoneEnvoy::start(4, &configuration, service.address).await?;
+    let small = Arc::new(AtomicU64::new(0));
+    let mut flood = JoinSet::new();
+    for _ in 0..8 {
+        let (small, address) = (small.clone(), lone.address);
+        flood.spawn(async move {
+            loop {
+                let globex: [(&[u8], &[u8]); 1] = [(b"x-tenant-id", b"globex")];
+                let answer = exchange(address, "/quick", &globex).await?;
+                match answer.status {
+                    200 => drop(small.fetch_add(1, Ordering::Relaxed)),
+                    429 => sleep(Duration::from_millis(5)).await,
+                    _ => return Err::<(), _>(anyhow::anyhow!("{answer:?}")),
+                }
+            }
+        });
+    }
+    let acme: [(&[u8], &[u8]); 2] = [(b"x-tenant-id", b"acme"), (b"x-job", b"export")];
+    // The first two come before what a pause has left is used up.
+    let (mut large, mut begun, mut before) = (0, Instant::now(), 0);
+    while large < LARGE + 2 {
+        let answer = exchange(lone.address, "/quick", &acme).await?;
+        match answer.status {
+            200 => {
+                large += 1;
+                if large == 2 {
+                    (begun, before) = (Instant::now(), small.load(Ordering::Relaxed));
+                }
+            }
+            429 => sleep(Duration::from_millis(20)).await,
+            _ => bail!("{answer:?}"),
+        }
+        if let Some(ended) = flood.try_join_next() {
+            ended??;
+        }
+        ensure!(
+            begun.elapsed() < PATIENCE,
+            "{large} large requests passed, beside {} small ones",
+            small.load(Ordering::Relaxed)
+        );
+    }
+    let seconds = begun.elapsed().as_secs_f64();
+    let small = small.load(Ordering::Relaxed) - before;
+    // Half of what passes each, to a fifth of it.
+    let half = seconds * TOTAL as f64 / 2.0;
+    for had in [small, LARGE * COST] {
+        ensure!(
+            (had as f64 - half).abs() <= half / 5.0 + 2.0,
+            "in {seconds} s {small} small requests passed, and {LARGE} that cost {COST}"
+        );
+    }
+    println!("in {seconds:.1} s {small} small requests passed, and {LARGE} that cost {COST}");
     Ok(())
 }

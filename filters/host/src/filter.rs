@@ -80,7 +80,7 @@ pub trait Stream {
     }
 
     /// A piece of the response's body passes, and is not held back. Runs once for each piece, also of answers that later filters give, and not for the answer of this filter
-    /// itself. A response that breaks off has no last piece.
+    /// itself. A response that has no body has one piece, an empty one. One that breaks off has no last piece.
     fn on_response_body(&mut self, chunk: &Chunk, host: &mut dyn Host) {
         let _ = (chunk, host);
     }

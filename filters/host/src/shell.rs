@@ -174,9 +174,13 @@ impl<S: Stream> HttpContext for Flow<S> {
         self.go_on(action)
     }
 
-    fn on_http_response_headers(&mut self, _count: usize, _end_of_stream: bool) -> SdkAction {
+    fn on_http_response_headers(&mut self, _count: usize, end_of_stream: bool) -> SdkAction {
         if let (Some(stream), false) = (&mut self.stream, self.answered) {
             stream.on_response_headers(&mut EnvoyHost);
+            // The proxy tells of no body then, so that nobody would know that this was all.
+            if end_of_stream {
+                stream.on_response_body(&Chunk::new(Body::Response, 0, true), &mut EnvoyHost);
+            }
         }
         SdkAction::Continue
     }

@@ -70,6 +70,8 @@ pub struct Config {
     pub metrics: MetricNames,
     /// What limits that are settled look for in the bodies of responses.
     pub pointers: Rc<Pointers>,
+    /// The headers of responses that say what limits are settled by and that clients are not to see.
+    pub stripped: Vec<String>,
 }
 
 /// A listed tenant.
@@ -243,6 +245,8 @@ pub struct MetricNames {
     pub contention: Option<String>,
     /// The counter of requests that were not settled by what their responses say.
     pub unsettled: Option<String>,
+    /// The counter of units that requests counted for once they were settled.
+    pub settled: Option<String>,
 }
 
 /// Everything for which the filter would refuse this configuration (JSON).
@@ -258,11 +262,13 @@ pub fn labels(configuration: &[u8]) -> Vec<(String, String)> {
     };
     let of_all: &[&str] = &["tenant", "tier"];
     let of_refusals: &[&str] = &["tenant", "tier", "limit", "reason"];
+    let of_units: &[&str] = &["tenant", "tier", "limit"];
     let counters = [
         (&config.metrics.admitted, "metrics.admitted", of_all),
         (&config.metrics.refused, "metrics.refused", of_refusals),
         (&config.metrics.shadowed, "metrics.shadowed", of_refusals),
         (&config.metrics.unsettled, "metrics.unsettled", of_refusals),
+        (&config.metrics.settled, "metrics.settled", of_units),
     ];
     let counted = counters.into_iter().filter(|(name, ..)| name.is_some());
     let labels = counted.flat_map(|(_, field, labels)| {
@@ -406,7 +412,9 @@ impl Config {
         let answer = told(&written.answer, problems);
         let metrics = names(written.metrics, problems);
         let all = plans.iter().flatten().map(|plan| &plan.allowance);
-        let pointers = settle::pointers(settled(all, routes.iter().flatten()), problems);
+        let settled: Vec<&Limit> = settled(all, routes.iter().flatten()).collect();
+        let stripped = settle::stripped(&settled);
+        let pointers = settle::pointers(&settled, problems);
         let (sources, by_clients) = sources?;
         Some(Self {
             sources,
@@ -424,6 +432,7 @@ impl Config {
             answer,
             metrics,
             pointers: Rc::new(pointers?),
+            stripped,
         })
     }
 }
@@ -857,6 +866,7 @@ fn names(written: MetricsWritten, problems: &mut Problems) -> MetricNames {
         evictions,
         contention,
         unsettled,
+        settled,
     } = written;
     let all = [
         ("admitted", &admitted),
@@ -866,6 +876,7 @@ fn names(written: MetricsWritten, problems: &mut Problems) -> MetricNames {
         ("evictions", &evictions),
         ("contention", &contention),
         ("unsettled", &unsettled),
+        ("settled", &settled),
     ];
     for (index, (field, name)) in all.iter().enumerate() {
         let Some(name) = name else { continue };
@@ -889,6 +900,7 @@ fn names(written: MetricsWritten, problems: &mut Problems) -> MetricNames {
         evictions,
         contention,
         unsettled,
+        settled,
     }
 }
 

@@ -11,7 +11,7 @@
 //! | 0 to 2 | the peer: one to learn that there is no mutual TLS, one more for its identity |
 //! | 0 to 2 | setting `x-tenant-id` and `x-tenant-tier`, each only where it is not right already |
 //! | 1 to 2 | the monotonic clock if a limit, or a record in the tenant's row, is a rate; the wall clock if one is a quota |
-//! | 0, 1, 2 or 4 | if there is a total: reading and replacing its record, and while it is scarce also that of the tenant's share; none while this worker holds a run of both, and reading alone while it is scarce, 200 times a second at most ([`share`](crate::share)). While it is scarce, up to 3 more to foresee a refusal before a place in flight is taken |
+//! | 0, 1, 2 or 4 | if there is a total: reading and replacing its record, and while it is scarce also that of the tenant's share; none while this worker holds a run of both, and reading alone while it is scarce, 200 times a second at most ([`share`](crate::share)). While it is scarce, up to 3 more to foresee a refusal before a place in flight is taken; and 3 once or twice a second for each tenant whose large requests wait |
 //! | 0 or 2 | reading and replacing the tenant's record, once more for each time that another worker was faster; none while this worker holds a run of what the tenant's limits allow ([`run`](crate::run)) |
 //! | 0 to 1 | counting it, if `metrics.admitted` is there |
 //! | 0, or up to 6 | limits in shadow, of a tenant that has any (and those for places in flight and for the total, as they stand here): reading and replacing the record once more, a clock, what the client would have seen, and where one would have refused that and its counter |
@@ -403,7 +403,8 @@ impl Stream for TenantStream {
         let (standings, by);
         (refused.reason, standings, by) = match decision {
             Ok(Decision::Admitted { standings }) => {
-                self.settling = Settling::of(tenant, rules, ledger.take_receipts());
+                self.settling =
+                    Settling::of(tenant, rules, ledger.take_receipts(), request.headers());
                 if let Some(settling) = &self.settling
                     && settling.needs_plain_body(&shared)
                     && let Err(error) = request.strip("accept-encoding", host)
@@ -459,6 +460,12 @@ impl Stream for TenantStream {
             Some(settling) => settling.on_headers(&self.shared, host),
             None => Vec::new(),
         };
+        // Of every response, whoever's it is and whether it was settled by that.
+        for name in &self.shared.limiter.config().stripped {
+            if let Err(error) = host.remove_header(Map::ResponseHeaders, name.as_bytes()) {
+                log::debug!("cannot take {name} out of a response: {error:?}");
+            }
+        }
         let Some(mut charged) = self.charged.take() else {
             return;
         };

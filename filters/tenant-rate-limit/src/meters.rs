@@ -65,6 +65,10 @@ pub enum Trouble {
     Ended,
     /// It came to a bad end after it had begun, or its time was up.
     Failed,
+    /// It is whole, and has no body that could say it.
+    NoBody,
+    /// The record that was charged has gone and there is no room for it: what is more than the estimate was not charged.
+    Dropped,
     /// The proxy's shared data does not work, or other workers were always faster: what it says was not charged.
     Unavailable,
 }
@@ -78,6 +82,8 @@ impl Trouble {
             Self::OverMax => "over_max",
             Self::Ended => "ended",
             Self::Failed => "failed",
+            Self::NoBody => "no_body",
+            Self::Dropped => "dropped",
             Self::Unavailable => "unavailable",
         }
     }
@@ -88,6 +94,8 @@ const REFUSED: u64 = 0;
 const SHADOWED: u64 = 1;
 /// Beside all keys of these.
 const UNSETTLED: u64 = 1 << (Rules::BITS + 10);
+/// Beside [`UNSETTLED`], where of refusals it is [`SHADOWED`].
+const SETTLED: u64 = 1 << 3;
 
 /// How many bits there are for what may become of a request: a place, two kinds of refusal, at most eight reasons, and [`UNSETTLED`].
 const WHAT: u32 = Rules::BITS + 11;
@@ -126,7 +134,7 @@ impl Meters {
             return;
         };
         let labels = [("tenant", whose.tenant), ("tier", whose.tier)];
-        self.count(whose.key(0), metric, &labels, host);
+        self.count(whose.key(0), metric, &labels, 1, host);
     }
 
     /// A request is refused.
@@ -162,7 +170,28 @@ impl Meters {
         ];
         let place = place(rules, index) << 1 << 3;
         let key = UNSETTLED | place | trouble as u64;
-        self.count(whose.key(key), metric, &labels, host);
+        self.count(whose.key(key), metric, &labels, 1, host);
+    }
+
+    /// A request counts for so many units in a limit of this index and these rules, now that its response is known.
+    pub fn settled(
+        &self,
+        whose: Whose<'_>,
+        (limit, index, rules): (&str, usize, Rules),
+        units: u64,
+        host: &mut dyn Host,
+    ) {
+        let Some(metric) = &self.names.settled else {
+            return;
+        };
+        let labels = [
+            ("tenant", whose.tenant),
+            ("tier", whose.tier),
+            ("limit", limit),
+        ];
+        let place = place(rules, index) << 1 << 3;
+        let key = UNSETTLED | place | SETTLED;
+        self.count(whose.key(key), metric, &labels, units, host);
     }
 
     fn count_refusal(
@@ -181,7 +210,7 @@ impl Meters {
         ];
         let place = place(why.rules, why.index);
         let key = (place << 1 | which) << 3 | (why.reason as u64 + 1);
-        self.count(whose.key(key), metric, &labels, host);
+        self.count(whose.key(key), metric, &labels, 1, host);
     }
 
     /// What charging a request did beside deciding about it.
@@ -212,17 +241,18 @@ impl Meters {
         }
     }
 
-    fn count(&self, key: u64, metric: &str, labels: &[(&str, &str)], host: &mut dyn Host) {
+    fn count(&self, key: u64, metric: &str, labels: &[(&str, &str)], by: u64, host: &mut dyn Host) {
+        let by = i64::try_from(by).unwrap_or(i64::MAX);
         let mut known = self.known.borrow_mut();
         let counted = match known.binary_search_by_key(&key, |(key, _)| *key) {
             Ok(at) => known
                 .get(at)
-                .map_or(Err(HostError::Malformed), |(_, id)| host.increment(*id, 1)),
+                .map_or(Err(HostError::Malformed), |(_, id)| host.increment(*id, by)),
             Err(at) => host
                 .metric(MetricKind::Counter, &series_name(metric, labels))
                 .and_then(|id| {
                     known.insert(at, (key, id));
-                    host.increment(id, 1)
+                    host.increment(id, by)
                 }),
         };
         if let Err(error) = counted {

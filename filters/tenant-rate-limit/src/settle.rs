@@ -22,7 +22,7 @@
 //! # Whose record
 //!
 //! The one that was charged, also where that is the one that a tier's tenants share. It is found by the tenant's id in its row, as for any request. If it has gone from there, because
-//! its window has ended, it is made anew as long as there is room; if there is none, nothing is charged. Nobody else's record is touched.
+//! its window has ended, it is made anew as long as there is room; if there is none, nothing more is charged, which is counted. Nobody else's record is touched.
 
 use tollgate_common::body::Pointer;
 use tollgate_host::{Expected, Host};
@@ -36,6 +36,9 @@ use crate::table::Place;
 /// The most that a request counts for in a limit that is settled.
 pub const LARGEST: u64 = 1_000_000_000;
 
+/// The most that what a response says is multiplied by.
+pub const LARGEST_SCALE: u64 = 1_000_000_000;
+
 /// What requests count for in a limit whose units only their responses tell.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settled {
@@ -45,6 +48,10 @@ pub struct Settled {
     pub max: u64,
     /// Where the response says it.
     pub source: Source,
+    /// What the number that it says is multiplied by, exactly.
+    pub scale: u64,
+    /// Whether clients do not see the header that says it.
+    pub strip: bool,
     /// What counts if a response should have said it and did not.
     pub unsettled: Unsettled,
 }
@@ -169,6 +176,24 @@ impl Receipt {
     }
 }
 
+/// What became of bills.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// They are settled. How the tenant stands with each of these limits.
+    Settled(Vec<Standing>),
+    /// Nothing changed, because what was charged was right or cannot be given back any more.
+    Unchanged,
+    /// The record that was charged has gone, and there is no room for it: what is more than the estimate is not charged.
+    Dropped,
+}
+
+impl Owed {
+    /// What the limit was charged.
+    pub fn charged(&self) -> u64 {
+        self.charged
+    }
+}
+
 impl Bill {
     /// How many units of the window at this moment have been used once this is settled, if `count` were before. The window is the same one for all.
     fn settle(&self, count: u64, now: Now) -> u64 {
@@ -184,16 +209,15 @@ impl Bill {
 }
 
 impl Ledger {
-    /// Settles what was charged to the record of a receipt. How the tenant stands with each of these limits then; `None` where nothing changed, because what was charged was
-    /// right or cannot be given back any more.
+    /// Settles what was charged to the record of a receipt.
     pub fn settle(
         &self,
         receipt: &Receipt,
         bills: &[Bill],
         host: &mut dyn Host,
-    ) -> Result<Option<Vec<Standing>>, Failure> {
+    ) -> Result<Outcome, Failure> {
         if bills.iter().all(|bill| bill.actual == bill.owed.charged) {
-            return Ok(None);
+            return Ok(Outcome::Unchanged);
         }
         let Place {
             key,
@@ -212,7 +236,7 @@ impl Ledger {
             let now = clock.now(clocks, host).after(row.latest());
             let record = row.record(*id);
             if record.is_none() && *capacity > 1 && row.is_full(*capacity, now) {
-                return Ok(None);
+                return Ok(Outcome::Dropped);
             }
             let (mut states, mut standings) = (Vec::new(), Vec::new());
             let mut changes = false;
@@ -251,7 +275,7 @@ impl Ledger {
                 });
             }
             if !changes {
-                return Ok(None);
+                return Ok(Outcome::Unchanged);
             }
             let written = row.replace(*id, &states, (*capacity, *room), now);
             let replaced = host.set_shared(key, &written.bytes, expected)?;
@@ -264,7 +288,7 @@ impl Ledger {
                 }
             });
             if replaced {
-                return Ok(Some(standings));
+                return Ok(Outcome::Settled(standings));
             }
         }
         Err(Failure::Contended)

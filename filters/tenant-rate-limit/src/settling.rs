@@ -4,6 +4,7 @@
 //! | The response | counts for |
 //! |---|---|
 //! | says what it was | that, at most `max` |
+//! | is whole and has no body in which it could say it | the estimate; but `max`, unless `unsettled: estimate`, if the client chose that, by `HEAD` or by asking only for what has changed (304): the work may have been done all the same |
 //! | is an error from its first line (a status of 400 or more, or an error of gRPC in the headers), and does not say it | the estimate: whoever refuses or fails has mostly done nothing, and an outage must not use up quotas |
 //! | is an error in its trailers, or one of a time that was up, and does not say it | `max`, unless `unsettled: estimate`: it may have been delivered almost whole, and a client that sends a deadline (`grpc-timeout`) chooses when that happens |
 //! | does not say it, or not so that it can be read | the same |
@@ -28,7 +29,7 @@ use crate::limit::Standing;
 use crate::limiter::{Tenant, number};
 use crate::meters::Trouble;
 use crate::rules::Rules;
-use crate::settle::{Owed, Receipt, Settled, Source};
+use crate::settle::{Outcome, Owed, Receipt, Settled, Source};
 
 /// How many bytes of a body are read.
 pub(crate) const MOST: u64 = 64 << 20;
@@ -44,6 +45,8 @@ pub(crate) struct Settling {
     receipts: Vec<Receipt>,
     /// Whether the response tells of an error.
     went: Went,
+    /// Whether the client has asked for a response without a body, and got one.
+    bodiless: bool,
     body: Body,
 }
 
@@ -124,13 +127,19 @@ enum Moment<'a> {
 
 impl Settling {
     /// A request that was charged so, if there is anything to be settled.
-    pub(crate) fn of(tenant: Tenant, rules: Rules, receipts: Vec<Receipt>) -> Option<Box<Self>> {
+    pub(crate) fn of(
+        tenant: Tenant,
+        rules: Rules,
+        receipts: Vec<Receipt>,
+        headers: &HeaderMap,
+    ) -> Option<Box<Self>> {
         (!receipts.is_empty()).then(|| {
             Box::new(Self {
                 tenant,
                 rules,
                 receipts,
                 went: Went::default(),
+                bodiless: headers.first(":method") == Some(b"HEAD"),
                 body: Body::default(),
             })
         })
@@ -181,6 +190,7 @@ impl Settling {
     ) -> Vec<(usize, Standing)> {
         let headers = read(Map::ResponseHeaders, host);
         self.went = Went::of(&headers, host);
+        self.bodiless |= headers.first(":status").and_then(number) == Some(304);
         if self.reads_body(shared) && is_plain(headers.first("content-encoding")) {
             let media = headers.first("content-type").and_then(Media::of);
             self.body.events = media == Some(Media::Events);
@@ -249,6 +259,7 @@ impl Settling {
             rules,
             receipts,
             went,
+            bodiless,
             body,
         } = self;
         let Some((limits, whose)) = shared.met(tenant, *rules) else {
@@ -260,8 +271,8 @@ impl Settling {
             let mut troubles = Vec::new();
             let bills = receipt.due(|owed| {
                 let settled = limits.get(owed.limit)?.settled.as_ref()?;
-                let found = body.find(&settled.source, &pointers, moment);
-                let (units, trouble) = settled.units(found, *went)?;
+                let found = body.find(settled, &pointers, moment);
+                let (units, trouble) = settled.units(found, *went, *bodiless)?;
                 troubles.extend(trouble.map(|trouble| (owed.limit, trouble)));
                 Some(units)
             });
@@ -269,15 +280,35 @@ impl Settling {
                 continue;
             }
             let indices = || bills.iter().map(|bill| bill.owed.limit);
+            let mut charged = true;
             match shared.ledger.settle(receipt, &bills, host) {
-                Ok(Some(standings)) => told.extend(indices().zip(standings)),
-                Ok(None) => {}
+                Ok(Outcome::Settled(standings)) => told.extend(indices().zip(standings)),
+                Ok(Outcome::Unchanged) => {}
+                Ok(Outcome::Dropped) => {
+                    charged = false;
+                    // Where less than the estimate was used nothing is lost.
+                    let more = bills
+                        .iter()
+                        .filter(|bill| bill.actual > bill.owed.charged());
+                    let more = more.map(|bill| bill.owed.limit);
+                    troubles.extend(more.map(|limit| (limit, Trouble::Dropped)));
+                }
                 Err(failure) => {
+                    charged = false;
                     log::debug!("cannot settle a request: {failure:?}");
                     troubles = indices()
                         .map(|limit| (limit, Trouble::Unavailable))
                         .collect();
                 }
+            }
+            for bill in &bills {
+                let units = match charged {
+                    true => bill.actual,
+                    false => bill.owed.charged(),
+                };
+                let index = bill.owed.limit;
+                let limit = (name(limits, index), index, *rules);
+                shared.meters.settled(whose, limit, units, host);
             }
             for (index, trouble) in troubles {
                 let limit = (name(limits, index), index, *rules);
@@ -300,22 +331,24 @@ fn name(limits: Limits<'_>, index: usize) -> &str {
 }
 
 impl Body {
-    fn find(&mut self, source: &Source, pointers: &Pointers, moment: Moment<'_>) -> Found {
+    fn find(&mut self, settled: &Settled, pointers: &Pointers, moment: Moment<'_>) -> Found {
         use Moment::{End, Gone, Headers, Piece};
-        match (source, moment) {
-            (Source::Header(name), Headers(headers)) => found(headers, name),
-            (Source::Trailer(name), End(trailers)) => found(trailers, name),
+        let scale = settled.scale;
+        match (&settled.source, moment) {
+            (Source::Header(name), Headers(headers)) => found(headers, name, scale),
+            (Source::Trailer(name), End(trailers)) => found(trailers, name, scale),
             // A gRPC call that ends with its headers has there what would have been its trailers.
             (Source::Trailer(name), Headers(headers)) if headers.first("grpc-status").is_some() => {
-                match found(headers, name) {
+                match found(headers, name, scale) {
                     Found::Not(Trouble::Absent) => Found::NotYet,
                     found => found,
                 }
             }
-            (Source::Json(pointer), Piece) => self.json(pointer, pointers, false),
-            (Source::Json(pointer), End(_)) => self.json(pointer, pointers, true),
+            (Source::Json(_), End(_)) if self.bytes == 0 => Found::Not(Trouble::NoBody),
+            (Source::Json(pointer), Piece) => self.json(pointer, pointers, scale, false),
+            (Source::Json(pointer), End(_)) => self.json(pointer, pointers, scale, true),
             (Source::Json(pointer), Gone) if self.events => {
-                match self.json(pointer, pointers, true) {
+                match self.json(pointer, pointers, scale, true) {
                     Found::Units(units) => Found::Units(units),
                     _ => Found::Not(Trouble::Ended),
                 }
@@ -327,7 +360,7 @@ impl Body {
     }
 
     /// What is at a pointer of the body, which is here as a `whole` or in part. What is decided counts, whatever else is looked for and does not come.
-    fn json(&mut self, pointer: &Pointer, pointers: &Pointers, whole: bool) -> Found {
+    fn json(&mut self, pointer: &Pointer, pointers: &Pointers, scale: u64, whole: bool) -> Found {
         let Some(reader) = &mut self.reader else {
             return Found::Not(Trouble::Unreadable);
         };
@@ -335,7 +368,7 @@ impl Body {
             return Found::Not(Trouble::Absent);
         };
         if let Some(value) = reader.decided(index) {
-            return number_of(value);
+            return number_of(value, scale);
         }
         if !whole && !reader.done() {
             return Found::NotYet;
@@ -343,14 +376,14 @@ impl Body {
         match reader.finish().map(|values| values.get(index)) {
             Err(_) => Found::Not(Trouble::Unreadable),
             Ok(None) => Found::Not(Trouble::Absent),
-            Ok(Some(value)) => number_of(value),
+            Ok(Some(value)) => number_of(value, scale),
         }
     }
 }
 
 impl Settled {
     /// What a request counts for of which that was found, and what is wrong with it; `None` if that is not known yet.
-    fn units(&self, found: Found, went: Went) -> Option<(u64, Option<Trouble>)> {
+    fn units(&self, found: Found, went: Went, bodiless: bool) -> Option<(u64, Option<Trouble>)> {
         match (found, went) {
             (Found::NotYet, _) => None,
             (Found::Units(units), _) if units > self.max => {
@@ -359,23 +392,20 @@ impl Settled {
             (Found::Units(units), _) => Some((units, None)),
             (Found::Not(_), Went::Refused) => Some((self.estimate, None)),
             (Found::Not(_), Went::Failed) => Some((self.fallback(), Some(Trouble::Failed))),
+            // The service has chosen to say nothing, and no client made it.
+            (Found::Not(Trouble::NoBody), Went::Well) if !bodiless => {
+                Some((self.estimate, Some(Trouble::NoBody)))
+            }
             (Found::Not(trouble), Went::Well) => Some((self.fallback(), Some(trouble))),
         }
     }
 }
 
 /// The number that a value of a body is.
-fn number_of(value: &Value) -> Found {
+fn number_of(value: &Value, scale: u64) -> Found {
     match value {
         Value::Absent | Value::Null => Found::Not(Trouble::Absent),
-        Value::Number(number) => match scaled(number, 1) {
-            Ok(units) => match u64::try_from(units) {
-                Ok(units) => Found::Units(units),
-                Err(_) => Found::Not(Trouble::Unreadable),
-            },
-            Err(NotWhole::TooLarge) if !number.starts_with('-') => Found::Units(u64::MAX),
-            Err(_) => Found::Not(Trouble::Unreadable),
-        },
+        Value::Number(number) => units(number, scale),
         _ => Found::Not(Trouble::Unreadable),
     }
 }
@@ -403,13 +433,26 @@ fn timed_out(host: &dyn Host) -> bool {
     lowest.is_some_and(|lowest| lowest & UPSTREAM_REQUEST_TIMEOUT != 0)
 }
 
+/// What a number says, once it is multiplied.
+fn units(number: &str, scale: u64) -> Found {
+    match scaled(number, scale) {
+        Ok(units) => match u64::try_from(units) {
+            Ok(units) => Found::Units(units),
+            Err(_) => Found::Not(Trouble::Unreadable),
+        },
+        Err(NotWhole::TooLarge) if !number.starts_with('-') => Found::Units(u64::MAX),
+        Err(_) => Found::Not(Trouble::Unreadable),
+    }
+}
+
 /// What a header says.
-fn found(headers: &HeaderMap, name: &str) -> Found {
+fn found(headers: &HeaderMap, name: &str, scale: u64) -> Found {
     match headers.copies(name) {
         Copies::Absent => Found::Not(Trouble::Absent),
-        Copies::One(value) => match number(value) {
-            Some(units) => Found::Units(units),
-            None => Found::Not(Trouble::Unreadable),
+        Copies::One(value) => match (number(value), std::str::from_utf8(value)) {
+            (Some(units), _) => Found::Units(units.saturating_mul(scale)),
+            (None, Ok(text)) => units(text.trim_ascii(), scale),
+            (None, Err(_)) => Found::Not(Trouble::Unreadable),
         },
         Copies::Several => Found::Not(Trouble::Unreadable),
     }

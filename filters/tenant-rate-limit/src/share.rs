@@ -36,6 +36,11 @@
 //! A tenant that had much while the level was high is far ahead when it falls. What it would have to wait for that is forgiven after [`FORGIVEN`] and the time in which what its last request
 //! cost comes back at the new level: from then on it has its share. That is the one exception to what is said above about a moment.
 //!
+//! # What costs much
+//!
+//! All of this gives a tenant the right to pass, and not the room for a request that is larger than what is free of the reserve. For that a tenant [saves](savings), out of its share: what is
+//! put aside does not count as free when the level is worked out. Requests up to a sixteenth of the reserve never are in want of that, and nothing is noted for them.
+//!
 //! # Whose shares
 //!
 //! Each listed tenant has a share by its weight. All others have one share together, by the weight of their tier: ids can be invented, and ten thousand of them must not get
@@ -46,7 +51,9 @@
 //! The record of the total says how far its burst is given out, and what the clock showed when. A worker reads it when it takes a run, and while requests are scarce
 //! at least each [`REFRESH`]. What it lets pass of a tenant it may take from the tenant's record several at once, less than a sixteenth of what the tenant may
 //! be ahead by, and for [`KEPT`] at most. So what is said above about a moment is true for what is known of it so much later, and up to so many requests.
-//! A request that is refused writes nothing.
+//! A request that is refused writes nothing, unless it is large: then what its tenant saves for is written, and again only when that would not last as long as it is told to wait.
+
+mod savings;
 
 use std::collections::HashMap;
 
@@ -56,6 +63,7 @@ use tollgate_host::{Expected, Host, HostError};
 use crate::ledger::Failure;
 use crate::limit::{Kind, Limit, Mode, Now, Standing, Used};
 use crate::run::{Judgement, Run};
+use crate::share::savings::{Claim, Savings};
 use crate::stock::Workers;
 use crate::table::Table;
 
@@ -80,10 +88,19 @@ pub const REFRESH: u64 = 5_000_000;
 /// How long a worker keeps what it has taken of a tenant's share, in nanoseconds.
 pub const KEPT: u64 = 50_000_000;
 
+/// Which part of what is shared a request may cost and be a small one, that needs no savings.
+const SMALL: f64 = 8.0;
+
+/// Which part of the reserve is shared whatever is put aside.
+const SQUEEZED: f64 = 4.0;
+
 /// How often a record is tried while other workers write it.
 const TRIES: usize = 100;
 
 const SECOND: f64 = 1e9;
+
+/// The longest that anybody is told to wait.
+const LONGEST: f64 = 3_600.0 * SECOND;
 
 /// What the whole proxy lets pass, and how it is shared.
 #[derive(Clone, Debug, PartialEq)]
@@ -98,6 +115,8 @@ pub struct Total {
     highest: f64,
     /// By how many powers of `e` it falls until nothing is.
     steepness: f64,
+    /// The level at which all tenants together have the total: it is not lower for long.
+    lowest: f64,
     /// The most that a record can be ahead of the clock. One that is further was written before the clock was lost.
     furthest: f64,
 }
@@ -116,6 +135,7 @@ impl Total {
             burst,
             reserve: (burst / 2.0).min((RESERVE / interval).max(FEWEST)),
             highest,
+            lowest: 1.0 / (interval * all),
             // At the bottom all together have a fiftieth of the total or less.
             steepness: (100.0 * (all / lightest).max(1.0)).ln(),
             furthest: highest * AHEAD * SECOND + 2.0 * burst / lightest,
@@ -159,15 +179,20 @@ impl Total {
         }
     }
 
-    /// In how many nanoseconds the reserve comes back.
-    fn refill(&self) -> f64 {
-        self.reserve * self.interval
+    /// The most that is put aside: a part of the reserve is always shared.
+    fn most_saved(&self) -> f64 {
+        self.burst - self.reserve / SQUEEZED
     }
 
-    /// Which part of the reserve was free at `at`, if all was given out until `arrival`. More than 1 while there is more than the reserve.
+    /// How many units are shared by level while so many are put aside: the reserve, or what is left of the burst.
+    fn reserve(&self, kept: f64) -> f64 {
+        self.reserve.min(self.burst - kept)
+    }
+
+    /// How many units were free at `at`, if all was given out until `arrival`.
     fn free(&self, arrival: u64, at: u64) -> f64 {
         let given = arrival.saturating_sub(at) as f64;
-        (self.burst * self.interval - given) / self.refill()
+        self.burst - given / self.interval
     }
 
     /// By how many times the runs of this total are shorter than those of any other limit: together, workers hold no more than an eighth of the reserve.
@@ -186,7 +211,7 @@ pub struct Party<'a> {
 }
 
 /// What the record of the total remembers.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Pool {
     /// The theoretical arrival time, and the interval with which it was written.
     arrival: u64,
@@ -195,6 +220,8 @@ pub struct Pool {
     clock: f64,
     /// When, on the monotonic clock.
     at: u64,
+    /// What tenants save of it for large requests.
+    savings: Savings,
 }
 
 /// The first byte of a record of the total.
@@ -208,6 +235,7 @@ impl Pool {
             interval: total.interval as u64,
             clock: 0.0,
             at: now.monotonic,
+            savings: Savings::default(),
         }
     }
 
@@ -216,13 +244,14 @@ impl Pool {
         let (arrival, rest) = rest.split_first_chunk::<8>()?;
         let (interval, rest) = rest.split_first_chunk::<8>()?;
         let (clock, rest) = rest.split_first_chunk::<8>()?;
-        let at = u64::from_le_bytes(rest.try_into().ok()?);
+        let (at, rest) = rest.split_first_chunk::<8>()?;
         let clock = f64::from_bits(u64::from_le_bytes(*clock));
         (*version == VERSION && clock.is_finite() && clock >= 0.0).then_some(Self {
             arrival: u64::from_le_bytes(*arrival),
             interval: u64::from_le_bytes(*interval),
             clock,
-            at,
+            at: u64::from_le_bytes(*at),
+            savings: Savings::parse(rest)?,
         })
     }
 
@@ -233,26 +262,56 @@ impl Pool {
         bytes.extend_from_slice(&self.interval.to_le_bytes());
         bytes.extend_from_slice(&self.clock.to_bits().to_le_bytes());
         bytes.extend_from_slice(&self.at.to_le_bytes());
+        self.savings.write(&mut bytes);
         bytes
     }
 
     /// How the total stands at a moment, if nothing has been given out since.
     fn stand(&self, total: &Total, now: u64) -> Stand {
-        let then = total.free(self.arrival, self.at);
         let now = now.max(self.at);
-        let free = total.free(self.arrival, now);
         let elapsed = (now - self.at) as f64;
+        // What is saved meanwhile counts from the end on. There is hardly any time in between while it matters.
+        let kept = self.savings.kept(0.0, now, total.most_saved());
+        let reserve = total.reserve(kept);
+        let refill = reserve * total.interval;
+        let then = (total.free(self.arrival, self.at) - kept) / reserve;
+        let free = (total.free(self.arrival, now) - kept) / reserve;
         let (first, last) = (then.clamp(0.0, 1.0), free.clamp(0.0, 1.0));
         // What the level sums up to while it rises, and what it does while it does not, at the bottom or at the top.
-        let rising = (last - first) * total.refill();
-        let risen =
-            (total.level(last) - total.level(first)) * total.refill() / total.steepness.max(1.0);
+        let rising = (last - first) * refill;
+        let risen = (total.level(last) - total.level(first)) * refill / total.steepness.max(1.0);
         let flat = (elapsed - rising).max(0.0);
         let level = if last >= 1.0 { last } else { first };
-        Stand {
+        let by = risen + flat * total.level(level);
+        let stand = Stand {
             free,
             level: total.level(last),
-            clock: self.clock + risen + flat * total.level(level),
+            clock: self.clock + by,
+            kept,
+        };
+        if self.savings.is_empty() {
+            return stand;
+        }
+        let kept = self.savings.kept(by, now, total.most_saved());
+        let free = (total.free(self.arrival, now) - kept) / total.reserve(kept);
+        Stand {
+            free,
+            level: total.level(free),
+            kept,
+            ..stand
+        }
+    }
+
+    /// The same at that moment, to be written.
+    fn at(&self, total: &Total, stand: Stand, now: Now) -> Self {
+        let at = now.monotonic.max(self.at);
+        let mut savings = self.savings.clone();
+        savings.go_on(stand.clock - self.clock, at, total.most_saved());
+        Self {
+            clock: stand.clock,
+            at,
+            savings,
+            ..*self
         }
     }
 }
@@ -260,10 +319,12 @@ impl Pool {
 /// How the total stands.
 #[derive(Clone, Copy, Debug)]
 struct Stand {
-    /// Which part of the reserve is free, and more than 1 if there is more.
+    /// Which part of the reserve is free and not put aside, and more than 1 if there is more.
     free: f64,
     level: f64,
     clock: f64,
+    /// Units that are put aside.
+    kept: f64,
 }
 
 impl Stand {
@@ -272,9 +333,51 @@ impl Stand {
         self.free < 1.0
     }
 
+    /// Whether a request may want more room than the level leaves free, so that its tenant saves for it.
+    fn is_large(&self, total: &Total, cost: u64) -> bool {
+        cost > 1 && cost as f64 > self.small(total)
+    }
+
+    /// Whether a request of this cost is asked more than whether there is room for it.
+    fn matters_to(&self, total: &Total, cost: u64) -> bool {
+        self.is_scarce() || self.is_large(total, cost)
+    }
+
+    /// What a request may cost and be a small one.
+    fn small(&self, total: &Total) -> f64 {
+        total.reserve(self.kept) / SMALL
+    }
+
+    /// What a large request may cost that is not saved for: while nothing is scarce, whatever is not put aside.
+    fn spare(&self, run: &Run, now: Now) -> f64 {
+        match self.is_scarce() {
+            true => 0.0,
+            false => run.standing(now).remaining as f64 - self.kept,
+        }
+    }
+
     /// How far a tenant's record may be.
     fn mark(&self) -> f64 {
         self.clock + self.level * AHEAD * SECOND
+    }
+
+    /// In how many nanoseconds the clock goes on by so much, at this level or the one that is never undercut for long.
+    fn lasts(&self, total: &Total, by: f64) -> f64 {
+        let level = self.level.max(total.lowest);
+        (by.max(0.0) / level).clamp(1.0, LONGEST)
+    }
+
+    /// What a tenant saves for with a request of this cost that will be due then. Who it is and what it has paid is for others to say.
+    fn claim(&self, total: &Total, party: Party<'_>, cost: u64, due: f64, now: Now) -> Claim {
+        let wait = self.lasts(total, due - self.clock);
+        Claim {
+            party: 0,
+            weight: party.weight,
+            cost,
+            paid: due,
+            due,
+            until: savings::until(now.monotonic, wait as u64),
+        }
     }
 
     /// How many nanoseconds a tenant waits at most, however far its record is: [`FORGIVEN`], and those in which what its last request cost comes back at this level.
@@ -379,27 +482,27 @@ impl Shares {
         host: &mut dyn Host,
     ) -> Result<Verdict, Failure> {
         let total = asked.total;
-        let limit = total.limit();
         for _ in 0..TRIES {
-            let mut run = match self.run {
-                Some(run) if run.is_of(limit) => run,
-                _ => Run::of(limit),
-            };
-            run.settle(now);
-            let known = self.pool.filter(|_| run.is_known());
+            let mut run = self.run(total, now);
+            let known = self.pool.as_ref().filter(|_| run.is_known());
             let mut stand = known.map(|pool| pool.stand(total, now.monotonic));
             let stale = now.monotonic.saturating_sub(self.read) >= REFRESH;
             let mut expected = None;
             if run.judge(cost, now) == Judgement::Short
-                || stand.is_none_or(|stand| stand.is_scarce() && stale)
+                || stale && stand.is_none_or(|stand| stand.matters_to(total, cost))
             {
                 let read = self.read(asked, &mut run, now, host)?;
                 stand = Some(read.0);
                 expected = Some(read.1);
             }
             let Some(stand) = stand else { continue };
-            if let Some(refusal) = total.refusal(&run, cost, now) {
-                return Ok(refusal);
+            let large = stand.is_large(total, cost);
+            match self.refusal(asked, (&run, stand), party, cost, now) {
+                Some(Verdict::Waits(standing)) if large => {
+                    return self.save(asked, party, (cost, standing), now, host);
+                }
+                Some(refusal) => return Ok(refusal),
+                None => {}
             }
             let judgement = run.judge(cost, now);
 
@@ -413,7 +516,11 @@ impl Shares {
                 }
                 if share.is_over(total, party.weight, stand, now) {
                     self.keep(party.tenant, share);
-                    return Ok(Verdict::Waits(share.wait(party.weight, stand, now)));
+                    let standing = share.wait(party.weight, stand, now);
+                    if large {
+                        return self.save(asked, party, (cost, standing), now, host);
+                    }
+                    return Ok(Verdict::Waits(standing));
                 }
             }
             let before = run;
@@ -421,7 +528,14 @@ impl Shares {
             if judgement == Judgement::Held {
                 run.spend(cost);
                 self.run = Some(run);
-            } else if !self.draw(asked, run, (cost, stand, expected), now, host)? {
+            } else if !self.draw(
+                asked,
+                run,
+                (party, cost, &share),
+                (stand, expected),
+                now,
+                host,
+            )? {
                 *asked.contended += 1;
                 continue;
             }
@@ -462,25 +576,138 @@ impl Shares {
         let mut run = self.run.filter(|run| run.is_of(total.limit()))?;
         run.settle(now);
         // Who has not read the record yet knows nothing.
-        let mut stand = self.pool?.stand(total, now.monotonic);
+        let mut stand = self.pool.as_ref()?.stand(total, now.monotonic);
         let stale = now.monotonic.saturating_sub(self.read) >= REFRESH;
-        if stand.is_scarce() && (stale || run.judge(cost, now) == Judgement::Short) {
+        let short = run.judge(cost, now) == Judgement::Short;
+        if stand.matters_to(total, cost) && (stale || short) {
             stand = self.read(asked, &mut run, now, host).ok()?.0;
         }
-        if let Some(refusal) = total.refusal(&run, cost, now) {
+        let large = stand.is_large(total, cost);
+        let standing = match self.refusal(asked, (&run, stand), party, cost, now) {
+            Some(Verdict::Waits(standing)) => standing,
+            Some(refusal) => return Some(refusal),
+            None => {
+                let mut share = self.share(party.tenant, now);
+                if !stand.is_scarce() || share.held >= cost {
+                    return None;
+                }
+                if !share.is_over(total, party.weight, stand, now) {
+                    share.read(asked, party, host).ok()?;
+                    self.keep(party.tenant, share);
+                }
+                if !share.is_over(total, party.weight, stand, now) {
+                    return None;
+                }
+                share.wait(party.weight, stand, now)
+            }
+        };
+        if large {
+            // Whose claim is still to be written must be asked in earnest.
+            return self
+                .saved(asked, party, (cost, standing), now)
+                .map(Verdict::Waits);
+        }
+        Some(Verdict::Waits(standing))
+    }
+
+    /// What is held of the total, if it is of this one, at `now`.
+    fn run(&self, total: &Total, now: Now) -> Run {
+        let limit = total.limit();
+        let mut run = match self.run {
+            Some(run) if run.is_of(limit) => run,
+            _ => Run::of(limit),
+        };
+        run.settle(now);
+        run
+    }
+
+    /// What the total says of a request for which there is not enough of it, or only what others save, as far as this worker knows.
+    fn refusal(
+        &self,
+        asked: &Asked<'_>,
+        (run, stand): (&Run, Stand),
+        party: Party<'_>,
+        cost: u64,
+        now: Now,
+    ) -> Option<Verdict> {
+        let total = asked.total;
+        if let Some(refusal) = total.refusal(run, cost, now) {
             return Some(refusal);
         }
-        let mut share = self.share(party.tenant, now);
-        if !stand.is_scarce() || share.held >= cost {
+        if !stand.is_large(total, cost) || cost as f64 <= stand.spare(run, now) {
             return None;
         }
-        if !share.is_over(total, party.weight, stand, now) {
-            share.read(asked, party, host).ok()?;
-            self.keep(party.tenant, share);
+        let savings = &self.pool.as_ref()?.savings;
+        let request = (asked.table.share_number(party.tenant), party.weight, cost);
+        let moment = (stand.clock, now.monotonic);
+        let enough = (cost as f64).min(total.most_saved()) <= stand.kept + stand.small(total);
+        if enough && savings.yield_to(request, moment) {
+            return None;
         }
-        share
-            .is_over(total, party.weight, stand, now)
-            .then(|| Verdict::Waits(share.wait(party.weight, stand, now)))
+        Some(Verdict::Waits(Standing {
+            remaining: 0,
+            more_in: 1,
+        }))
+    }
+
+    /// How a tenant stands that waits with a large request, if that has a claim already that lasts for as long as it is told to wait.
+    fn saved(
+        &self,
+        asked: &Asked<'_>,
+        party: Party<'_>,
+        (cost, standing): (u64, Standing),
+        now: Now,
+    ) -> Option<Standing> {
+        let pool = self.pool.as_ref()?;
+        let claim = pool.savings.of(asked.table.share_number(party.tenant))?;
+        let stand = pool.stand(asked.total, now.monotonic);
+        let longest = FORGIVEN + stand.lasts(asked.total, savings::takes(cost, party.weight));
+        let due = stand.lasts(asked.total, claim.due - stand.clock);
+        let standing = Standing {
+            more_in: standing.more_in.min(longest as u64).max(due as u64),
+            ..standing
+        };
+        (claim.cost >= cost && claim.lasts(now.monotonic, standing.more_in)).then_some(standing)
+    }
+
+    /// Lets a tenant save for a large request that waits.
+    fn save(
+        &mut self,
+        asked: &mut Asked<'_>,
+        party: Party<'_>,
+        (cost, standing): (u64, Standing),
+        now: Now,
+        host: &mut dyn Host,
+    ) -> Result<Verdict, Failure> {
+        let total = asked.total;
+        for _ in 0..TRIES {
+            if let Some(standing) = self.saved(asked, party, (cost, standing), now) {
+                return Ok(Verdict::Waits(standing));
+            }
+            let mut run = self.run(total, now);
+            let (stand, expected) = self.read(asked, &mut run, now, host)?;
+            let mut share = self.share(party.tenant, now);
+            share.read(asked, party, host)?;
+            self.keep(party.tenant, share);
+            let Some(pool) = &self.pool else { break };
+            let mut pool = pool.at(total, stand, now);
+            let fresh = stand.clock + savings::takes(cost, party.weight);
+            let claim = stand.claim(total, party, cost, share.arrival.max(fresh), now);
+            let claim = Claim {
+                party: asked.table.share_number(party.tenant),
+                paid: share.arrival,
+                ..claim
+            };
+            if !pool.savings.claim(claim, stand.clock) {
+                break;
+            }
+            if host.set_shared(&asked.table.total_key(), &pool.bytes(), expected)? {
+                self.pool = Some(pool);
+            } else {
+                *asked.contended += 1;
+            }
+        }
+        Ok(Verdict::Waits(standing))
     }
 
     fn share(&self, tenant: Option<&TenantId>, now: Now) -> Share {
@@ -527,10 +754,11 @@ impl Shares {
         if pool.interval != total.interval as u64 {
             pool = pool.with(run.state().used);
         }
+        let stand = pool.stand(total, now.monotonic);
         self.pool = Some(pool);
         self.run = Some(*run);
         self.read = now.monotonic;
-        Ok((pool.stand(total, now.monotonic), expected))
+        Ok((stand, expected))
     }
 
     /// Takes what a request costs of the total, and a run if that is worth while. `false` if another worker was faster.
@@ -538,13 +766,25 @@ impl Shares {
         &mut self,
         asked: &mut Asked<'_>,
         mut run: Run,
-        (cost, stand, expected): (u64, Stand, Option<Expected>),
+        (party, cost, share): (Party<'_>, u64, &Share),
+        (stand, expected): (Stand, Option<Expected>),
         now: Now,
         host: &mut dyn Host,
     ) -> Result<bool, HostError> {
-        let Some(expected) = expected else {
+        let (Some(expected), Some(pool)) = (expected, &self.pool) else {
             return Ok(false);
         };
+        let mut pool = pool.at(asked.total, stand, now);
+        if !pool.savings.is_empty() && stand.is_large(asked.total, cost) {
+            let paid = share.charged(party.weight, stand, cost);
+            let claim = Claim {
+                party: asked.table.share_number(party.tenant),
+                paid,
+                ..stand.claim(asked.total, party, cost, paid, now)
+            };
+            let took = cost as f64 > stand.spare(&run, now);
+            pool.savings.spend(claim, took, stand.clock);
+        }
         let workers = if run.is_greedy(cost) {
             let key = || asked.table.workers_key();
             // While it is scarce, the level must be known better than that.
@@ -554,10 +794,6 @@ impl Shares {
             1
         };
         run.draw(cost, workers, now);
-        let pool = Pool {
-            clock: stand.clock,
-            ..Pool::new(asked.total, now)
-        };
         let pool = pool.with(run.state().used);
         let written = host.set_shared(&asked.table.total_key(), &pool.bytes(), expected)?;
         if written {
@@ -599,6 +835,13 @@ impl Share {
         Ok(expected)
     }
 
+    /// How far its record is when so much is taken.
+    fn charged(&self, weight: u64, stand: Stand, taken: u64) -> f64 {
+        // What it was ahead by before the level fell is forgiven once it has waited.
+        let from = self.arrival.max(stand.clock).min(stand.mark());
+        from + savings::takes(taken, weight)
+    }
+
     /// Adapts how much is taken at once: twice as much where what was taken last was spent before its time.
     fn pace(&mut self, most: u64, now: Now) {
         let size = if now.monotonic <= self.until {
@@ -630,9 +873,7 @@ impl Share {
             if self.is_over(asked.total, party.weight, stand, now) {
                 return Ok(false);
             }
-            // What it was ahead by before the level fell is forgiven once it has waited.
-            let from = self.arrival.max(stand.clock).min(stand.mark());
-            let next = from + taken as f64 / party.weight.max(1) as f64;
+            let next = self.charged(party.weight, stand, taken);
             let record = [next.to_bits(), now.monotonic, cost].map(u64::to_le_bytes);
             if host.set_shared(&key, record.as_flattened(), expected)? {
                 self.arrival = next;
@@ -655,7 +896,7 @@ impl Share {
         Standing {
             remaining: 0,
             // The level may rise or fall until then, so nobody can tell exactly, and an hour is long enough to look again.
-            more_in: wait.clamp(1.0, 3_600.0 * SECOND) as u64,
+            more_in: wait.clamp(1.0, LONGEST) as u64,
         }
     }
 }

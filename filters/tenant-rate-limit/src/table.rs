@@ -136,6 +136,13 @@ impl Table {
         }
     }
 
+    /// A number for whom that record is, another one for another tenant.
+    pub fn share_number(&self, tenant: Option<&TenantId>) -> u64 {
+        let mut hasher = SipHasher13::new_with_key(&self.seed);
+        hasher.write(tenant.map_or(b"", TenantId::as_bytes));
+        hasher.finish()
+    }
+
     /// The place of a listed tenant.
     pub fn listed(&self, tenant: &TenantId) -> Place {
         self.alone("tenant", tenant.as_str())

@@ -26,6 +26,8 @@ fn settled(name: &str, quota: u64, window: Window, estimate: u64, max: u64) -> L
         estimate,
         max,
         source: Source::Header("x-units".to_owned()),
+        scale: 1,
+        strip: false,
         unsettled: Unsettled::Max,
     })
 }

@@ -335,7 +335,7 @@ fn a_response_settles_what_its_request_is_charged() {
             900,
             &["unreadable"],
         ),
-        (JSON, &[Headers(200, PLAIN), Last("")], 900, &["unreadable"]),
+        (JSON, &[Headers(200, PLAIN), Last("")], 100, &["no_body"]),
         (
             JSON,
             &[Headers(429, PLAIN), Last(r#"{"error": {}}"#)],
@@ -858,4 +858,184 @@ fn what_cannot_be_settled_is_counted_and_stays_at_the_estimate() {
     let mut next = begin(&plugin, &mut host, &[("x-tenant-id", "globex")]).unwrap();
     answer(&mut next, &mut host, &[Headers(500, &[])]);
     assert_eq!(remaining(&host), 10_000 - 900 - 100);
+}
+
+/// A response that is whole and has no body says nothing of what its request was.
+#[test]
+fn a_response_without_a_body_counts_for_the_estimate_unless_its_client_chose_that() {
+    let empty = |method: &str, status: u16| {
+        let mut host = MemoryHost::new();
+        let plugin = plugin(JSON, &mut host);
+        let headers = [(":method", method), ("x-tenant-id", "acme")];
+        let mut stream = begin(&plugin, &mut host, &headers).unwrap();
+        answer(
+            &mut stream,
+            &mut host,
+            &[Headers(status, PLAIN), Last(""), Gone],
+        );
+        let mut next = begin(&plugin, &mut host, &headers).unwrap();
+        answer(&mut next, &mut host, &[Headers(500, &[])]);
+        let counted = host.metric_value(
+            "tenant=.=other;.;tier=.=free;.;limit=.=tokens;.;reason=.=no_body;.;unsettled_total",
+        );
+        (10_000 - 100 - remaining(&host), counted)
+    };
+    for (method, status, expected) in [
+        ("POST", 204, (100, Some(1))),
+        ("OPTIONS", 200, (100, Some(1))),
+        ("GET", 205, (100, Some(1))),
+        // The service may have done all the work for these.
+        ("HEAD", 200, (900, Some(1))),
+        ("HEAD", 204, (900, Some(1))),
+        ("GET", 304, (900, Some(1))),
+        // Errors cost the estimate, and are not worth a word.
+        ("HEAD", 404, (100, None)),
+        ("POST", 503, (100, None)),
+    ] {
+        assert_eq!(empty(method, status), expected, "{method} {status}");
+    }
+}
+
+#[test]
+fn what_a_response_says_is_multiplied_exactly() {
+    const CENTS: &str = r#"{"header": "x-cost", "scale": 100}"#;
+    const JSON_CENTS: &str = r#"{"json": "/cost", "scale": 100}"#;
+    const TRAILER_CENTS: &str = r#"{"trailer": "x-cost", "scale": 100}"#;
+    for (said, expected, reason) in [
+        ("2.51", 251, None),
+        ("0.29", 29, None),
+        ("1", 100, None),
+        ("1.10e0", 110, None),
+        ("0", 0, None),
+        ("9.01", 900, Some("over_max")),
+        ("184467440737095517", 900, Some("over_max")),
+        ("0.005", 900, Some("unreadable")),
+        ("-1.5", 900, Some("unreadable")),
+    ] {
+        let reasons: Vec<String> = reason.into_iter().map(str::to_owned).collect();
+        let header = [("x-cost", said)];
+        let body = format!(r#"{{"cost": {said}}}"#);
+        for (settle, parts) in [
+            (CENTS, &[Headers(200, &header)][..]),
+            (JSON_CENTS, &[Headers(200, PLAIN), Last(&body)]),
+            (TRAILER_CENTS, &[Headers(200, PLAIN), Trailers(&header)]),
+        ] {
+            assert_eq!(
+                used(settle, parts),
+                (expected, reasons.clone()),
+                "{said} by {settle}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_header_that_settles_is_taken_out_of_every_response_if_that_is_wanted() {
+    let config = CONFIG
+        .replace("SETTLE", r#"{"header": "X-Tokens", "strip": true}"#)
+        .replace(
+            r#""routes": ["#,
+            r#""routes": [{"match": {"path": {"exact": "/healthz"}}, "exempt": true}, "#,
+        );
+    let mut host = MemoryHost::new();
+    let plugin = TenantRateLimit::configure(config.as_bytes(), "plugin", &mut host).unwrap();
+    for path in ["/", "/healthz"] {
+        let headers = [(":path", path), ("x-tenant-id", "acme")];
+        let mut stream = begin(&plugin, &mut host, &headers).unwrap();
+        let response = [("x-tokens", "250"), ("x-tokens-left", "7")];
+        answer(&mut stream, &mut host, &[Headers(200, &response)]);
+        assert_eq!(host.response.first("x-tokens"), None, "{path}");
+        assert_eq!(host.response.first("x-tokens-left"), Some(&b"7"[..]));
+        if path == "/" {
+            assert_eq!(remaining(&host), 9_750);
+        }
+    }
+}
+
+#[test]
+fn units_are_counted_by_limit_and_tenant() {
+    let config = CONFIG
+        .replace("SETTLE", HEADER)
+        .replace(
+            r#""unsettled":"#,
+            r#""settled": "units_total", "unsettled":"#,
+        )
+        .replace(
+            r#""routes": ["#,
+            r#""tenants": {"acme": {"tier": "free"}}, "routes": ["#,
+        );
+    let mut host = MemoryHost::new();
+    let plugin = TenantRateLimit::configure(config.as_bytes(), "plugin", &mut host).unwrap();
+    let units = |host: &MemoryHost, tenant: &str| {
+        let name = format!("tenant=.={tenant};.;tier=.=free;.;limit=.=tokens;.;units_total");
+        host.metric_value(&name).unwrap_or(0)
+    };
+    let mut exchange = |tenant: &str, parts: &[Part<'_>]| {
+        let mut stream = begin(&plugin, &mut host, &[("x-tenant-id", tenant)]).unwrap();
+        answer(&mut stream, &mut host, parts);
+        stream.on_delete(&mut host);
+        (units(&host, "acme"), units(&host, "other"))
+    };
+    let says = |units: &'static str| [Headers(200, Vec::leak(vec![("x-tokens", units)]))];
+    assert_eq!(exchange("acme", &says("250")), (250, 0));
+    assert_eq!(exchange("acme", &says("100")), (350, 0), "as estimated");
+    assert_eq!(exchange("acme", &says("0")), (350, 0));
+    assert_eq!(
+        exchange("acme", &says("5000")),
+        (1_250, 0),
+        "no more than max"
+    );
+    assert_eq!(
+        exchange("acme", &[Headers(503, &[])]),
+        (1_350, 0),
+        "the estimate"
+    );
+    assert_eq!(exchange("acme", &[Headers(200, &[])]), (2_250, 0), "max");
+    assert_eq!(exchange("somebody", &says("7")), (2_250, 7));
+    assert_eq!(exchange("somebody-else", &says("8")), (2_250, 15));
+    host.fail(Call::Shared, HostError::Status(10));
+    let mut stream = begin(&plugin, &mut host, &[("x-tenant-id", "acme")]);
+    assert!(stream.is_none(), "nothing passes uncharged");
+    host.heal(Call::Shared);
+    stream = begin(&plugin, &mut host, &[("x-tenant-id", "acme")]);
+    host.fail(Call::SetShared, HostError::Status(10));
+    answer(stream.as_mut().unwrap(), &mut host, &says("300"));
+    host.heal(Call::SetShared);
+    assert_eq!(units(&host, "acme"), 2_350, "what it was charged");
+}
+
+/// The row of a tenant that is not listed is full of others' records when its response comes, long after its window.
+#[test]
+fn what_comes_too_late_for_a_place_is_counted() {
+    let config = CONFIG
+        .replace("SETTLE", HEADER)
+        .replace(r#""individually": 1000"#, r#""individually": 1"#)
+        .replace(
+            r#""unsettled":"#,
+            r#""settled": "units_total", "unsettled":"#,
+        );
+    let mut host = MemoryHost::new();
+    let plugin = TenantRateLimit::configure(config.as_bytes(), "plugin", &mut host).unwrap();
+    let mut late: Vec<TenantStream> = ["dear", "cheap"]
+        .map(|tenant| begin(&plugin, &mut host, &[("x-tenant-id", tenant)]).unwrap())
+        .into();
+    host.advance(60_000_000_000);
+    for other in 0..24 {
+        let other = format!("t{other}");
+        begin(&plugin, &mut host, &[("x-tenant-id", &other)]).unwrap();
+    }
+    for (stream, units) in late.iter_mut().zip(["900", "30"]) {
+        answer(
+            stream,
+            &mut host,
+            &[Headers(200, &[("x-tokens", units)]), Gone],
+        );
+    }
+    let value = |rest: &str| {
+        let name = format!("tenant=.=other;.;tier=.=free;.;limit=.=tokens;.;{rest}");
+        host.metric_value(&name)
+    };
+    // The one was charged its estimate and 800 are lost; of the other nothing is.
+    assert_eq!(value("reason=.=dropped;.;unsettled_total"), Some(1));
+    assert_eq!(value("units_total"), Some(200));
 }

@@ -399,3 +399,36 @@ fn what_a_request_costs_while_the_total_is_scarce() {
         assert_eq!(most, [passes, refused]);
     }
 }
+
+/// One tenant floods with requests of cost 1, another with requests of cost 600; with places in flight beside the total, whose foresight keeps nobody from saving.
+#[test]
+fn large_requests_pass_beside_a_flood_of_small_ones() {
+    let in_flight = CONFIG.replace(
+        r#""free": {"limits": ["#,
+        r#""free": {"limits": [{"name": "parallel", "concurrent": 100000}, "#,
+    );
+    for config in [CONFIG, &in_flight] {
+        let config = config
+            .replace(r#""cost": 1001"#, r#""cost": 600"#)
+            .replace(r#""weight": 6"#, r#""weight": 1"#);
+        for workers in [1, 3] {
+            let mut proxy = Proxy::new(workers);
+            for (host, of) in &mut proxy.workers {
+                *of = plugin(&config, host);
+            }
+            let (mut small, mut large) = (0, 0);
+            for millisecond in 0..24_000 {
+                for _ in 0..4 {
+                    small += u32::from(proxy.send("globex", "/") && millisecond >= 4_000);
+                }
+                large += u32::from(proxy.send("hooli", "/export") && millisecond >= 4_000);
+                proxy.advance(MILLISECOND);
+            }
+            // Half of 20,000 each.
+            assert!(
+                (9_500..=10_500).contains(&small) && (16..=17).contains(&large),
+                "{workers} workers: {small} small ones, and {large} of 600"
+            );
+        }
+    }
+}

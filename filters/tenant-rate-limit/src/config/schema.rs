@@ -73,6 +73,11 @@ pub(super) fn found_cost(schema: &mut Schema) {
 
 pub(super) fn settle(schema: &mut Schema) {
     exactly_one(schema, &["header", "trailer", "json", "bytes"]);
+    let together = json_schema!({
+        "bytes": {"properties": {"scale": false}},
+        "strip": {"required": ["header"]},
+    });
+    schema.insert("dependentSchemas".to_owned(), together.to_value());
 }
 
 pub(super) fn limit(schema: &mut Schema) {

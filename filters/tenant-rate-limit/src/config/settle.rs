@@ -1,15 +1,15 @@
 //! What requests cost in limits whose units only their responses know.
 
+#[cfg(feature = "schema")]
+use super::schema;
 use serde::Deserialize;
 use tollgate_common::body::{Pointer, Pointers};
-use tollgate_common::config::whole_number;
+use tollgate_common::config::{optional_whole_number, whole_number};
 use tollgate_common::{Problems, header, mapping};
-#[cfg(feature = "schema")]
-use {super::schema, crate::settle::LARGEST};
 
 use super::written::LimitWritten;
 use crate::limit::Limit;
-use crate::settle::{Settled, Source, Unsettled};
+use crate::settle::{LARGEST, LARGEST_SCALE, Settled, Source, Unsettled};
 
 /// What a request counts for in this limit, in place of the cost that its route has: in units that only the response tells, such as tokens.
 #[derive(Deserialize)]
@@ -56,6 +56,13 @@ pub(super) struct SettleWritten {
     pub(super) json: Option<Pointer>,
     /// What is counted: `response`, the bytes of the response's body, as it comes from the service.
     pub(super) bytes: Option<BytesWritten>,
+    /// What the number is multiplied by, 1 to 1,000,000,000; 1 if nothing is written. Quotas are of whole units: of 0.25 with 100 a request counts for 25. `estimate`, `max` and the quota are in these units. Not with `bytes`.
+    #[serde(default, deserialize_with = "optional_whole_number")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = LARGEST_SCALE)))]
+    pub(super) scale: Option<u64>,
+    /// `true`, beside `header`: clients do not see that header. It is taken out of every response.
+    #[cfg_attr(feature = "schema", schemars(extend("const" = true)))]
+    pub(super) strip: Option<bool>,
 }
 
 /// Which bytes are counted.
@@ -117,14 +124,11 @@ pub(super) fn settled(
     let (estimate, max) = (written.estimate, written.max);
     let mut right = true;
     for (field, number) in [("estimate", estimate), ("max", max)] {
-        if !(1..=crate::settle::LARGEST).contains(&number) {
+        if !(1..=LARGEST).contains(&number) {
             right = false;
             problems.tell(
                 at(field),
-                format!(
-                    "{number} is out of range, write 1 to {}",
-                    crate::settle::LARGEST
-                ),
+                format!("{number} is out of range, write 1 to {}", LARGEST),
             );
         }
     }
@@ -151,6 +155,7 @@ pub(super) fn settled(
             ),
         );
     }
+    right &= beside(&written.settle, &at("settle"), problems);
     let source = source(&written.settle, &at("settle"), problems)?;
     if source == Source::Bytes && written.unsettled.is_some() {
         right = false;
@@ -163,11 +168,48 @@ pub(super) fn settled(
         estimate,
         max,
         source,
+        scale: written.settle.scale.unwrap_or(1),
+        strip: written.settle.strip.is_some(),
         unsettled: match written.unsettled {
             None | Some(UnsettledWritten::Max) => Unsettled::Max,
             Some(UnsettledWritten::Estimate) => Unsettled::Estimate,
         },
     }))
+}
+
+/// Whether what stands beside the source is right.
+fn beside(written: &SettleWritten, path: &str, problems: &mut Problems) -> bool {
+    let mut right = true;
+    let mut tell = |field: &str, message: String| {
+        right = false;
+        problems.tell(format!("{path}.{field}"), message);
+    };
+    if let Some(scale) = written.scale {
+        if !(1..=LARGEST_SCALE).contains(&scale) {
+            tell(
+                "scale",
+                format!("{scale} is out of range, write 1 to {LARGEST_SCALE}"),
+            );
+        } else if written.bytes.is_some() {
+            tell(
+                "scale",
+                "is for numbers that a response says, and bytes are counted: take it out"
+                    .to_owned(),
+            );
+        }
+    }
+    match written.strip {
+        Some(true) if written.header.is_none() => tell(
+            "strip",
+            "is for a header, and this is settled by something else: take it out".to_owned(),
+        ),
+        Some(false) => tell(
+            "strip",
+            "false is what it is without it, write true or leave it out".to_owned(),
+        ),
+        Some(true) | None => {}
+    }
+    right
 }
 
 fn source(written: &SettleWritten, path: &str, problems: &mut Problems) -> Option<Source> {
@@ -176,6 +218,8 @@ fn source(written: &SettleWritten, path: &str, problems: &mut Problems) -> Optio
         trailer,
         json,
         bytes,
+        scale: _,
+        strip: _,
     } = written;
     let mut name = |name: &str, field: &str| {
         let path = format!("{path}.{field}");
@@ -207,11 +251,22 @@ pub(super) fn reader(path: &str, limit: &LimitWritten) -> Option<String> {
     Some(format!("{path}.cost.settle.{field}"))
 }
 
+/// The headers that clients are not to see, each once.
+pub(super) fn stripped(limits: &[&Limit]) -> Vec<String> {
+    let mut stripped: Vec<String> = Vec::new();
+    for settled in limits.iter().filter_map(|limit| limit.settled.as_ref()) {
+        if let Source::Header(name) = &settled.source
+            && settled.strip
+            && !stripped.contains(name)
+        {
+            stripped.push(name.clone());
+        }
+    }
+    stripped
+}
+
 /// What is looked for in the bodies of responses, each once.
-pub(super) fn pointers<'a>(
-    limits: impl Iterator<Item = &'a Limit>,
-    problems: &mut Problems,
-) -> Option<Pointers> {
+pub(super) fn pointers(limits: &[&Limit], problems: &mut Problems) -> Option<Pointers> {
     let mut pointers: Vec<Pointer> = Vec::new();
     for limit in limits {
         if let Some(Source::Json(pointer)) = limit.settled.as_ref().map(|settled| &settled.source)
@@ -233,7 +288,6 @@ mod tests {
     use super::*;
     use crate::Config;
     use crate::config::{check, reads_bodies};
-    use crate::settle::LARGEST;
 
     fn config(limits: Value) -> Value {
         json!({
@@ -275,6 +329,8 @@ mod tests {
                 estimate: 5,
                 max: 80_000,
                 source: source.clone(),
+                scale: 1,
+                strip: false,
                 unsettled: Unsettled::Max,
             };
             let found: Vec<&Settled> = config.settled().map(|(_, settled)| settled).collect();
@@ -284,6 +340,16 @@ mod tests {
                 usize::from(matches!(source, Source::Json(_)))
             );
         }
+        let scaled = quota(
+            json!({"estimate": 5, "max": 5, "settle": {"header": "X-Cost", "scale": 1000, "strip": true}}),
+        );
+        let scaled = read(&config(scaled)).unwrap();
+        assert!(
+            scaled
+                .settled()
+                .all(|(_, settled)| settled.scale == 1000 && settled.strip)
+        );
+        assert_eq!(scaled.stripped, ["x-cost"]);
         let lenient = quota(
             json!({"estimate": 5, "max": 5, "settle": {"header": "a"}, "unsettled": "estimate"}),
         );
@@ -371,6 +437,22 @@ mod tests {
                 "tiers.free.limits[0].cost.settle.json: \"usage.total_tokens\" is not a JSON pointer: it starts with \"/\", write \"/usage/total_tokens\"".into(),
             ),
             (settle(json!({"bytes": "request"})), "tiers.free.limits[0].cost.settle.bytes: unknown variant \"request\", expected \"response\"".into()),
+            (
+                settle(json!({"header": "a", "scale": 0})),
+                "tiers.free.limits[0].cost.settle.scale: 0 is out of range, write 1 to 1000000000".into(),
+            ),
+            (
+                settle(json!({"bytes": "response", "scale": 10})),
+                "tiers.free.limits[0].cost.settle.scale: is for numbers that a response says, and bytes are counted: take it out".into(),
+            ),
+            (
+                settle(json!({"json": "/a", "strip": true})),
+                "tiers.free.limits[0].cost.settle.strip: is for a header, and this is settled by something else: take it out".into(),
+            ),
+            (
+                settle(json!({"header": "a", "strip": false})),
+                "tiers.free.limits[0].cost.settle.strip: false is what it is without it, write true or leave it out".into(),
+            ),
             (
                 quota(json!({"estimate": 5, "max": 50, "settle": header, "unsettled": "zero"})),
                 "tiers.free.limits[0].cost.unsettled: unknown variant \"zero\", expected \"max\" or \"estimate\"".into(),

@@ -613,6 +613,12 @@ pub(super) struct MetricsWritten {
         schemars(with = "Option<tollgate_common::schema::MetricName>")
     )]
     pub(super) unsettled: Option<String>,
+    /// A counter of units that requests counted for in limits that are settled by responses, once they were, with the labels `tenant`, `tier` and `limit`.
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "Option<tollgate_common::schema::MetricName>")
+    )]
+    pub(super) settled: Option<String>,
 }
 
 mapping!(
