@@ -287,23 +287,28 @@ impl<'de> Visitor<'de> for Walk<'_, '_, 'de> {
                     map.next_value::<IgnoredAny>()?;
                 }
                 Key::Known { leaves, level } => {
-                    let value = map.next_value_seed(Scalar {
+                    let mut value = map.next_value_seed(Scalar {
                         object: self.object,
                         level,
                         found: self.found,
                     })?;
                     let mut found = self.found.borrow_mut();
-                    for leaf in leaves {
+                    for (at, leaf) in leaves.iter().enumerate() {
                         if let Some((_, seen)) =
                             leaf.asked.and_then(|asked| self.object.asked.get(asked))
                         {
                             seen.store(true, Ordering::Relaxed);
                         }
                         let slot = &mut found[leaf.slot];
-                        if let Some(value) = &value
+                        if value.is_some()
                             && slot.as_ref().is_none_or(|(rank, _)| leaf.rank < *rank)
                         {
-                            *slot = Some((leaf.rank, value.clone()));
+                            // Mostly a field is one thing, and its text need not be copied.
+                            let value = match at + 1 == leaves.len() {
+                                true => value.take(),
+                                false => value.clone(),
+                            };
+                            *slot = value.map(|value| (leaf.rank, value));
                         }
                     }
                 }
