@@ -65,6 +65,11 @@ const OF_THE_LIMITER: [(&str, &str, &str); 7] = [
         "counter",
         "Requests that were not settled by what their responses say.",
     ),
+    (
+        "settled",
+        "counter",
+        "Units that responses have said, or that were charged where they did not.",
+    ),
 ];
 
 /// The counters that business-metrics has of itself: the field that names them, what they are called without it, and what they mean.

@@ -2,12 +2,12 @@
 //!
 //! # Host calls
 //!
-//! A request that is admitted costs at most ten, up to two more for each source that is no part of the request, and six more if limits count it while it is in flight:
+//! A request that is admitted costs at most ten, up to three more for each source that is no part of the request, and six more if limits count it while it is in flight:
 //!
 //! | calls | for |
 //! |---|---|
 //! | 1 | the request's headers, all at once |
-//! | 0 to 2 | a claim: one if it cannot be but a string, one more for all claims together where one is not there or might be something else |
+//! | 0 to 3 | a claim: one if it cannot be but a string, one more for all claims together where one is not there or might be something else, and one before it where its `issuer` is said |
 //! | 0 to 2 | the peer: one to learn that there is no mutual TLS, one more for its identity |
 //! | 0 to 2 | setting `x-tenant-id` and `x-tenant-tier`, each only where it is not right already |
 //! | 1 to 2 | the monotonic clock if a limit, or a record in the tenant's row, is a rate; the wall clock if one is a quota |

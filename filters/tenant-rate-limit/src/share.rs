@@ -39,7 +39,8 @@
 //! # What costs much
 //!
 //! All of this gives a tenant the right to pass, and not the room for a request that is larger than what is free of the reserve. For that a tenant [saves](savings), out of its share: what is
-//! put aside does not count as free when the level is worked out. Requests up to a sixteenth of the reserve never are in want of that, and nothing is noted for them.
+//! put aside does not count as free when the level is worked out. Requests up to an eighth of what is shared, which is the reserve or, where most of the burst is put aside, a quarter of it,
+//! are not in want of that, and nothing is noted for them.
 //!
 //! # Whose shares
 //!
@@ -299,6 +300,23 @@ impl Pool {
             level: total.level(free),
             kept,
             ..stand
+        }
+    }
+
+    /// How a tenant stands that waits with a request of this cost and has this claim.
+    fn told(
+        &self,
+        total: &Total,
+        claim: &Claim,
+        (weight, cost, standing): (u64, u64, Standing),
+        now: Now,
+    ) -> Standing {
+        let stand = self.stand(total, now.monotonic);
+        let longest = FORGIVEN + stand.lasts(total, savings::takes(cost, weight));
+        let due = stand.lasts(total, claim.due - stand.clock);
+        Standing {
+            more_in: standing.more_in.min(longest as u64).max(due as u64),
+            ..standing
         }
     }
 
@@ -660,13 +678,7 @@ impl Shares {
     ) -> Option<Standing> {
         let pool = self.pool.as_ref()?;
         let claim = pool.savings.of(asked.table.share_number(party.tenant))?;
-        let stand = pool.stand(asked.total, now.monotonic);
-        let longest = FORGIVEN + stand.lasts(asked.total, savings::takes(cost, party.weight));
-        let due = stand.lasts(asked.total, claim.due - stand.clock);
-        let standing = Standing {
-            more_in: standing.more_in.min(longest as u64).max(due as u64),
-            ..standing
-        };
+        let standing = pool.told(asked.total, claim, (party.weight, cost, standing), now);
         (claim.cost >= cost && claim.lasts(now.monotonic, standing.more_in)).then_some(standing)
     }
 
@@ -701,11 +713,18 @@ impl Shares {
             if !pool.savings.claim(claim, stand.clock) {
                 break;
             }
+            // One that it had already may be for more, and due later.
+            let mut told = standing;
+            if let Some(own) = pool.savings.of(claim.party) {
+                told = pool.told(total, own, (party.weight, cost, standing), now);
+                let until = savings::until(now.monotonic, told.more_in);
+                pool.savings.lasts_until(claim.party, until);
+            }
             if host.set_shared(&asked.table.total_key(), &pool.bytes(), expected)? {
                 self.pool = Some(pool);
-            } else {
-                *asked.contended += 1;
+                return Ok(Verdict::Waits(told));
             }
+            *asked.contended += 1;
         }
         Ok(Verdict::Waits(standing))
     }

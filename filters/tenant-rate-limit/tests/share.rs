@@ -761,6 +761,56 @@ fn a_large_request_that_is_refused_writes_seldom() {
     assert!(read < 2 * 200 * 12 * 2, "{read}");
 }
 
+/// Also if it asks for much and then for less while the level falls: the claim is that of the larger one, which is due later.
+#[test]
+fn a_smaller_request_behind_a_large_one_writes_seldom() {
+    let mut proxy = Proxy::new(1, Total::new(MILLISECOND, 2_000, 1, 10));
+    let mut dice = Dice(3);
+    let mut floods: Vec<Tenant> = (1..10)
+        .map(|index| Tenant::new(index, 1, 20_000.0))
+        .collect();
+    let saver = Tenant::new(0, 1, 0.0).id;
+    let mut most = 0;
+    for round in 0..400 {
+        proxy.run(&mut floods, 5, &mut dice);
+        let cost = if round % 40 == 0 { 400 } else { 100 };
+        let before = proxy.workers[0].host.calls(Call::SetShared);
+        proxy.ask(0, saver.as_ref(), 1, cost);
+        let written = proxy.workers[0].host.calls(Call::SetShared) - before;
+        most = most.max(written);
+    }
+    // If it passes, the total's record and its share; if not, what it saves for.
+    assert!(most <= 2, "{most} writes for one request");
+}
+
+/// They ask for more than the total can ever have while it is scarce, and so never let go.
+#[test]
+fn requests_that_never_pass_keep_no_other_from_saving() {
+    for stuck in [0, 15, 16, 40] {
+        let mut proxy = Proxy::new(1, Total::new(MILLISECOND, 1_000, 1, 5 + stuck));
+        let mut dice = Dice(5);
+        let mut tenants: Vec<Tenant> = (0..4).map(|index| Tenant::new(index, 1, 4_000.0)).collect();
+        tenants.push(Tenant {
+            costs: (100, false),
+            ..Tenant::new(4, 1, 10_000.0)
+        });
+        tenants.extend((0..stuck as usize).map(|index| Tenant {
+            costs: (1_000, false),
+            ..Tenant::new(5 + index, 1, 2_000.0)
+        }));
+        proxy.run(&mut tenants, 20_000, &mut dice);
+        tenants.iter_mut().for_each(Tenant::forget);
+        proxy.run(&mut tenants, 100_000, &mut dice);
+        // At least half of what it had if all of them had their share.
+        let share = 100_000 / (5 + stuck);
+        assert!(
+            tenants[4].passed >= share / 2,
+            "{} of {share} beside {stuck}",
+            tenants[4].passed
+        );
+    }
+}
+
 /// Two workers note what two tenants save for at the same time.
 #[test]
 fn who_loses_a_race_for_a_place_among_those_who_save_tries_again() {

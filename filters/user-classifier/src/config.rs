@@ -32,7 +32,7 @@ use tollgate_host::same_name;
 use self::conditions::Conditions;
 use self::reach::Reach;
 use crate::classifier::{Classifier, Outputs, Rule};
-use crate::condition::{Steps, Subject};
+use crate::condition::{Condition, Steps, Subject};
 use crate::explain::Explain;
 use crate::facts::{MAX_SUBJECTS, Subjects};
 
@@ -231,7 +231,10 @@ fn compile(
         compiled.push(rule);
     }
     if at_gateway && !vouched && sound {
-        of_nobodys_tenants(&compiled, &conditions.subjects, problems);
+        for (i, rule) in compiled.iter().enumerate() {
+            let path = format!("rules[{i}].when");
+            of_nobodys_tenants(&rule.condition, &path, &conditions.subjects, problems);
+        }
     }
     let of_rules = conditions.subjects.count();
     let explain = explain.map(|explain| {
@@ -241,7 +244,16 @@ fn compile(
             rules: &compiled,
             at_gateway,
         };
-        explain.compile(&beside, &mut conditions, problems)
+        let explain = explain.compile(&beside, &mut conditions, problems);
+        if let Some(explain) = explain.as_ref().filter(|_| at_gateway && !vouched) {
+            of_nobodys_tenants(
+                &explain.condition,
+                "explain.when",
+                &conditions.subjects,
+                problems,
+            );
+        }
+        explain
     });
     bounded(
         conditions.subjects.count(),
@@ -274,19 +286,22 @@ fn compile(
 }
 
 /// Tells rules that ask for tenants where nobody says which tenant a request is of.
-fn of_nobodys_tenants(rules: &[Rule], subjects: &Subjects, problems: &mut Problems) {
-    for (i, rule) in rules.iter().enumerate() {
-        let tests = [true, false].map(|outcome| rule.condition.tests(outcome));
-        let tested = tests.iter().flatten().map(|(subject, _)| *subject);
-        let shared = rule.condition.shares().into_iter().map(|share| share.of);
-        let mut asked = tested.chain(shared).filter_map(|at| subjects.get(at));
-        if asked.any(|subject| matches!(subject, Subject::Tenant | Subject::Tier)) {
-            problems.tell(
-                format!("rules[{i}].when"),
-                "asks for a tenant or a tier, and x-tenant-id and x-tenant-tier are taken away here: write `tenant: {vouched: true}` if \
-                 tenant-rate-limit runs in front",
-            );
-        }
+fn of_nobodys_tenants(
+    condition: &Condition,
+    path: &str,
+    subjects: &Subjects,
+    problems: &mut Problems,
+) {
+    let tests = [true, false].map(|outcome| condition.tests(outcome));
+    let tested = tests.iter().flatten().map(|(subject, _)| *subject);
+    let shared = condition.shares().into_iter().map(|share| share.of);
+    let mut asked = tested.chain(shared).filter_map(|at| subjects.get(at));
+    if asked.any(|subject| matches!(subject, Subject::Tenant | Subject::Tier)) {
+        problems.tell(
+            path,
+            "asks for a tenant or a tier, and x-tenant-id and x-tenant-tier are taken away here: write `tenant: {vouched: true}` if \
+             tenant-rate-limit runs in front",
+        );
     }
 }
 
@@ -523,6 +538,18 @@ mod tests {
                 "tenant: stands beside trust, which says whose word on tenants counts: take it out"
             );
         }
+        // Nor who may ask why.
+        let explain = |field: &str| {
+            format!(
+                r#"{{"default": "standard", {field} "explain": {{"when": [{{"claim": {{"name": "a", "exact": "b"}}}}, {{"tier": {{"exact": "gold"}}}}]}}}}"#
+            )
+        };
+        assert_eq!(
+            error(&explain("")),
+            told.replace("rules[1].when", "explain.when")
+        );
+        let vouched = explain(r#""tenant": {"vouched": true},"#);
+        assert_eq!(check(vouched.as_bytes()), Ok(()));
         assert_eq!(
             error(r#"{"default": "standard", "tenant": {}}"#),
             "tenant: missing field \"vouched\""

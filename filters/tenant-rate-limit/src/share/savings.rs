@@ -19,14 +19,15 @@
 //! - a tenant whose claim is due: it has saved for as long as its request takes at its share;
 //! - the tenant whose claim is due first of all, as soon as there is enough.
 //!
-//! Others take only what is not in the purse. So who comes with a large request does not overtake who has waited. A small request, up to a sixteenth of the reserve,
+//! Others take only what is not in the purse. So who comes with a large request does not overtake who has waited. A small request, up to an eighth of what is shared,
 //! is not asked: the level alone holds it up.
 //!
 //! # Who stays away
 //!
 //! A claim lasts for twice the time for which its tenant is told to wait, which is what the most jitter makes of it, and two seconds; of one that has passed, likewise until the next is due. It costs
 //! the others what is saved, once: a full purse takes no more, and what it has is theirs when the claim is gone.
-//! There are at most [`MOST`]. If more tenants want one, those at rest take the places of those that still pay for what they have had.
+//! There are at most [`MOST`]. If more tenants want one, those at rest take the places of those that still pay for what they have had, and else of who has been due longest, if that is for
+//! longer than it saved: whose request is too large to pass at all would hold its place for ever.
 
 /// The most claims that there are.
 pub(super) const MOST: usize = 16;
@@ -186,15 +187,28 @@ impl Savings {
             self.claims.push(claim);
             return true;
         }
+        if claim.paid > clock {
+            return false;
+        }
         let pays = |claim: &&mut Claim| claim.paid > clock;
-        let last = self.claims.iter_mut().filter(pays);
-        let last = last.max_by(|a, b| a.paid.total_cmp(&b.paid));
-        match last {
-            Some(last) if claim.paid <= clock => {
-                *last = claim;
-                true
-            }
-            _ => false,
+        let paying = self.claims.iter_mut().filter(pays);
+        if let Some(last) = paying.max_by(|a, b| a.paid.total_cmp(&b.paid)) {
+            *last = claim;
+            return true;
+        }
+        let is_late = |claim: &&mut Claim| clock - claim.due > takes(claim.cost, claim.weight);
+        let late = self.claims.iter_mut().filter(is_late);
+        if let Some(first) = late.min_by(|a, b| a.due.total_cmp(&b.due)) {
+            *first = claim;
+            return true;
+        }
+        false
+    }
+
+    /// Lets a tenant's claim last until then, on the monotonic clock, if it would not anyway.
+    pub(super) fn lasts_until(&mut self, party: u64, until: u64) {
+        if let Some(own) = self.claims.iter_mut().find(|own| own.party == party) {
+            own.until = own.until.max(until);
         }
     }
 
