@@ -143,15 +143,19 @@ pub(crate) async fn the_examples_do_what_they_say(mesh: &LocalMesh) -> Result<()
 /// Gives the gateway's classifier this configuration.
 fn configure(mesh: &LocalMesh, configuration: &str) -> Result<()> {
     let manifests = mesh.manifests();
-    // Beside the shop's limiter, which a module of its own has to be told of.
+    let configuration = beside_the_limiter(manifests.form(), configuration);
+    manifests.configure(manifests.form(), Filter::UserClassifier, &configuration)?;
+    applied(mesh).map(drop)
+}
+
+/// The same beside the shop's limiter, which a module of its own has to be told of.
+fn beside_the_limiter(form: Form, configuration: &str) -> String {
     let vouched = "tenant: {vouched: true}\n";
-    let told = match manifests.form() {
+    let told = match form {
         Form::ThreeModules if !configuration.contains(vouched) => vouched,
         _ => "",
     };
-    let configuration = format!("{}\n{told}", configuration.trim_end());
-    manifests.configure(manifests.form(), Filter::UserClassifier, &configuration)?;
-    applied(mesh).map(drop)
+    format!("{}\n{told}", configuration.trim_end())
 }
 
 /// An example in which one thing is another.
@@ -523,7 +527,8 @@ async fn another_header(mesh: &LocalMesh, example: &str) -> Result<()> {
         );
         anyhow::Ok(())
     };
-    manifests.configure(form, Filter::UserClassifier, example)?;
+    let example = beside_the_limiter(form, example);
+    manifests.configure(form, Filter::UserClassifier, &example)?;
     is_refused()?;
     // What ran before keeps serving.
     types(mesh, &[(&[("user-type", "vip")], "standard")]).await?;

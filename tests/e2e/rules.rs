@@ -110,6 +110,7 @@ spec:
   template:
     metadata:
       labels: {app: echo}
+      annotations: {sidecar.istio.io/extraStatTags: 'route,status,tenant,user_type'}
     spec:
       serviceAccountName: echo
       containers:

@@ -248,10 +248,10 @@ pub(crate) async fn what_tokens_of_several_issuers_say_is_told_apart(
     let before = mesh.manifests().read(FILE)?;
     let other = Signer::another("another", 11)?;
     let keys = [(ISSUER, signer()?.jwks()?), (OTHER, other.jwks()?)];
-    let client = reqwest::Client::builder().no_proxy().build()?;
     let url = format!("{}/users/alice", mesh.gateway());
-    // The header x-customer as the service gets it, and the quotas of the limiters.
+    // The header x-customer as the service gets it, and the quotas of the limiters. A connection keeps what its listener was when it came.
     let ask = async |token: Option<&str>| {
+        let client = reqwest::Client::builder().no_proxy().build()?;
         let mut request = client.get(&url).header("x-customer", "forged");
         if let Some(token) = token {
             request = request.bearer_auth(token);

@@ -235,6 +235,12 @@ struct Check<'a> {
 /// A field by its name, its attribute, its values and those of its `not…`.
 type Field<'a, A> = (&'static str, A, &'a [String], &'a [String]);
 
+/// Whether a name is another one with a letter too few, too many, changed or out of place. With another digit it is another version.
+fn is_slip(name: &str, other: &str) -> bool {
+    let digits = |name: &str| -> String { name.chars().filter(char::is_ascii_digit).collect() };
+    strsim::osa_distance(name, other) == 1 && digits(name) == digits(other)
+}
+
 impl Check<'_> {
     fn invalid(&mut self, field: &str, message: String) {
         self.problems.push(self.source.invalid(field, message));
@@ -472,7 +478,7 @@ impl Check<'_> {
     }
 
     /// Whether there is somebody whom it means. Who else is in a cluster these manifests cannot know: whoever comes with Istio (a Prometheus, a Kiali)
-    /// is in the root namespace, and other teams have namespaces of their own. So an error is only a name that is nearly one that there is.
+    /// is in the root namespace, and other teams have namespaces of their own. So an error is only a name that is one slip of the pen from one that there is.
     fn fits(&self, attribute: &Attribute, value: &str, wanted: bool) -> Result<(), (Code, String)> {
         let known = &self.known;
         let namespace = |name: &str| {
@@ -498,7 +504,11 @@ impl Check<'_> {
                 let message = format!(
                     "there is no ServiceAccount {account} in the namespace {of}, did you mean {near}?"
                 );
-                return Err((Code::Mismatch, message));
+                let code = match of != ROOT_NAMESPACE && is_slip(account, near) {
+                    true => Code::Mismatch,
+                    false => Code::Doubt,
+                };
+                return Err((code, message));
             }
             if of == ROOT_NAMESPACE {
                 return Ok(());

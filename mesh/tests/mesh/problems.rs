@@ -1045,16 +1045,10 @@ fn who_comes_with_a_cluster_is_not_refused() {
 #[test]
 fn a_name_that_is_nearly_one_there_is_and_one_nobody_has_beside_ours_are_told_apart() {
     let at = "spec.rules[0].from[0].source";
-    for (source, message) in [
-        (
-            "principals: [cluster.local/ns/istio-system/sa/ingresgateway]",
-            "principals[0]: there is no ServiceAccount ingresgateway in the namespace istio-system, did you mean ingressgateway?",
-        ),
-        (
-            "notPrincipals: [cluster.local/ns/ecommerce/sa/cart-servce]",
-            "notPrincipals[0]: there is no ServiceAccount cart-servce in the namespace ecommerce, did you mean cart-service?",
-        ),
-    ] {
+    for (source, message) in [(
+        "notPrincipals: [cluster.local/ns/ecommerce/sa/cart-servce]",
+        "notPrincipals[0]: there is no ServiceAccount cart-servce in the namespace ecommerce, did you mean cart-service?",
+    )] {
         let problems = load(&of_source(source)).expect_err(source);
         assert_eq!(
             problems.to_string(),
@@ -1063,6 +1057,23 @@ fn a_name_that_is_nearly_one_there_is_and_one_nobody_has_beside_ours_are_told_ap
         );
     }
     for (source, message) in [
+        // Who comes with Istio, another service, another version.
+        (
+            "principals: [cluster.local/ns/istio-system/sa/egressgateway]",
+            "principals[0]: there is no ServiceAccount egressgateway in the namespace istio-system, did you mean ingressgateway?",
+        ),
+        (
+            "principals: [cluster.local/ns/istio-system/sa/ingresgateway]",
+            "principals[0]: there is no ServiceAccount ingresgateway in the namespace istio-system, did you mean ingressgateway?",
+        ),
+        (
+            "principals: [cluster.local/ns/ecommerce/sa/card-servicer]",
+            "principals[0]: there is no ServiceAccount card-servicer in the namespace ecommerce, did you mean cart-service?",
+        ),
+        (
+            "principals: [cluster.local/ns/ecommerce/sa/cart-service2]",
+            "principals[0]: there is no ServiceAccount cart-service2 in the namespace ecommerce, did you mean cart-service?",
+        ),
         (
             "principals: [cluster.local/ns/ecommerce/sa/prometheus]",
             "principals[0]: there is no ServiceAccount prometheus of the namespace ecommerce in these manifests, only \"cart-service\", \"default\", \"product-service\"",
