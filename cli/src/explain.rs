@@ -126,6 +126,7 @@ fn section(configuration: &Map<String, Value>) -> Option<Value> {
     if configuration.contains_key("tenantRateLimit")
         && let Some(fields) = section.as_object_mut()
         && !fields.contains_key("trust")
+        && !fields.contains_key("tenant")
     {
         fields.insert("tenant".to_owned(), json!({ "vouched": true }));
     }

@@ -275,7 +275,7 @@ fn look(
                 };
                 unfounded(classifier, limiter)
             }
-            None if is_clear && vouching(this, earlier, passage).is_none() => {
+            None if is_clear && vouching(this, earlier, passage).is_none() && !cleaned(earlier) => {
                 let nobody = format!("no tenant-rate-limit runs before it at {place}");
                 let written = |name: &str| this.finds_written(passage, name);
                 let mut found = unfounded_alone(classifier, written, &nobody);
@@ -288,7 +288,8 @@ fn look(
                     };
                     let message = format!(
                         "is said of {open}, and {nobody}, nor a classifier with `trust`, and no RequestAuthentication writes {they} from a claim \
-                         (outputClaimToHeaders): clients write {they} as they like; let one of these see to it, or leave this out"
+                         (outputClaimToHeaders): clients write {they} as they like; let one of these see to it, or leave \
+                         this out; if something in front of the proxy does, let a tenant-rate-limit say so: `{{header: x-tenant-id, vouched: true}}`"
                     );
                     found.push(ConfigError::new("tenant.vouched", message));
                 }
@@ -297,8 +298,10 @@ fn look(
             None => Vec::new(),
         };
         problems.extend(found.iter().map(|error| this.problem(error)));
-        if !classifier.vouched
+        if !classifier.says_who_vouches
+            && !classifier.vouched
             && classifier.trusted.is_none()
+            && !cleaned(earlier)
             && let Some(by) = vouching(this, earlier, passage)
         {
             let message = format!(
@@ -403,6 +406,12 @@ fn vouching(this: &Known<'_>, earlier: &[&Known<'_>], passage: &Passage<'_>) -> 
         None if by_claims => Some("a RequestAuthentication".to_owned()),
         None => None,
     }
+}
+
+/// Whether a classifier takes `x-tenant-id` and `x-tenant-tier` away, so that nobody behind it finds a client's.
+fn cleaned(earlier: &[&Known<'_>]) -> bool {
+    let mut classifiers = earlier.iter().filter_map(|earlier| earlier.classifier());
+    classifiers.any(|classifier| classifier.trusted.is_none() && !classifier.vouched)
 }
 
 /// Tells headers that two classifiers write.
@@ -909,11 +918,21 @@ spec:
             [format!(
                 "TG0302 m.yaml:14: spec.pluginConfig.tenant.vouched: is said of {open}, and no tenant-rate-limit runs before it at edge/gateway, nor a \
                  classifier with `trust`, and no RequestAuthentication writes {they} from a claim (outputClaimToHeaders): clients write {they} as \
-                 they like; let one of these see to it, or leave this out"
+                 they like; let one of these see to it, or leave this out; if something in front of the proxy does, let a tenant-rate-limit say so: \
+                 `{{header: x-tenant-id, vouched: true}}`"
             )]
         };
         let neither = nobody("x-tenant-id and x-tenant-tier", "them");
         assert_eq!(told(std::slice::from_ref(&vouched)), neither);
+        // Who takes them away on purpose says so.
+        let denied = by_claim.clone() + "    tenant: {vouched: false}\n";
+        let front = limiter("edge", FIRST, "claim: tenant");
+        assert_eq!(told(&[denied.clone(), front]), NONE);
+        let another = vouched
+            .replace("name: user-classifier", "name: another")
+            .replace("    default", "    header: x-class\n    default")
+            .replace("priority: 20", "priority: 10");
+        assert_eq!(told(&[denied, another]), NONE);
         // Behind it is not in front.
         let late = limiter("edge", "  priority: 10\n", "claim: tenant");
         assert_eq!(told(&[vouched.clone(), late]), neither);

@@ -41,7 +41,7 @@ impl Declared {
 }
 
 /// The limiter's metrics by the field that names them, what they are, and what its page says of them.
-const OF_THE_LIMITER: [(&str, &str, &str); 7] = [
+const OF_THE_LIMITER: [(&str, &str, &str); 8] = [
     ("admitted", "counter", "Requests that pass the limits."),
     ("refused", "counter", "Requests that a limit refused."),
     (

@@ -99,6 +99,8 @@ pub struct Compiled {
     pub trusted: Option<Vec<StringMatch>>,
     /// Whether something in front says which tenant a request is of. Else nobody does, but those who are trusted.
     pub vouched: bool,
+    /// Whether that is written, be it yes or no.
+    pub says_who_vouches: bool,
     /// The request headers that rules set, here or where those who are trusted have them from; in lower case.
     pub set: Vec<String>,
     /// The rules.
@@ -187,7 +189,7 @@ fn compile(
             "stands beside trust, which says whose word on tenants counts: take it out",
         );
     }
-    let vouched = limited || tenant.is_some_and(|tenant| tenant.vouched);
+    let vouched = tenant.as_ref().map_or(limited, |tenant| tenant.vouched);
     let keys = outputs::keys(sticky_keys, environment, problems);
     let mut set = set_headers(&rules, problems);
     let trusted = trust.map(|trust| trust::trust(trust, header.as_deref(), &mut set, problems));
@@ -275,6 +277,7 @@ fn compile(
             None => None,
         },
         vouched,
+        says_who_vouches: tenant.is_some(),
         classifier: Classifier::new(conditions.subjects, compiled),
         self_assignable: self_assignable.into_iter().collect(),
         of_rules,
@@ -517,13 +520,14 @@ mod tests {
             r#"{"any": [{"method": {"exact": "PUT"}}, {"tier": {"exact": "gold"}}]}"#,
             r#"{"percent": {"share": 10, "salt": "s", "tenant": true}}"#,
         ] {
-            for field in ["", r#""tenant": {"vouched": false},"#] {
+            for (field, limited) in [("", false), (r#""tenant": {"vouched": false},"#, true)] {
                 let config = config(field, when);
                 assert_eq!(error(&config), told, "{config}");
-                // In a bundle a limiter vouches by being there.
+                // In a bundle a limiter vouches by being there, unless that is denied.
+                let of_bundle = check_section(config.as_bytes(), true, &outputs::own);
                 assert_eq!(
-                    check_section(config.as_bytes(), true, &outputs::own),
-                    Ok(())
+                    of_bundle.err().map(|problems| problems.to_string()),
+                    limited.then(|| told.to_owned())
                 );
                 let of_bundle = check_section(config.as_bytes(), false, &outputs::own).unwrap_err();
                 assert_eq!(of_bundle.to_string(), told);

@@ -109,7 +109,7 @@ pub struct TrustConfig {
 #[serde(rename_all = "camelCase", deny_unknown_fields, remote = "Self")]
 pub struct TenantConfig {
     /// Something in front writes `x-tenant-id` and `x-tenant-tier` or takes them away, whatever a client sends: tenant-rate-limit, or at a sidecar a
-    /// classifier with `trust`. They are left as they are, and rules may ask for them. In a bundle with a limiter that is so without being written.
+    /// classifier with `trust`. They are left as they are, and rules may ask for them. In a bundle with a limiter that is so without being written. `false` takes them away, whatever is in front.
     pub vouched: bool,
 }
 
