@@ -273,7 +273,7 @@ async fn every_kind_of_response_settles_its_request() -> Result<()> {
     // Of some the end of the response comes a moment after the client has it.
     let begin = Instant::now();
     loop {
-        let counted = lone.stat("units_total").await?;
+        let counted = lone.sum("units_total").await?;
         if counted == units {
             break;
         }

@@ -170,6 +170,14 @@ impl LoneEnvoy {
         let value = lines.find(|(of, _)| of.ends_with(name));
         Ok(value.map_or(Ok(0), |(_, value)| value.parse())?)
     }
+
+    /// All series of a filter's counter together.
+    pub async fn sum(&self, name: &str) -> Result<u64> {
+        let stats = fetch(&format!("http://{}/stats?filter={name}", self.admin)).await?;
+        let lines = stats.lines().filter_map(|line| line.split_once(": "));
+        let values = lines.filter(|(of, _)| of.ends_with(name));
+        values.map(|(_, value)| Ok(value.parse::<u64>()?)).sum()
+    }
 }
 
 impl Drop for LoneEnvoy {
