@@ -14,7 +14,7 @@ use crate::bench::Case;
 use crate::check::plugins;
 use crate::envoy::Release;
 use crate::simulate::log::Format as LogFormat;
-use crate::{hash_ids, metrics, simulate, token};
+use crate::{bench, hash_ids, metrics, simulate, token};
 
 const ABOUT: &str =
     "Runs the manifests of an Istio mesh on this machine, on real Envoys, without Kubernetes";
@@ -778,6 +778,7 @@ pub fn parse() -> Cli {
 fn contradiction(cli: &Cli) -> Option<clap::Error> {
     let (name, wrong) = match &cli.command {
         Command::Token(args) => ("token", token::contradiction(args)?),
+        Command::Bench(args) => ("bench", bench::contradiction(args)?),
         _ => return None,
     };
     let mut command = Cli::command();

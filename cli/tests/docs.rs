@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use clap::CommandFactory;
 use serde_json::Value;
@@ -230,4 +231,113 @@ fn secrets_are_made_by_the_readme_and_shipped_by_no_manifest() {
             folder.display()
         );
     }
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &to);
+        } else if entry.path().extension().is_some_and(|ext| ext == "yaml")
+            && !to.ends_with("local/issuer/jwks.yaml")
+        {
+            // That one is made by whoever works here, and by no checkout.
+            fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
+
+/// What `tollgate check istio services wasm-plugins` prints where in these files a text, the first of its kind after another, is another one.
+fn checked_with(edits: &[(&str, &str, &str, &str)]) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let parts = ["istio", "services", "wasm-plugins"];
+    for part in parts {
+        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(part);
+        copy(&from, &folder.path().join(part));
+    }
+    for (file, after, old, new) in edits {
+        let path = folder.path().join(file);
+        let text = fs::read_to_string(&path).unwrap();
+        let (before, rest) = text.split_once(after).unwrap();
+        assert!(rest.contains(old), "{file} has no {old:?} after {after:?}");
+        fs::write(
+            path,
+            format!("{before}{after}{}", rest.replacen(old, new, 1)),
+        )
+        .unwrap();
+    }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
+    let output = command
+        .arg("check")
+        .args(parts)
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+const CART: (&str, &str, &str, &str) = (
+    "istio/routing/cart-service.yaml",
+    "http:",
+    "timeout: 5s",
+    "timeout: \"5\"",
+);
+
+/// A limit per second, of the tier after this text.
+const fn per<'a>(tier: &'a str, new: &'a str) -> (&'a str, &'a str, &'a str, &'a str) {
+    (
+        "wasm-plugins/tenant-rate-limit/plugin.yaml",
+        tier,
+        "per: 1s",
+        new,
+    )
+}
+
+#[test]
+fn what_the_pages_say_is_told_of_a_mistake_is_told() {
+    let checking = page("docs/check.md");
+    let (_, shown) = checking
+        .split_once("\n$ tollgate check istio services wasm-plugins\n")
+        .unwrap();
+    let (shown, _) = shown.split_once("```").unwrap();
+    assert_eq!(
+        checked_with(&[CART, per("premium:", "per: \"1\"")]),
+        shown,
+        "docs/check.md"
+    );
+
+    // `up` says it without the code.
+    let readme = page("README.md");
+    let (_, shown) = readme.split_once("\nreloaded in 110 ms: ").unwrap();
+    let (shown, _) = shown.split_once("```").unwrap();
+    let shown: Vec<&str> = shown
+        .lines()
+        .filter(|line| line.starts_with("error: "))
+        .collect();
+    let told = checked_with(&[CART, per("free:", "per: \"10\"")]);
+    let told: Vec<String> = told
+        .lines()
+        .filter_map(|line| {
+            let (place, rest) = line.split_once(": error[")?;
+            let (_, rest) = rest.split_once("]: ")?;
+            Some(format!("error: {place}: {rest}"))
+        })
+        .collect();
+    assert_eq!(told, shown, "README.md");
+}
+
+/// What only a running mesh refuses has its place in a file, too.
+#[test]
+fn the_replicas_that_the_readme_would_change_are_there() {
+    let readme = page("README.md");
+    let file = "services/kubernetes/cart-service.yaml";
+    let (_, rest) = readme.split_once(&format!("\nerror: {file}:")).unwrap();
+    let (line, said) = rest.split_once(": spec.replicas: ").unwrap();
+    let manifest = page(file);
+    let written = manifest.lines().nth(line.parse::<usize>().unwrap() - 1);
+    let replicas = written.unwrap().trim().strip_prefix("replicas: ").unwrap();
+    assert!(said.starts_with(&format!("cart-service has {replicas} pods running")));
 }

@@ -48,6 +48,18 @@ use load::Stop;
 use proxy::Keeper;
 use report::Report;
 
+/// What is wrong with arguments together: only modules execute operators.
+pub(crate) fn contradiction(args: &BenchArgs) -> Option<String> {
+    let with_modules = Case::with_modules();
+    let without = args.cases.iter().find(|case| !with_modules.contains(case));
+    let without = without.filter(|_| args.operators)?.name();
+    let names: Vec<String> = with_modules.into_iter().map(Case::name).collect();
+    Some(format!(
+        "--operators counts what one module executes, and '{without}' is not a case of one; name some of: {}",
+        names.join(", ")
+    ))
+}
+
 /// Measures and says what came of it.
 pub async fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
     if !args.operators {

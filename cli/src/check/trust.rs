@@ -62,7 +62,9 @@ fn fails_open(this: &Known<'_>) -> Option<Problem> {
         headers.push(&classifier.header);
         headers.extend(classifier.set.iter().map(String::as_str));
     }
-    if this.limiter().is_some() {
+    // A classifier that nobody vouches to takes them away, and one with `trust` from all who are not trusted.
+    let by_classifier = |it: &Compiled| it.trusted.is_some() || !it.vouched;
+    if this.limiter().is_some() || this.classifier().is_some_and(by_classifier) {
         headers.extend([TENANT_ID, TENANT_TIER]);
     }
     if headers.is_empty() {
@@ -1159,6 +1161,31 @@ spec:
         );
         let reload = by_limiter.replace("  phase:", "  failStrategy: FAIL_RELOAD\n  phase:");
         assert_eq!(told(&[reload, by_classifier]), NONE);
+        // A classifier takes the tenant away, too, if nobody vouches for it, or of all who are not trusted.
+        let alone = classifier("edge", FIRST, BY_CLAIM);
+        let all_three = "user-type, x-tenant-id and x-tenant-tier";
+        assert_eq!(
+            told(&[open(alone.clone())]),
+            [format!("TG0303 m.yaml:7: {begin} {all_three} {end}")]
+        );
+        let inbound = format!("{FIRST}  match: [{{mode: SERVER}}]\n");
+        let trusting = plugin("shop", "user-classifier", &inbound, TRUST);
+        assert_eq!(
+            told(&[open(trusting), alone]),
+            [format!("TG0303 m.yaml:7: {begin} {all_three} {end}")]
+        );
+        // In a bundle both do, and it is said once.
+        let bundle = plugin(
+            "edge",
+            "tollgate",
+            FIRST,
+            "    tenantRateLimit:\n      tenant: {from: [{claim: a}], unknown: {tier: free}}\n      tiers: {free: {unlimited: true}}\n    \
+             userClassifier: {default: standard, rules: [{type: vip, when: {claim: {name: plan, exact: vip}}}]}\n",
+        );
+        assert_eq!(
+            told(&[open(bundle)]),
+            [format!("TG0303 m.yaml:7: {begin} {all_three} {end}")]
+        );
         // Who merely counts may be missed.
         let metrics = plugin(
             "edge",

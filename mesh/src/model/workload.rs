@@ -370,6 +370,7 @@ fn build(described: Described<'_>, objects: &Objects, problems: &mut Vec<Problem
     let config = config.unwrap_or_default();
     let matcher = config.proxy_stats_matcher.clone().unwrap_or_default();
     stats::check(source, annotations, &matcher, problems);
+    check_stat_tags(source, annotations, &config.extra_stat_tags, problems);
     let topology = topology::of(&config, source, &field, role, problems);
     let mut containers: Vec<Container> = template
         .spec
@@ -425,6 +426,48 @@ fn build(described: Described<'_>, objects: &Objects, problems: &mut Vec<Problem
         stat_tags: config.extra_stat_tags,
         mutual_tls: MutualTls::Permissive,
     }
+}
+
+/// Tells labels whose names are none. Istio writes each into a regular expression as it is, so Envoy would not start with some, and would never find others.
+fn check_stat_tags(
+    source: &Source,
+    annotations: &BTreeMap<String, String>,
+    configured: &[String],
+    problems: &mut Vec<Problem>,
+) {
+    let field = |annotation| join("spec.template.metadata.annotations", annotation);
+    for (index, tag) in configured.iter().enumerate() {
+        if let Some(wrong) = wrong_stat_tag(tag) {
+            let message = format!("extraStatTags[{index}]: {wrong}");
+            problems.push(source.invalid(&field(proxy_config::ANNOTATION), message));
+        }
+    }
+    let annotation = annotations.get(EXTRA_STAT_TAGS).map_or("", String::as_str);
+    for wrong in annotation.split(',').filter_map(wrong_stat_tag) {
+        problems.push(source.invalid(&field(EXTRA_STAT_TAGS), wrong));
+    }
+}
+
+/// Why a label cannot have this name. Istio passes over empty ones.
+fn wrong_stat_tag(tag: &str) -> Option<String> {
+    let is_of_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let begins_with_digit = |name: &str| name.starts_with(|c: char| c.is_ascii_digit());
+    if tag.chars().all(is_of_word) && !begins_with_digit(tag) {
+        return None;
+    }
+    let mut instead = tag
+        .trim_matches(|c| !is_of_word(c))
+        .replace(|c| !is_of_word(c), "_");
+    if begins_with_digit(&instead) {
+        instead.insert(0, '_');
+    }
+    let advice = match instead.as_str() {
+        "" => "leave it out".to_owned(),
+        instead => format!("write {instead:?}"),
+    };
+    Some(format!(
+        "{tag:?} is not the name of a label, which has letters, digits and _ alone and does not begin with a digit; {advice}"
+    ))
 }
 
 fn is_of_istio(name: &str) -> bool {

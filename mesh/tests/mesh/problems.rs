@@ -176,6 +176,44 @@ fn of_workloads() {
              comma, and Envoy would not start",
         ],
     );
+    // In the order of the messages.
+    let tags = |annotation: &str, expected: &[(&str, &str)]| {
+        let lines: Vec<String> = expected
+            .iter()
+            .map(|(found, advice)| {
+                let (place, found) = found.split_once(' ').unwrap();
+                format!(
+                    "more.yaml:9: spec.template.metadata.annotations[\"{place}\"]: {found} is not the name of a label, which has letters, digits and _ \
+                     alone and does not begin with a digit; {advice}"
+                )
+            })
+            .collect();
+        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+        says(&deployment("", annotation, CONTAINER), &lines);
+    };
+    tags(
+        "sidecar.istio.io/extraStatTags: 'tenant,, status,,tier(,9a,x-shop,_a1,*'",
+        &[
+            (
+                "sidecar.istio.io/extraStatTags \" status\"",
+                "write \"status\"",
+            ),
+            ("sidecar.istio.io/extraStatTags \"*\"", "leave it out"),
+            ("sidecar.istio.io/extraStatTags \"9a\"", "write \"_9a\""),
+            ("sidecar.istio.io/extraStatTags \"tier(\"", "write \"tier\""),
+            (
+                "sidecar.istio.io/extraStatTags \"x-shop\"",
+                "write \"x_shop\"",
+            ),
+        ],
+    );
+    tags(
+        "proxy.istio.io/config: '{extraStatTags: [tenant, \"\", \"tier)|(a\"]}'",
+        &[(
+            "proxy.istio.io/config extraStatTags[2]: \"tier)|(a\"",
+            "write \"tier___a\"",
+        )],
+    );
     for (buckets, expected) in [
         (
             "",
