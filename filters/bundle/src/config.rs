@@ -146,11 +146,13 @@ fn say(
     }
 }
 
+/// What reads the classifier's section. It is told whether there is a limiter in front.
+type ReadClassifier<'r, C> = &'r dyn Fn(&[u8], bool) -> Result<C, Problems>;
+
 /// What reads each of the three sections.
 struct Readers<'r, L, C, M> {
     limiter: fn(&[u8]) -> Result<L, Problems>,
-    /// Told whether there is a limiter in front.
-    classifier: &'r dyn Fn(&[u8], bool) -> Result<C, Problems>,
+    classifier: ReadClassifier<'r, C>,
     metrics: fn(&[u8]) -> Result<M, Problems>,
 }
 
