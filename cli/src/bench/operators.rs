@@ -1,6 +1,6 @@
 //! How many WebAssembly operators each module executes for a request: what it does, without the noise of the machine that does it.
 //!
-//! [`counting`] makes the modules count. They run in a real Envoy, which gets the same requests in the same order each time, one after the other on one connection, so
+//! [`counting`](mod@super::counting) makes the modules count. They run in a real Envoy, which gets the same requests in the same order each time, one after the other on one connection, so
 //! the figures are the same each time, too.
 
 use std::collections::{BTreeMap, BTreeSet};
